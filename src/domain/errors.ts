@@ -1,0 +1,57 @@
+// Every way a call can fail. The wire's code for each reason is in src/rpc/errors.ts, the one table.
+
+/** The `reason` of google.rpc.ErrorInfo: stable, upper case, part of the contract. */
+export type ErrorReason =
+  | "INVALID_REQUEST"
+  | "SESSION_NOT_FOUND"
+  | "VERSION_MISMATCH"
+  | "SESSION_LIMIT_REACHED"
+  | "FIELD_LIMIT_REACHED"
+  | "NOT_A_HASH_SESSION"
+  | "NOT_AN_INTEGER"
+  | "INTEGER_OVERFLOW"
+  | "REQUEST_ID_REUSED"
+  | "REQUEST_ID_SPENT"
+  | "CREDENTIAL_INVALID"
+  | "SCOPE_MISSING"
+  | "METHOD_NOT_IMPLEMENTED"
+  | "STORE_UNAVAILABLE"
+  | "STORE_TIMEOUT"
+  | "STORE_OVERLOADED"
+  | "STORE_FULL"
+  | "SHUTTING_DOWN"
+  | "DEADLINE_EXCEEDED"
+  | "CANCELLED"
+  | "INTERNAL";
+
+/** One bad field of a request: its path in the message, and what is wrong with it. */
+export type FieldViolation = { readonly field: string; readonly description: string };
+
+type SessionErrorDetails = {
+  /** For INVALID_REQUEST: each bad field. */
+  violations?: readonly FieldViolation[];
+  /** For the reasons that a retry may cure: how long to wait first. */
+  retryAfterMs?: number;
+  /** For logs only; never sent to the caller. */
+  cause?: unknown;
+};
+
+/** A failure with a reason the caller may act on. `message` is sent to the caller, so it holds no id, token or secret. */
+export class SessionError extends Error {
+  override readonly name = "SessionError";
+  readonly reason: ErrorReason;
+  readonly violations: readonly FieldViolation[];
+  readonly retryAfterMs: number | undefined;
+
+  constructor(reason: ErrorReason, message: string, details: SessionErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.reason = reason;
+    this.violations = details.violations ?? [];
+    this.retryAfterMs = details.retryAfterMs;
+  }
+}
+
+/** Bad input: one violation, as INVALID_REQUEST. */
+export function invalidField(field: string, description: string): SessionError {
+  return new SessionError("INVALID_REQUEST", `${field}: ${description}`, { violations: [{ field, description }] });
+}
