@@ -1,0 +1,37 @@
+// Hash sessions: CreateHashSession, GetSessionField, GetSessionFields, SetSessionFields, IncrementSessionField.
+
+import type { FieldStore } from "../store/fields.ts";
+import { SESSION_KIND } from "../store/record.ts";
+import type { SessionStore } from "../store/sessions.ts";
+import type { SessionServiceImpl } from "./contract.ts";
+import { newSession, type SessionDefaults } from "./create_request.ts";
+import { sessionMessage } from "./session_message.ts";
+
+export function createFieldsService(sessions: SessionStore, fields: FieldStore, defaults: SessionDefaults) {
+  return {
+    async createHashSession(request, call) {
+      const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });
+      const created = await sessions.create(session, call);
+      return { session: sessionMessage(created.record, created.fields) };
+    },
+
+    async getSessionField(request, call) {
+      const found = await fields.get(request.sessionId, [request.field], call);
+      return { value: found.get(request.field) };
+    },
+
+    async getSessionFields(request, call) {
+      return { fields: Object.fromEntries(await fields.get(request.sessionId, request.names, call)) };
+    },
+
+    async setSessionFields(request, call) {
+      const { sessionId, remove, expectedVersion } = request;
+      const changed = await fields.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
+      return { session: sessionMessage(changed.record, changed.fields) };
+    },
+
+    async incrementSessionField(request, call) {
+      return { value: await fields.increment(request.sessionId, request.field, request.delta, call) };
+    },
+  } satisfies SessionServiceImpl;
+}

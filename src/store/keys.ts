@@ -1,0 +1,59 @@
+// Every key of the store, `sa:{tag}:…`. All keys of one user carry the same tag, so they are in one cluster slot.
+
+import { partitionOfOwner } from "../domain/owner.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
+import { PARTITION_TAGS } from "./partition_tags.ts";
+
+/** Where each change is published, whatever its partition. */
+export const CHANGES_CHANNEL = "sa:changes";
+
+type PartitionKeys = {
+  /** What every key of the partition begins with. */
+  readonly base: string;
+  /** The last four KEYS of every script: the live set, the change log, its tail, and the epoch's meta. */
+  readonly shared: readonly [live: string, log: string, tail: string, meta: string];
+};
+
+const PARTITIONS: readonly PartitionKeys[] = PARTITION_TAGS.map((tag) => {
+  const base = `sa:{${tag}}:`;
+  return { base, shared: [`${base}live`, `${base}log`, `${base}tail`, `${base}meta`] };
+});
+
+/** The keys shared by all users of a partition. */
+export function partitionKeys(partition: number): PartitionKeys["shared"] {
+  return PARTITIONS[partition]!.shared;
+}
+
+/** The key of a session's record, or undefined when no session can have this id. */
+export function recordKey(sessionId: string): string | undefined {
+  const partition = partitionOfSessionId(sessionId);
+  return partition === undefined ? undefined : `${PARTITIONS[partition]!.base}s:${sessionId}`;
+}
+
+/** The KEYS of a script about one session: record, fields, tombstone, then the partition's four; undefined as above. */
+export function sessionScriptKeys(sessionId: string): string[] | undefined {
+  const partition = partitionOfSessionId(sessionId);
+  if (partition === undefined) return undefined;
+  const { base, shared } = PARTITIONS[partition]!;
+  return [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}t:${sessionId}`, ...shared];
+}
+
+/** The KEYS of a script about one user: index, audit trail, then the partition's four. */
+export function userScriptKeys(owner: string): string[] {
+  const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
+  return [`${base}u:${owner}`, `${base}a:${owner}`, ...shared];
+}
+
+/** The KEYS of the create script: record, fields, tombstone, index, audit trail, request id, then the partition's four. */
+export function createScriptKeys(sessionId: string, owner: string, requestId: string): string[] {
+  const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
+  return [
+    `${base}s:${sessionId}`,
+    `${base}f:${sessionId}`,
+    `${base}t:${sessionId}`,
+    `${base}u:${owner}`,
+    `${base}a:${owner}`,
+    `${base}x:${owner}:${encodeURIComponent(requestId)}`,
+    ...shared,
+  ];
+}

@@ -1,0 +1,52 @@
+-- The record of a session: ONE string. src/store/record.ts reads the same layout.
+--   0 format u8 = 1 | 1 kind u8 | 2 flags u16 | 4 owner length u16 | 6 device length u16 | 8 identity length u32 |
+--   12 data length u32 | 16 version | 24 created | 32 accessed | 40 expires | 48 absolute | 56 idle   (f64, ms)
+--   64 owner | device | identity | data
+-- Times and the version are doubles because `struct` cuts 8-byte integers to 32 bits on some engines; a double is exact
+-- to 2^53.
+-- @include lib/time
+-- @include lib/partition
+local HEADER, HEADER_LENGTH, ACCESSED_OFFSET = '>BBHHHIIdddddd', 64, 32
+local KIND_HASH = 1
+
+local function record_pack(r)
+  return struct.pack(HEADER, 1, r.kind, r.flags, #r.owner, #r.device, #r.identity, #r.data, r.version, r.created,
+    r.accessed, r.expires, r.absolute, r.idle) .. r.owner .. r.device .. r.identity .. r.data
+end
+
+-- The record of a live session, or nil. Alive is what the engine's own expiry says: until `expires`, inclusive.
+local function record_read(id, now)
+  local raw = redis.call('GET', record_key(id))
+  if not raw then return nil end
+  local r = { id = id }
+  local owner_length, device_length, identity_length, data_length
+  r.format, r.kind, r.flags, owner_length, device_length, identity_length, data_length, r.version, r.created,
+    r.accessed, r.expires, r.absolute, r.idle = struct.unpack(HEADER, raw)
+  if r.expires < now then return nil end
+  local position = HEADER_LENGTH
+  local function segment(length)
+    position = position + length
+    return string.sub(raw, position - length + 1, position)
+  end
+  r.owner, r.device = segment(owner_length), segment(device_length)
+  r.identity, r.data = segment(identity_length), segment(data_length)
+  return r
+end
+
+-- The same, but only of the tenant whose owners begin with `prefix`: sessions of another tenant do not exist.
+local function record_read_of_tenant(id, now, prefix)
+  local r = record_read(id, now)
+  if r and string.sub(r.owner, 1, #prefix) == prefix then return r end
+  return nil
+end
+
+-- Writes a whole record; the caller sets its deadline (index_put).
+local function record_write(r)
+  redis.call('SET', record_key(r.id), record_pack(r))
+end
+
+-- The fields of a hash session as a flat list of names and values; empty for other kinds.
+local function record_fields(r)
+  if r.kind ~= KIND_HASH then return {} end
+  return redis.call('HGETALL', fields_key(r.id))
+end

@@ -1,0 +1,50 @@
+// The sweep: within 5 s it tells the change log and the audit trails of every session that a timeout has ended. The
+// expiry itself never waits for it, and any number of instances may sweep one store.
+
+import type { Logger } from "pino";
+import { PARTITION_COUNT } from "../domain/owner.ts";
+import type { StoreConnection } from "./connection.ts";
+import type { SessionStore } from "./sessions.ts";
+
+const ROUND_MS = 4000;
+const PARTITIONS_PER_STEP = 16;
+const STEP_MS = (ROUND_MS * PARTITIONS_PER_STEP) / PARTITION_COUNT;
+const SESSIONS_PER_SCRIPT = 100;
+const SCRIPT_TIMEOUT_MS = 1000;
+
+/** Sweeps until the returned function is called; that resolves when the step under way has ended. */
+export function startSweep(sessions: SessionStore, connection: StoreConnection, log: Logger): () => Promise<void> {
+  const stopped = new AbortController();
+  let nextPartition = 0;
+  let step: Promise<void> | undefined;
+
+  async function sweepStep(): Promise<void> {
+    for (let i = 0; i < PARTITIONS_PER_STEP && !stopped.signal.aborted; i++) {
+      await sweepPartition(nextPartition);
+      nextPartition = (nextPartition + 1) % PARTITION_COUNT;
+    }
+  }
+
+  async function sweepPartition(partition: number): Promise<void> {
+    let found: number;
+    do {
+      const call = { deadlineMs: performance.now() + SCRIPT_TIMEOUT_MS, signal: stopped.signal };
+      found = await sessions.expire(partition, SESSIONS_PER_SCRIPT, call);
+    } while (found === SESSIONS_PER_SCRIPT);
+  }
+
+  const timer = setInterval(() => {
+    if (step !== undefined || !connection.isReady()) return;
+    step = sweepStep()
+      .catch((error: unknown) => {
+        if (!stopped.signal.aborted) log.warn({ err: error }, "sweep of expired sessions interrupted");
+      })
+      .finally(() => (step = undefined));
+  }, STEP_MS);
+
+  return async () => {
+    clearInterval(timer);
+    stopped.abort();
+    await step;
+  };
+}

@@ -1,0 +1,93 @@
+// A typed client of SessionService over grpc-js, for tests: one method for each unary RPC, errors with their reason.
+
+import { fromBinary, toBinary, create, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
+import type { DescMethodUnary } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+
+type Methods = typeof SessionService.method;
+type UnaryName = { [K in keyof Methods]: Methods[K] extends DescMethodUnary ? K : never }[keyof Methods];
+
+export type CallOptions = {
+  /** Milliseconds; 5,000 when not given. */
+  timeoutMs?: number;
+  metadata?: Record<string, string>;
+};
+
+export type AuthorityClient = {
+  [K in UnaryName]: (
+    request: MessageInitShape<Methods[K]["input"]>,
+    options?: CallOptions,
+  ) => Promise<MessageShape<Methods[K]["output"]>>;
+} & {
+  /** Sends raw request bytes; the raw answer. */
+  raw(method: UnaryName, request: Uint8Array, options?: CallOptions): Promise<Buffer>;
+  close(): void;
+};
+
+/** A failed call: the gRPC code by number, and what the error details say. */
+export class CallError extends Error {
+  readonly code: number;
+  readonly reason: string | undefined;
+  readonly domain: string | undefined;
+  readonly fields: string[];
+  readonly retryInfo: boolean;
+
+  constructor(error: ServiceError) {
+    super(`${error.code} ${error.details}`);
+    this.code = error.code;
+    const details = errorDetails(error);
+    this.reason = details.info?.reason;
+    this.domain = details.info?.domain;
+    this.fields = details.badRequest?.fieldViolations.map((violation) => violation.field) ?? [];
+    this.retryInfo = details.retryInfo !== undefined;
+  }
+}
+
+function errorDetails(error: ServiceError) {
+  const [bytes] = error.metadata?.get("grpc-status-details-bin") ?? [];
+  if (!(bytes instanceof Buffer)) return {};
+  const status = fromBinary(StatusSchema, bytes);
+  const unpack = <D extends typeof ErrorInfoSchema | typeof BadRequestSchema | typeof RetryInfoSchema>(schema: D) =>
+    status.details.map((any) => anyUnpack(any, schema)).find((detail) => detail !== undefined);
+  return {
+    info: unpack(ErrorInfoSchema) as MessageShape<typeof ErrorInfoSchema> | undefined,
+    badRequest: unpack(BadRequestSchema) as MessageShape<typeof BadRequestSchema> | undefined,
+    retryInfo: unpack(RetryInfoSchema),
+  };
+}
+
+/** `address` as grpc-js takes it: host:port or unix:/path. */
+export function createAuthorityClient(address: string): AuthorityClient {
+  const client = new Client(address, credentials.createInsecure(), { "grpc.max_receive_message_length": -1 });
+
+  function raw(name: UnaryName, request: Uint8Array, options: CallOptions = {}): Promise<Buffer> {
+    const metadata = new Metadata();
+    for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
+    const method = SessionService.method[name];
+    return new Promise((resolve, reject) => {
+      client.makeUnaryRequest(
+        `/${SessionService.typeName}/${method.name}`,
+        (bytes: Uint8Array) => Buffer.from(bytes),
+        (bytes: Buffer) => bytes,
+        request,
+        metadata,
+        { deadline: Date.now() + (options.timeoutMs ?? 5000) },
+        (error, response) => (error ? reject(new CallError(error)) : resolve(response!)),
+      );
+    });
+  }
+
+  const unary: Record<string, unknown> = {};
+  for (const [name, method] of Object.entries(SessionService.method)) {
+    if (method.methodKind !== "unary") continue;
+    unary[name] = async (request: MessageInitShape<typeof method.input>, options?: CallOptions) => {
+      const bytes = await raw(name as UnaryName, toBinary(method.input, create(method.input, request)), options);
+      return fromBinary(method.output, bytes);
+    };
+  }
+  return { ...unary, raw, close: () => client.close() } as AuthorityClient;
+}
