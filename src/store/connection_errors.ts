@@ -1,6 +1,6 @@
 // What a failure of the store means to the caller: the one place that reads node-redis's errors and the store's.
 
-import { AbortError, ErrorReply } from "redis";
+import { ErrorReply } from "redis";
 import { SessionError } from "../domain/errors.ts";
 
 /** How soon a retry is worth its while. */
@@ -42,7 +42,7 @@ export function storeError(error: unknown): Error {
   // The encoder's refusal of an argument that is neither text nor bytes: ours to fix.
   if (error instanceof TypeError) return error;
   // Everything else is a lost connection: whether the command had an effect is unknown.
-  return storeUnavailable(error instanceof AbortError ? undefined : error);
+  return storeUnavailable(error);
 }
 
 export function storeUnavailable(cause?: unknown): SessionError {

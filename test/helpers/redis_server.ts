@@ -1,0 +1,157 @@
+// A real redis-server of the test's own, which can be stopped, killed, paused and started again.
+
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** Why tests that need a real store are skipped, or false. For `test(name, { skip: redisServerMissing() }, …)`. */
+export function redisServerMissing(): string | false {
+  return spawnSync("redis-server", ["--version"]).error ? "redis-server is not installed" : false;
+}
+
+export type RedisServerOptions = {
+  /** Further arguments, such as `["--maxmemory-policy", "allkeys-lru"]`; they win over the defaults. */
+  readonly args?: readonly string[];
+  /** Listen on a Unix socket and on no port. */
+  readonly socket?: boolean;
+  /** Makes it a sentinel with this configuration. */
+  readonly sentinel?: string;
+  /** A fixed port; otherwise a free one is taken. */
+  readonly port?: number;
+};
+
+export type RedisServer = {
+  /** As SA_STORE_URL has it. */
+  readonly url: string;
+  /** 0 when it listens on a Unix socket. */
+  readonly port: number;
+  readonly socketPath: string | undefined;
+  readonly dataDir: string;
+  /** Of the current process. */
+  readonly pid: number;
+  /** Ends it and removes its data; safe to call again, and for a paused or killed one. */
+  stop(): Promise<void>;
+  /** kill -9. */
+  kill(): Promise<void>;
+  /** SIGSTOP: connections stay open and nothing answers. */
+  pause(): void;
+  resume(): void;
+  /** kill -9 if it runs, then a new process on the same address and data (kept only with `--appendonly yes`). */
+  restart(): Promise<void>;
+  /** One command, its reply raw. For tests that look at the store behind the service's back. */
+  command(...args: string[]): Promise<string>;
+};
+
+// A test file that fails half-way leaves no store behind.
+const running = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+export async function startRedisServer(options: RedisServerOptions = {}): Promise<RedisServer> {
+  // Short: the path of a Unix socket is limited to about 100 bytes.
+  const dataDir = await mkdtemp(join(tmpdir(), "sa-redis-"));
+  const socketPath = options.socket === true ? join(dataDir, "redis.sock") : undefined;
+  const port = socketPath === undefined ? (options.port ?? (await freePort())) : 0;
+  let child: ChildProcess | undefined;
+
+  async function start(): Promise<void> {
+    const listen = socketPath === undefined ? ["--bind", "127.0.0.1"] : ["--unixsocket", socketPath];
+    const role = options.sentinel === undefined ? [] : [join(dataDir, "sentinel.conf"), "--sentinel"];
+    if (role[0] !== undefined) await writeFile(role[0], options.sentinel!);
+    const defaults = role.length > 0 ? [] : ["--save", "", "--appendonly", "no"];
+    const args = [...role, "--port", String(port), ...listen, "--dir", dataDir, ...defaults, ...(options.args ?? [])];
+    let output = "";
+    const started = spawn("redis-server", args, { stdio: ["ignore", "pipe", "pipe"] });
+    started.stdout.on("data", (chunk) => (output += chunk));
+    started.stderr.on("data", (chunk) => (output += chunk));
+    child = started;
+    running.add(started);
+    started.once("exit", () => running.delete(started));
+    const ended = once(started, "exit").then(() => {
+      throw new Error(`redis-server ended at once:\n${output}`);
+    });
+    await Promise.race([ended, answers()]);
+    ended.catch(() => undefined);
+  }
+
+  async function answers(): Promise<void> {
+    const deadlineMs = performance.now() + 10_000;
+    while (performance.now() < deadlineMs) {
+      // A replica that waits for its master, or a store with `--rename-command`, answers with an error: good enough.
+      const reply = await command("PING").catch(() => undefined);
+      if (reply !== undefined && !reply.startsWith("-LOADING")) return;
+      await sleep(10);
+    }
+    throw new Error("redis-server did not answer within 10 s");
+  }
+
+  function command(...args: string[]): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket = socketPath === undefined ? connect(port, "127.0.0.1") : connect(socketPath);
+      const chunks: Buffer[] = [];
+      socket.setTimeout(5_000, () => socket.destroy(new Error("redis-server does not answer")));
+      socket.on("error", reject);
+      socket.on("data", (chunk) => chunks.push(chunk));
+      socket.on("close", () =>
+        resolve(
+          Buffer.concat(chunks)
+            .toString()
+            .replace(/\+OK\r\n$/, "")
+            .trimEnd(),
+        ),
+      );
+      // QUIT after the command, so that the end of the stream is the end of the reply.
+      socket.write(encode(args) + encode(["QUIT"]));
+    });
+  }
+
+  async function kill(): Promise<void> {
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, "exit");
+    child.kill("SIGKILL");
+    await gone;
+  }
+
+  await start();
+  return {
+    url: socketPath === undefined ? `redis://127.0.0.1:${port}` : `unix://${socketPath}`,
+    port,
+    socketPath,
+    dataDir,
+    get pid() {
+      return child!.pid!;
+    },
+    async stop() {
+      await kill();
+      await rm(dataDir, { recursive: true, force: true });
+    },
+    kill,
+    pause: () => void child!.kill("SIGSTOP"),
+    resume: () => void child!.kill("SIGCONT"),
+    async restart() {
+      await kill();
+      if (socketPath !== undefined) await rm(socketPath, { force: true });
+      await start();
+    },
+    command,
+  };
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+function encode(args: readonly string[]): string {
+  return `*${args.length}\r\n${args.map((arg) => `$${Buffer.byteLength(arg)}\r\n${arg}\r\n`).join("")}`;
+}
