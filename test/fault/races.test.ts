@@ -199,10 +199,7 @@ test("create against delete-user-sessions: nothing is alive that no list shows",
     const { sessionId } = valueOf(created).session!;
     valueOf(revoked);
     await assertDead(a, old!.sessionId);
-    const [{ verdict }, { sessions }] = await Promise.all([
-      b.validateSession({ sessionId }),
-      a.listUserSessions(user),
-    ]);
+    const [{ verdict }, { sessions }] = await Promise.all([b.validateSession({ sessionId }), a.listUserSessions(user)]);
     const listed = sessions.map((session) => session.sessionId);
     assert.deepEqual(listed, verdict === Verdict.VALID ? [sessionId] : []);
     assert.equal(valueOf(revoked).deletedCount, verdict === Verdict.VALID ? 1 : 2);

@@ -58,7 +58,10 @@ const name = fc.oneof(
   fc.constantFrom("a", "b", "n", "__proto__", "constructor", "toString", "x:y", "{tag}", "%00", "\u0000", "é\u{1F600}"),
   fc.string({ unit: "binary", minLength: 1, maxLength: 8 }),
 );
-const text = fc.oneof(fc.constantFrom("", "0", "41", "-7", "9223372036854775807", "007", "1.5"), fc.string({ unit: "binary" }));
+const text = fc.oneof(
+  fc.constantFrom("", "0", "41", "-7", "9223372036854775807", "007", "1.5"),
+  fc.string({ unit: "binary" }),
+);
 const fields = fc.dictionary(name, text, { maxKeys: 5 });
 const delta = fc.oneof(fc.bigInt({ min: -5n, max: 5n }), fc.constantFrom(2n ** 63n - 1n, -(2n ** 63n), 2n ** 53n + 1n));
 const json = fc.letrec((tie) => ({
@@ -79,7 +82,8 @@ const requestId = fc.oneof({ weight: 3, arbitrary: fc.constant("") }, fc.constan
 
 const pick = (run: Run, n: number) => run.ids.at(n % Math.max(1, run.ids.length)) ?? "A".repeat(28);
 /** 0: not checked; -1: the version that is right; else as given. */
-const expectedVersion = (run: Run, id: string, v: number) => (v < 0 ? (run.model.live.get(id)?.version ?? 1n) : BigInt(v));
+const expectedVersion = (run: Run, id: string, v: number) =>
+  v < 0 ? (run.model.live.get(id)?.version ?? 1n) : BigInt(v);
 
 async function created(run: Run, kind: ModelSession["kind"], userId: string, request: object, requestIdValue: string) {
   const { data: sessionData, fields: sessionFields = {} } = request as {
@@ -95,11 +99,15 @@ async function created(run: Run, kind: ModelSession["kind"], userId: string, req
 }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ user: fc.nat(1), data, requestId }).map((s): Step => (run) =>
-    created(run, "simple", run.user(s.user), { data: s.data }, s.requestId),
+  fc.record({ user: fc.nat(1), data, requestId }).map(
+    (s): Step =>
+      (run) =>
+        created(run, "simple", run.user(s.user), { data: s.data }, s.requestId),
   ),
-  fc.record({ user: fc.nat(1), fields, requestId }).map((s): Step => (run) =>
-    created(run, "hash", run.user(s.user), { fields: s.fields }, s.requestId),
+  fc.record({ user: fc.nat(1), fields, requestId }).map(
+    (s): Step =>
+      (run) =>
+        created(run, "hash", run.user(s.user), { fields: s.fields }, s.requestId),
   ),
   which.map((n): Step => async (run) => {
     const id = pick(run, n);
@@ -159,7 +167,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ user: fc.nat(1), pageSize: fc.integer({ min: 1, max: 3 }) }).map((s): Step => async (run) => {
     const userId = run.user(s.user);
     const listed: Session[] = [];
-    for (let pageToken = ""; ; ) {
+    for (let pageToken = ""; ;) {
       const page = await client.listUserSessions({ userId, pageSize: s.pageSize, pageToken });
       listed.push(...page.sessions);
       pageToken = page.nextPageToken;

@@ -58,29 +58,39 @@ export class SessionsModel {
   }
 
   setFields(id: string, fields: Record<string, string>, remove: string[], expectedVersion: bigint) {
-    return this.#change(id, expectedVersion, (session) => {
-      const after = new Map(session.fields);
-      for (const [name, value] of Object.entries(fields)) after.set(name, value);
-      for (const name of remove) after.delete(name);
-      if (after.size > FIELDS_MAX) return "FIELD_LIMIT_REACHED";
-      session.fields = after;
-      return undefined;
-    }, "hash");
+    return this.#change(
+      id,
+      expectedVersion,
+      (session) => {
+        const after = new Map(session.fields);
+        for (const [name, value] of Object.entries(fields)) after.set(name, value);
+        for (const name of remove) after.delete(name);
+        if (after.size > FIELDS_MAX) return "FIELD_LIMIT_REACHED";
+        session.fields = after;
+        return undefined;
+      },
+      "hash",
+    );
   }
 
   increment(id: string, field: string, delta: bigint): Outcome<bigint> {
     let value = 0n;
-    const outcome = this.#change(id, 0n, (session) => {
-      const text = session.fields.get(field) ?? "0";
-      if (!session.fields.has(field) && session.fields.size >= FIELDS_MAX) return "FIELD_LIMIT_REACHED";
-      if (!/^(0|-?[1-9]\d{0,18})$/.test(text)) return "NOT_AN_INTEGER";
-      const before = BigInt(text);
-      if (before > INT64_MAX || before < INT64_MIN) return "NOT_AN_INTEGER";
-      value = before + delta;
-      if (value > INT64_MAX || value < INT64_MIN) return "INTEGER_OVERFLOW";
-      session.fields.set(field, String(value));
-      return undefined;
-    }, "hash");
+    const outcome = this.#change(
+      id,
+      0n,
+      (session) => {
+        const text = session.fields.get(field) ?? "0";
+        if (!session.fields.has(field) && session.fields.size >= FIELDS_MAX) return "FIELD_LIMIT_REACHED";
+        if (!/^(0|-?[1-9]\d{0,18})$/.test(text)) return "NOT_AN_INTEGER";
+        const before = BigInt(text);
+        if (before > INT64_MAX || before < INT64_MIN) return "NOT_AN_INTEGER";
+        value = before + delta;
+        if (value > INT64_MAX || value < INT64_MIN) return "INTEGER_OVERFLOW";
+        session.fields.set(field, String(value));
+        return undefined;
+      },
+      "hash",
+    );
     return "error" in outcome ? outcome : { value };
   }
 

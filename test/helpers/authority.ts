@@ -1,0 +1,97 @@
+// Whole instances of the service on one real store of the test's own, and clients of them.
+
+import assert from "node:assert/strict";
+import { createClient } from "redis";
+import { createLogger } from "../../src/telemetry.ts";
+import { loadConfig } from "../../src/config.ts";
+import { startServer } from "../../src/server.ts";
+import { partitionOfOwner } from "../../src/domain/owner.ts";
+import { partitionOfSessionId } from "../../src/domain/session_id.ts";
+import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
+import { createAuthorityClient, type AuthorityClient } from "./grpc_client.ts";
+import { startRedisServer, type RedisServer } from "./redis_server.ts";
+import { scanStore } from "./store_scan.ts";
+
+export type AuthorityOptions = {
+  instances?: number;
+  touchIntervalMs?: number;
+  /** Further SA_* variables. */
+  env?: Record<string, string>;
+  redisArgs?: readonly string[];
+};
+
+export type Authorities = Awaited<ReturnType<typeof startAuthorities>>;
+
+/** Starts a store and instances of the service on it; each instance has a client. */
+export async function startAuthorities(options: AuthorityOptions = {}) {
+  const redis: RedisServer = await startRedisServer({ socket: true, args: options.redisArgs ?? [] });
+  const config = loadConfig({
+    SA_STORE_URL: redis.url,
+    SA_GRPC_LISTEN: "127.0.0.1:0",
+    SA_HTTP_LISTEN: "127.0.0.1:0",
+    SA_LOG_LEVEL: "fatal",
+    ...(options.touchIntervalMs === undefined ? {} : { SA_TOUCH_INTERVAL: `${options.touchIntervalMs}ms` }),
+    ...options.env,
+  });
+  const log = createLogger(config);
+  const servers = await Promise.all(Array.from({ length: options.instances ?? 1 }, () => startServer(config, log)));
+  const clients: AuthorityClient[] = servers.map((server) => createAuthorityClient(server.addresses.grpc!));
+  const control = createClient({ socket: { path: redis.socketPath!, tls: false } });
+  control.on("error", () => undefined);
+  await control.connect();
+
+  return {
+    redis,
+    servers,
+    clients,
+    /** host:port of each instance's HTTP listener. */
+    httpAddresses: servers.map((server) => server.addresses.http!),
+    control,
+
+    /** The keys that hold a session: its record and fields, if they exist. */
+    async keysOfSession(sessionId: string): Promise<string[]> {
+      const base = `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
+      const keys = [`${base}s:${sessionId}`, `${base}f:${sessionId}`];
+      const existing = await Promise.all(keys.map(async (key) => ((await control.exists(key)) ? key : undefined)));
+      return existing.filter((key) => key !== undefined);
+    },
+
+    /** Ends a session's time as its timeout would: the record's deadline, its TTLs and its indexes say so. */
+    async expireNow(sessionId: string): Promise<void> {
+      const base = `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
+      await control.eval(EXPIRE_NOW, { keys: [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}live`] });
+    },
+
+    /** The names of the audit events of a user, oldest first. */
+    async auditEvents(userId: string, tenant = "default"): Promise<string[]> {
+      const owner = `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
+      const key = `sa:{${PARTITION_TAGS[partitionOfOwner(owner)]}}:a:${owner}`;
+      return (await control.xRange(key, "-", "+")).map((entry) => entry.message["event"]!);
+    },
+
+    /** The scan that every test of the store ends with. */
+    async assertStoreSound(): Promise<void> {
+      await Promise.all(servers.map((server) => server.close()));
+      assert.deepEqual(await scanStore(control as never), []);
+    },
+
+    async close(): Promise<void> {
+      for (const client of clients) client.close();
+      await Promise.all(servers.map((server) => server.close()));
+      control.destroy();
+      await redis.stop();
+    },
+  };
+}
+
+// The record's owner follows its 64-byte header; `expires` is the double at offset 40.
+const EXPIRE_NOW = `
+  local raw = redis.call('GET', KEYS[1])
+  local time = redis.call('TIME')
+  local past = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - 1)
+  local owner = string.sub(raw, 65, 64 + struct.unpack('>H', raw, 5))
+  local base, id = string.match(KEYS[1], '^(.-})' .. ':s:(.+)$')
+  redis.call('ZADD', KEYS[3], past, id .. ' ' .. owner)
+  redis.call('ZADD', base .. ':u:' .. owner, past, id)
+  redis.call('DEL', KEYS[1], KEYS[2])
+  return 1`;
