@@ -10,9 +10,12 @@ const RETRY_AFTER_MS = 250;
 export class StoreReplyError extends Error {
   override readonly name = "StoreReplyError";
   readonly code: string;
+  /** The reply as it came, which may repeat arguments: for logs only. */
+  readonly reply: string;
 
   constructor(reply: string) {
     super(`the store refused a command: ${reply}`);
+    this.reply = reply;
     this.code = /^[A-Z][A-Z0-9_]*/.exec(reply)?.[0] ?? "ERR";
   }
 }
