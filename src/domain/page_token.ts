@@ -2,25 +2,22 @@
 
 import { hash } from "node:crypto";
 import { invalidField } from "./errors.ts";
-import { partitionOfSessionId } from "./session_id.ts";
 
-/** A token to continue after `sessionId` in the list named by `scope`. */
-export function encodePageToken(scope: string, sessionId: string): string {
-  return `${sessionId}${scopeMark(scope)}`;
+/** A token to continue after `position` in the list named by `scope`. */
+export function encodePageToken(scope: string, position: string): string {
+  return `${position}.${scopeMark(scope)}`;
 }
 
-/** The session_id to continue after; empty for an empty token. Throws INVALID_REQUEST for a token of another list. */
+/** The position to continue after; empty for an empty token. Throws INVALID_REQUEST for a token of another list. */
 export function decodePageToken(scope: string, token: string): string {
   if (token === "") return "";
-  const sessionId = token.slice(0, -MARK_LENGTH);
-  if (partitionOfSessionId(sessionId) === undefined || token.slice(-MARK_LENGTH) !== scopeMark(scope)) {
+  const [position = "", mark, ...rest] = token.split(".");
+  if (mark !== scopeMark(scope) || rest.length > 0 || !/^[A-Za-z0-9_-]+$/.test(position)) {
     throw invalidField("page_token", "is not a next_page_token of this list");
   }
-  return sessionId;
+  return position;
 }
 
-const MARK_LENGTH = 8;
-
 function scopeMark(scope: string): string {
-  return hash("sha256", scope, "base64url").slice(0, MARK_LENGTH);
+  return hash("sha256", scope, "base64url").slice(0, 12);
 }

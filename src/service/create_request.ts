@@ -1,14 +1,20 @@
 // What every Create takes, whatever the variant.
 
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { IpBinding, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
-import { SessionError } from "../domain/errors.ts";
-import type { SessionKind } from "../store/record.ts";
-import type { NewSession } from "../store/sessions.ts";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
+import type { NewSession } from "../store/create.ts";
+import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/record.ts";
 import { encodeIdentity } from "./session_message.ts";
 
 /** What the server fills in where a request is silent. */
-export type SessionDefaults = { readonly idleTimeoutMs: number; readonly absoluteTimeoutMs: number };
+export type SessionDefaults = {
+  readonly idleTimeoutMs: number;
+  readonly absoluteTimeoutMs: number;
+  /** The most sessions of a user, 0 for any number, and what to do about more. */
+  readonly maxSessionsPerUser: number;
+  readonly onExceed: "reject" | "evict";
+};
 
 /** The fields that all Create requests share. */
 type CreateRequest = {
@@ -23,39 +29,40 @@ type CreateRequest = {
   readonly ipBinding: IpBinding;
 };
 
-/** The new session that a Create asks for; the variant adds what is its own. */
+/** The new session that a Create asks for; `own` is what its variant adds. */
 export function newSession(
   request: CreateRequest,
   kind: SessionKind,
   defaults: SessionDefaults,
-  own: Partial<Pick<NewSession, "data" | "fields">>,
+  own: { data?: Uint8Array; fields?: NewSession["fields"]; device?: Device },
 ): NewSession {
-  refuseUnimplemented(request);
   return {
     userId: request.userId,
     kind,
+    ipBinding: ipBindingFlag(request.ipBinding),
     idleTimeoutMs: durationMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
     absoluteTimeoutMs: durationMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
-    identity: encodeIdentity(request),
+    deviceId: own.device?.deviceId ?? "",
+    identity: encodeIdentity(request, own.device),
     data: own.data ?? new Uint8Array(),
     fields: own.fields ?? [],
     requestId: request.requestId,
+    ...limitOf(request.limit, defaults),
+    authenticatedAtMs: request.authenticatedAt ? Math.max(1, timestampMs(request.authenticatedAt)) : 0,
   };
 }
 
-// A safeguard that is asked for and not given would be worse than a refusal.
-function refuseUnimplemented(request: CreateRequest): void {
-  const field =
-    request.limit !== undefined
-      ? "limit"
-      : request.authenticatedAt !== undefined
-        ? "authenticated_at"
-        : request.ipBinding > IpBinding.OFF
-          ? "ip_binding"
-          : undefined;
-  if (field !== undefined) throw new SessionError("METHOD_NOT_IMPLEMENTED", `${field} is not implemented yet`);
+/** Whole milliseconds; undefined for no duration. */
+export function durationMs(duration: Duration | undefined): number | undefined {
+  return duration && Number(duration.seconds) * 1000 + Math.floor(duration.nanos / 1e6);
 }
 
-function durationMs(duration: Duration | undefined): number | undefined {
-  return duration && Number(duration.seconds) * 1000 + Math.floor(duration.nanos / 1e6);
+function limitOf(limit: SessionLimit | undefined, defaults: SessionDefaults): Pick<NewSession, "maxSessions" | "onExceed"> {
+  if (limit === undefined) return { maxSessions: defaults.maxSessionsPerUser, onExceed: defaults.onExceed };
+  return { maxSessions: limit.maxSessions, onExceed: limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject" };
+}
+
+function ipBindingFlag(binding: IpBinding): IpBindingFlag {
+  if (binding === IpBinding.WARN) return IP_BINDING.warn;
+  return binding === IpBinding.INVALIDATE ? IP_BINDING.invalidate : IP_BINDING.off;
 }

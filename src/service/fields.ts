@@ -1,18 +1,23 @@
 // Hash sessions: CreateHashSession, GetSessionField, GetSessionFields, SetSessionFields, IncrementSessionField.
 
+import type { SessionCreator } from "../store/create.ts";
 import type { FieldStore } from "../store/fields.ts";
 import { SESSION_KIND } from "../store/record.ts";
-import type { SessionStore } from "../store/sessions.ts";
 import type { SessionServiceImpl } from "./contract.ts";
 import { newSession, type SessionDefaults } from "./create_request.ts";
-import { sessionMessage } from "./session_message.ts";
+import { storedSessionMessage } from "./session_message.ts";
 
-export function createFieldsService(sessions: SessionStore, fields: FieldStore, defaults: SessionDefaults) {
+type FieldsDeps = {
+  readonly create: SessionCreator;
+  readonly fields: FieldStore;
+  readonly defaults: SessionDefaults;
+};
+
+export function createFieldsService({ create, fields, defaults }: FieldsDeps) {
   return {
     async createHashSession(request, call) {
       const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });
-      const created = await sessions.create(session, call);
-      return { session: sessionMessage(created.record, created.fields) };
+      return { session: storedSessionMessage(await create(session, call)) };
     },
 
     async getSessionField(request, call) {
@@ -27,7 +32,7 @@ export function createFieldsService(sessions: SessionStore, fields: FieldStore, 
     async setSessionFields(request, call) {
       const { sessionId, remove, expectedVersion } = request;
       const changed = await fields.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
-      return { session: sessionMessage(changed.record, changed.fields) };
+      return { session: storedSessionMessage(changed) };
     },
 
     async incrementSessionField(request, call) {

@@ -2,10 +2,11 @@
 
 import { create, fromBinary, toBinary, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { SessionSchema, type Session } from "../../gen/session/v1/session_pb.ts";
+import { SessionSchema, type Device, type Session } from "../../gen/session/v1/session_pb.ts";
 import { invalidField } from "../domain/errors.ts";
 import { DATA_MAX_BYTES, dataFault } from "../domain/session_data.ts";
 import type { SessionRecord } from "../store/record.ts";
+import type { StoredSession } from "../store/sessions.ts";
 
 // The record's identity and data segments are encoded Sessions of their own: protobuf merges concatenated messages, so
 // decoding both at once gives one Session, whose other columns come from the record's header.
@@ -25,12 +26,15 @@ export function sessionMessage(record: SessionRecord, fields: Iterable<readonly 
   return session;
 }
 
+/** The same, with the fields of a hash session. */
+export function storedSessionMessage(stored: StoredSession): Session {
+  return sessionMessage(stored.record, stored.fields);
+}
+
 /** The identity segment of a record. */
-export function encodeIdentity(identity: { ipAddress: string; userAgent: string }): Uint8Array {
-  return toBinary(
-    SessionSchema,
-    create(SessionSchema, { ipAddress: identity.ipAddress, userAgent: identity.userAgent }),
-  );
+export function encodeIdentity(login: { ipAddress: string; userAgent: string }, device: Device | undefined): Uint8Array {
+  const { ipAddress, userAgent } = login;
+  return toBinary(SessionSchema, create(SessionSchema, { ipAddress, userAgent, device }));
 }
 
 /** The data segment of a record; throws INVALID_REQUEST for data that no session may have. */

@@ -6,42 +6,54 @@ import type { UpdateSessionDataRequest } from "../../gen/session/v1/sessions_pb.
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { mergePatch } from "../domain/merge_patch.ts";
-import { ownerOf } from "../domain/owner.ts";
-import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
+import type { SessionCreator } from "../store/create.ts";
 import { SESSION_KIND } from "../store/record.ts";
 import { sessionNotFound } from "../store/replies.ts";
 import type { SessionStore, StoredSession } from "../store/sessions.ts";
 import type { SessionServiceImpl } from "./contract.ts";
 import { newSession, type SessionDefaults } from "./create_request.ts";
-import { decodeData, encodeData, sessionMessage } from "./session_message.ts";
+import type { IpBindingCheck } from "./ip_binding.ts";
+import { decodeData, encodeData, sessionMessage, storedSessionMessage } from "./session_message.ts";
+import { listSessionPage } from "./session_page.ts";
 
-const DEFAULT_PAGE_SIZE = 50;
-const INVALID = { verdict: Verdict.INVALID };
+/** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
+export const INVALID = { verdict: Verdict.INVALID };
 
-export function createSessionsService(sessions: SessionStore, defaults: SessionDefaults) {
+type SessionsDeps = {
+  readonly create: SessionCreator;
+  readonly sessions: SessionStore;
+  readonly checkIpBinding: IpBindingCheck;
+  readonly defaults: SessionDefaults;
+};
+
+export function createSessionsService({ create, sessions, checkIpBinding, defaults }: SessionsDeps) {
   return {
     async createSession(request, call) {
       const data = encodeData(request.data);
       const session = newSession(request, SESSION_KIND.simple, defaults, { data });
-      return { session: messageOf(await sessions.create(session, call)) };
+      return { session: storedSessionMessage(await create(session, call)) };
     },
 
     async getSession(request, call) {
-      return { session: messageOf(await sessions.get(request.sessionId, call)) };
+      const stored = await sessions.get(request.sessionId, "id", call);
+      const session = storedSessionMessage(stored);
+      const ip = await checkIpBinding(stored.record, session, request.ipAddress, call);
+      if (ip === "ended") throw sessionNotFound();
+      return { session, ipMismatch: ip === "mismatch" };
     },
 
     async validateSession(request, call) {
-      const record = await sessions.find(request.sessionId, call);
+      const record = await sessions.findById(request.sessionId, call);
       return record ? { verdict: Verdict.VALID, session: sessionMessage(record) } : INVALID;
     },
 
     async updateSessionData(request, call) {
       const updated = request.merge ? await merge(request, call) : await replace(request, call);
-      return { session: messageOf(updated) };
+      return { session: storedSessionMessage(updated) };
     },
 
     async deleteSession(request, call) {
-      return { deleted: await sessions.remove(request.sessionId, call) };
+      return { deleted: await sessions.remove(request.sessionId, "deleted", "", call) };
     },
 
     async deleteUserSessions(request, call) {
@@ -49,14 +61,7 @@ export function createSessionsService(sessions: SessionStore, defaults: SessionD
     },
 
     async listUserSessions(request, call) {
-      const scope = `sessions ${ownerOf(call.caller.tenant, request.userId)}`;
-      const after = decodePageToken(scope, request.pageToken);
-      const page = await sessions.listOfUser(request.userId, after, request.pageSize || DEFAULT_PAGE_SIZE, call);
-      const last = page.sessions.at(-1);
-      return {
-        sessions: page.sessions.map(messageOf),
-        nextPageToken: page.more && last ? encodePageToken(scope, last.record.sessionId) : "",
-      };
+      return listSessionPage(sessions, "all", request, call);
     },
   } satisfies SessionServiceImpl;
 
@@ -75,14 +80,10 @@ export function createSessionsService(sessions: SessionStore, defaults: SessionD
       if (record === undefined) throw sessionNotFound();
       if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
       const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
-      const updated = await sessions.updateData(request.sessionId, data, record.version, call);
+      const updated = await sessions.updateData(record.sessionId, data, record.version, call);
       if (updated !== undefined) return updated;
     }
   }
-}
-
-function messageOf(stored: StoredSession) {
-  return sessionMessage(stored.record, stored.fields);
 }
 
 function versionMismatch(): SessionError {

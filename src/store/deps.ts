@@ -8,6 +8,10 @@ export type StoreSettings = {
   readonly touchIntervalMs: number | undefined;
   /** How long a user's audit trail is kept after its last entry. */
   readonly auditRetentionMs: number;
+  /** The most creates of a user in a period; undefined: any number. */
+  readonly createRate: { readonly count: number; readonly periodMs: number } | undefined;
+  /** How long a rotated-away secret stays valid. */
+  readonly rotationGraceMs: number;
 };
 
 export type StoreDeps = {

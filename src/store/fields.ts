@@ -43,7 +43,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
     call: CallContext,
   ): Promise<StoredSession> {
     const writes = [...fields];
-    const [record, after] = await run(
+    const values = await run(
       "fields_set",
       sessionId,
       [
@@ -57,7 +57,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
       ],
       call,
     );
-    return storedSessionFromReply(sessionId, record, after);
+    return storedSessionFromReply(values);
   }
 
   /** Adds `delta` to an int64 field; its new value. */

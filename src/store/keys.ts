@@ -1,6 +1,6 @@
 // Every key of the store, `sa:{tag}:…`. All keys of one user carry the same tag, so they are in one cluster slot.
 
-import { partitionOfOwner } from "../domain/owner.ts";
+import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { PARTITION_TAGS } from "./partition_tags.ts";
 
@@ -38,13 +38,21 @@ export function sessionScriptKeys(sessionId: string): string[] | undefined {
   return [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}t:${sessionId}`, ...shared];
 }
 
-/** The KEYS of a script about one user: index, audit trail, then the partition's four. */
+/** The KEYS of a script about one user: index, audit trail, devices, last revoke-all, then the partition's four. */
 export function userScriptKeys(owner: string): string[] {
   const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
-  return [`${base}u:${owner}`, `${base}a:${owner}`, ...shared];
+  return [`${base}u:${owner}`, `${base}a:${owner}`, `${base}d:${owner}`, `${base}r:${owner}`, ...shared];
 }
 
-/** The KEYS of the create script: record, fields, tombstone, index, audit trail, request id, then the partition's four. */
+/** The key of a user's audit trail. */
+export function auditKey(owner: string): string {
+  return `${PARTITIONS[partitionOfOwner(owner)]!.base}a:${owner}`;
+}
+
+/**
+ * The KEYS of the create script: record, fields, tombstone, index, audit trail, devices, request id, last revoke-all,
+ * create rate, then the partition's four.
+ */
 export function createScriptKeys(sessionId: string, owner: string, requestId: string): string[] {
   const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
   return [
@@ -53,7 +61,23 @@ export function createScriptKeys(sessionId: string, owner: string, requestId: st
     `${base}t:${sessionId}`,
     `${base}u:${owner}`,
     `${base}a:${owner}`,
+    `${base}d:${owner}`,
     `${base}x:${owner}:${encodeURIComponent(requestId)}`,
+    `${base}r:${owner}`,
+    `${base}q:${owner}`,
     ...shared,
   ];
+}
+
+/** The KEYS of the regenerate script: record, fields, tombstone of the old id, of the new one, then the partition's four. */
+export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] | undefined {
+  return sessionScriptKeys(sessionId)
+    ?.slice(0, 3)
+    .concat(sessionScriptKeys(newSessionId) ?? []);
+}
+
+/** The key of a device's hint: in the device's own partition, since its users may be in any. */
+export function deviceHintKey(tenant: string, deviceId: string): string {
+  const device = ownerOf(tenant, deviceId);
+  return `${PARTITIONS[partitionOfOwner(device)]!.base}p:${device}`;
 }

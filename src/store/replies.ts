@@ -11,13 +11,9 @@ export function actorArg(call: CallContext): string {
   return encodeURIComponent(call.caller.name);
 }
 
-/** A session from the record and the flat list of fields that a script answered. */
-export function storedSessionFromReply(
-  sessionId: string,
-  record: StoreReply | undefined,
-  fields: StoreReply | undefined,
-): StoredSession {
-  return { record: decodeRecord(sessionId, record as Buffer), fields: fieldsFromReply(fields) };
+/** A session from the session_id, the record and, if any, the flat list of fields that a script answered. */
+export function storedSessionFromReply([sessionId, record, fields = []]: readonly StoreReply[]): StoredSession {
+  return { record: decodeRecord(String(sessionId), record as Buffer), fields: fieldsFromReply(fields) };
 }
 
 /** Fields from a flat list of names and values. */
@@ -35,4 +31,8 @@ export function sessionNotFound(): SessionError {
 /** A script and its caller disagree: a fault of ours. */
 export function unexpectedTag(tag: string): Error {
   return new Error(`unexpected reply of a script: ${tag}`);
+}
+
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -7,6 +7,9 @@ import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreR
 
 /** The operations; a test checks that these are the files of src/store/lua. */
 export const SCRIPT_NAMES = [
+  "devices_get",
+  "devices_hint",
+  "devices_revoke",
   "fields_get",
   "fields_increment",
   "fields_set",
@@ -14,9 +17,15 @@ export const SCRIPT_NAMES = [
   "sessions_delete",
   "sessions_delete_user",
   "sessions_expire",
+  "sessions_explain",
   "sessions_get",
+  "sessions_ip_mismatch",
   "sessions_list",
+  "sessions_regenerate",
   "sessions_update",
+  "tokens_check",
+  "tokens_revoke",
+  "tokens_rotate",
 ] as const;
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 

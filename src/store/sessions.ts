@@ -1,31 +1,18 @@
-// Sessions in the store: one script for each operation, and one plain GET to validate.
+// Sessions of any kind in the store: one script for each operation, and one plain GET to validate.
 
 import type { CallBudget, CallContext } from "../domain/call.ts";
-import { SessionError } from "../domain/errors.ts";
-import { ownerOf, ownerPrefixOf, partitionOfOwner } from "../domain/owner.ts";
-import { newSessionId } from "../domain/session_id.ts";
+import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreDeps } from "./deps.ts";
-import { createScriptKeys, partitionKeys, recordKey, sessionScriptKeys, userScriptKeys } from "./keys.ts";
-import { decodeRecord, type SessionKind, type SessionRecord } from "./record.ts";
-import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
+import { partitionKeys, recordKey, sessionScriptKeys, userScriptKeys } from "./keys.ts";
+import { decodeRecord, SESSION_KIND, type SessionRecord } from "./record.ts";
+import { actorArg, asBuffer, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
 
 /** A session with the fields it has if it is a hash session. */
 export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };
 
-/** What a new session consists of, whatever its kind. */
-export type NewSession = {
-  readonly userId: string;
-  readonly kind: SessionKind;
-  readonly idleTimeoutMs: number;
-  readonly absoluteTimeoutMs: number;
-  readonly identity: Uint8Array;
-  readonly data: Uint8Array;
-  readonly fields: Iterable<readonly [name: string, value: string]>;
-  /** Empty: the caller gave none. */
-  readonly requestId: string;
-};
+/** One page of sessions. */
+export type SessionPage = { readonly sessions: StoredSession[]; readonly more: boolean };
 
-const REQUEST_ID_TTL_MS = 10 * 60_000;
 const PAGE_BYTES = 1024 * 1024;
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
@@ -34,55 +21,18 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
 
-  /** Creates a session, or answers the one that this request id made before. */
-  async function create(session: NewSession, call: CallContext): Promise<StoredSession> {
-    const owner = ownerOf(call.caller.tenant, session.userId);
-    for (;;) {
-      const sessionId = newSessionId(partitionOfOwner(owner));
-      const { tag, values } = await scripts.run(
-        "sessions_create",
-        createScriptKeys(sessionId, owner, session.requestId),
-        [
-          sessionId,
-          owner,
-          String(session.kind),
-          "0",
-          String(session.idleTimeoutMs),
-          String(session.absoluteTimeoutMs),
-          "",
-          asBuffer(session.identity),
-          asBuffer(session.data),
-          session.requestId === "" ? "0" : String(REQUEST_ID_TTL_MS),
-          auditRetention,
-          actorArg(call),
-          ...[...session.fields].flat(),
-        ],
-        call,
-      );
-      switch (tag) {
-        case "ok":
-          return storedSessionFromReply(String(values[0]), values[1], values[2]);
-        case "id_taken":
-          continue;
-        case "request_id_reused":
-          throw new SessionError("REQUEST_ID_REUSED", "request_id was used to create a session of another variant");
-        case "request_id_spent":
-          throw new SessionError("REQUEST_ID_SPENT", "the session that request_id created has ended");
-        default:
-          throw unexpectedTag(tag);
-      }
-    }
-  }
-
-  /** Reads a session and slides its idle timeout. */
-  async function get(sessionId: string, call: CallContext): Promise<StoredSession> {
+  /**
+   * Reads a session and slides its idle timeout. `proof` says what the caller has shown: a session_id opens no secure
+   * session, a token only that.
+   */
+  async function get(sessionId: string, proof: "id" | "token", call: CallContext): Promise<StoredSession> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), touchInterval];
+    const args = [sessionId, ownerPrefixOf(call.caller.tenant), touchInterval, proof];
     const { tag, values } = await scripts.run("sessions_get", keys, args, call);
     switch (tag) {
       case "ok":
-        return storedSessionFromReply(sessionId, values[0], values[1]);
+        return storedSessionFromReply(values);
       case "not_found":
         throw sessionNotFound();
       default:
@@ -90,14 +40,24 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     }
   }
 
-  /** The record of a live session, read by one GET; slides nothing. Undefined when there is none. */
+  /**
+   * The record of a live session of any kind, read by one GET; slides nothing. Undefined when there is none. An id that
+   * was regenerated with a grace leads to its successor.
+   */
   async function find(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
     const key = recordKey(sessionId);
     if (key === undefined) return undefined;
     const reply = await connection.send(key, ["GET", key], call);
     if (reply === null) return undefined;
     const record = decodeRecord(sessionId, reply as Buffer);
-    return record.owner.startsWith(ownerPrefixOf(call.caller.tenant)) ? record : undefined;
+    if (!record.owner.startsWith(ownerPrefixOf(call.caller.tenant))) return undefined;
+    return record.forwardsTo === undefined ? record : find(record.forwardsTo, call);
+  }
+
+  /** The same for a caller that has shown no more than the id, which opens no secure session. */
+  async function findById(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
+    const record = await find(sessionId, call);
+    return record?.kind === SESSION_KIND.secure ? undefined : record;
   }
 
   /** Swaps the data; undefined when `expectedVersion` is not 0 and not the session's version. */
@@ -109,22 +69,12 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   ): Promise<StoredSession | undefined> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
-    const { tag, values } = await scripts.run(
-      "sessions_update",
-      keys,
-      [
-        sessionId,
-        ownerPrefixOf(call.caller.tenant),
-        String(expectedVersion),
-        asBuffer(data),
-        auditRetention,
-        actorArg(call),
-      ],
-      call,
-    );
+    const prefix = ownerPrefixOf(call.caller.tenant);
+    const args = [sessionId, prefix, String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
+    const { tag, values } = await scripts.run("sessions_update", keys, args, call);
     switch (tag) {
       case "ok":
-        return storedSessionFromReply(sessionId, values[0], values[1]);
+        return storedSessionFromReply(values);
       case "not_found":
         throw sessionNotFound();
       case "version_mismatch":
@@ -134,11 +84,16 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     }
   }
 
-  /** Ends a session; false when there was nothing to end. */
-  async function remove(sessionId: string, call: CallContext): Promise<boolean> {
+  /** Ends a session; false when there was nothing to end. `reason` names the audit event, too. */
+  async function remove(
+    sessionId: string,
+    reason: "deleted" | "revoked",
+    note: string,
+    call: CallContext,
+  ): Promise<boolean> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return false;
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), "deleted", auditRetention, actorArg(call)];
+    const args = [sessionId, ownerPrefixOf(call.caller.tenant), reason, auditRetention, actorArg(call), note];
     const { tag } = await scripts.run("sessions_delete", keys, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
     return tag === "ok";
@@ -153,21 +108,20 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     return Number(values[0]);
   }
 
-  /** One page of a user's live sessions in the order of their ids, beginning after `afterSessionId`. */
+  /** One page of a user's live sessions, or of those on devices, in the order of their ids after `afterSessionId`. */
   async function listOfUser(
     userId: string,
+    which: "all" | "devices",
     afterSessionId: string,
     pageSize: number,
     call: CallContext,
-  ): Promise<{ sessions: StoredSession[]; more: boolean }> {
+  ): Promise<SessionPage> {
     const owner = ownerOf(call.caller.tenant, userId);
-    const args = [owner, afterSessionId, String(pageSize), String(PAGE_BYTES)];
+    const args = [owner, afterSessionId, String(pageSize), String(PAGE_BYTES), which];
     const { tag, values } = await scripts.run("sessions_list", userScriptKeys(owner), args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
     const sessions: StoredSession[] = [];
-    for (let i = 1; i < values.length; i += 3) {
-      sessions.push(storedSessionFromReply(String(values[i]), values[i + 1], values[i + 2]));
-    }
+    for (let i = 1; i < values.length; i += 3) sessions.push(storedSessionFromReply(values.slice(i, i + 3)));
     return { sessions, more: Number(values[0]) === 1 };
   }
 
@@ -179,9 +133,5 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     return Number(values[0]);
   }
 
-  return { create, get, find, updateData, remove, removeAllOfUser, listOfUser, expire };
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { get, find, findById, updateData, remove, removeAllOfUser, listOfUser, expire };
 }

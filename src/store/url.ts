@@ -66,7 +66,7 @@ export function hostPortText(address: NodeAddress): string {
 }
 
 function parse(text: string): StoreUrl {
-  const unixPath = /^unix:(?:\/\/)?(\/.*)$/s.exec(text)?.[1];
+  const unixPath = /^unix:(?:\/\/)?(\/[^/].*)$/s.exec(text)?.[1];
   if (unixPath !== undefined) {
     const access = { tls: false, username: undefined, password: undefined, database: 0 };
     return { kind: "single", address: { path: decode(unixPath, "the socket's path") }, ...access };

@@ -12,7 +12,7 @@ touch(r, now, tonumber(ARGV[3]))
 if #ARGV == 3 then return { 'ok', record_fields(r) } end
 local fields = {}
 for i = 4, #ARGV do
-  local value = redis.call('HGET', KEYS[2], ARGV[i])
+  local value = redis.call('HGET', fields_key(r.id), ARGV[i])
   if value then
     fields[#fields + 1] = ARGV[i]
     fields[#fields + 1] = value

@@ -11,21 +11,21 @@ local now = now_ms()
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
-if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[5]) then
+if redis.call('HEXISTS', fields_key(r.id), ARGV[3]) == 0 and redis.call('HLEN', fields_key(r.id)) >= tonumber(ARGV[5]) then
   return { 'field_limit' }
 end
-local reply = redis.pcall('HINCRBY', KEYS[2], ARGV[3], ARGV[4])
+local reply = redis.pcall('HINCRBY', fields_key(r.id), ARGV[3], ARGV[4])
 if type(reply) == 'table' and reply.err then
   if string.find(reply.err, 'overflow', 1, true) then return { 'overflow' } end
   if string.find(reply.err, 'not an integer', 1, true) then return { 'not_an_integer' } end
   return reply
 end
 -- The reply of HINCRBY is a double here, exact only to 2^53; the stored text is exact.
-local value = redis.call('HGET', KEYS[2], ARGV[3])
+local value = redis.call('HGET', fields_key(r.id), ARGV[3])
 r.version = r.version + 1
 slide(r, now)
 record_write(r)
 index_put(r, now)
 change_append(now, 'changed', r.id, r.owner, r.version, ARGV[7])
-audit_append(r.owner, now, tonumber(ARGV[6]), 'data_updated', r.id, ARGV[7], '')
+audit_append(r.owner, now, tonumber(ARGV[6]), 'data_updated', r.id, r.device, ARGV[7], '')
 return { 'ok', value }

@@ -3,7 +3,7 @@
 -- KEYS  record, fields, tombstone, live, log, tail, meta
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 most fields, 5 audit retention ms,
 --       6 actor, 7 how many fields to write, then their names and values, then the names to remove
--- Returns {'ok', record, fields}, {'not_found'}, {'not_a_hash_session'}, {'version_mismatch'} or {'field_limit'}
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'not_a_hash_session'}, {'version_mismatch'} or {'field_limit'}
 -- @include lib/slide
 -- @include lib/change
 -- @include lib/audit
@@ -21,17 +21,17 @@ for i = 8, last_write, 2 do
   if not removed[ARGV[i]] then writes[ARGV[i]] = ARGV[i + 1] end
 end
 -- Counted before anything is written: a refused change leaves nothing behind.
-local count = redis.call('HLEN', KEYS[2])
-for name in pairs(writes) do count = count + 1 - redis.call('HEXISTS', KEYS[2], name) end
-for name in pairs(removed) do count = count - redis.call('HEXISTS', KEYS[2], name) end
+local count = redis.call('HLEN', fields_key(r.id))
+for name in pairs(writes) do count = count + 1 - redis.call('HEXISTS', fields_key(r.id), name) end
+for name in pairs(removed) do count = count - redis.call('HEXISTS', fields_key(r.id), name) end
 if count > tonumber(ARGV[4]) then return { 'field_limit' } end
 
-for name, value in pairs(writes) do redis.call('HSET', KEYS[2], name, value) end
-for name in pairs(removed) do redis.call('HDEL', KEYS[2], name) end
+for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
+for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
 r.version = r.version + 1
 slide(r, now)
 record_write(r)
 index_put(r, now)
 change_append(now, 'changed', r.id, r.owner, r.version, ARGV[6])
-audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, ARGV[6], '')
-return { 'ok', record_pack(r), record_fields(r) }
+audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, r.device, ARGV[6], '')
+return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -8,10 +8,10 @@
 local now = now_ms()
 local members = redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(members) do
-  local id, owner = string.match(member, '^(%S+) (%S+)$')
-  index_remove(id, owner, now)
-  tombstone_put(id, owner, now, 'expired', '', math.huge)
+  local id, owner, device = string.match(member, '^(%S+) (%S+) ?(%S*)$')
+  index_remove(id, owner, device, now)
+  tombstone_put(id, owner, now, 'expired', '', '', math.huge)
   change_append(now, 'expired', id, owner, 0, '')
-  audit_append(owner, now, tonumber(ARGV[2]), 'expired', id, '', '')
+  audit_append(owner, now, tonumber(ARGV[2]), 'expired', id, device, '', '')
 end
 return { 'ok', #members }

@@ -1,13 +1,15 @@
 #!lua
 -- One page of a user's live sessions, in the order of their ids: an order that nothing changes.
--- KEYS  user index, audit, live, log, tail, meta
--- ARGV  1 owner, 2 the session_id to begin after (empty: the beginning), 3 page size, 4 how many bytes close a page
+-- KEYS  user index, audit, devices, last revoke-all, live, log, tail, meta
+-- ARGV  1 owner, 2 the session_id to begin after (empty: the beginning), 3 page size, 4 how many bytes close a page,
+--       5 'all', or 'devices': only device sessions
 -- Returns {'ok', 1 if there are more else 0, then session_id, record, fields of each}
 -- @include lib/index
 local now = now_ms()
 user_index_trim(ARGV[1], now)
+local found = ARGV[5] == 'devices' and redis.call('HVALS', KEYS[3]) or redis.call('ZRANGE', KEYS[1], 0, -1)
 local ids = {}
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for _, id in ipairs(found) do
   if id > ARGV[2] then ids[#ids + 1] = id end
 end
 table.sort(ids)
@@ -15,11 +17,11 @@ table.sort(ids)
 local page_size, page_bytes, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), 0
 local reply = { 'ok', 0 }
 for _, id in ipairs(ids) do
-  if (#reply - 2) / 3 >= page_size or bytes >= page_bytes then
+  local r = record_read_exact(id, now)
+  if r and ((#reply - 2) / 3 >= page_size or bytes >= page_bytes) then
     reply[2] = 1
     break
   end
-  local r = record_read(id, now)
   if r then
     local raw, fields = record_pack(r), record_fields(r)
     bytes = bytes + #raw

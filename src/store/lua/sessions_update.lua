@@ -2,7 +2,7 @@
 -- Swaps the data of a session and slides its idle timeout.
 -- KEYS  record, fields, tombstone, live, log, tail, meta
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 data, 5 audit retention ms, 6 actor
--- Returns {'ok', record, fields}, {'not_found'} or {'version_mismatch'}
+-- Returns {'ok', session_id, record, fields}, {'not_found'} or {'version_mismatch'}
 -- @include lib/slide
 -- @include lib/change
 -- @include lib/audit
@@ -17,5 +17,5 @@ slide(r, now)
 record_write(r)
 index_put(r, now)
 change_append(now, 'changed', r.id, r.owner, r.version, ARGV[6])
-audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, ARGV[6], '')
-return { 'ok', record_pack(r), record_fields(r) }
+audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, r.device, ARGV[6], '')
+return { 'ok', r.id, record_pack(r), record_fields(r) }

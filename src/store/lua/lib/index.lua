@@ -1,12 +1,19 @@
--- Deadlines and indexes of a session: its TTLs, the user's index and the partition's live set. They change together.
+-- Deadlines and indexes of a session: its TTLs, the user's index and devices, and the partition's live set. They change
+-- together.
 -- @include lib/record
 
-local function live_member(id, owner) return id .. ' ' .. owner end
+-- `<session_id> <owner>`, and the device of a device session: all that is left to know when the record has expired.
+local function live_member(id, owner, device)
+  return device == '' and id .. ' ' .. owner or id .. ' ' .. owner .. ' ' .. device
+end
 
--- The user's index lives exactly as long as the longest-lived session in it.
+-- The user's index and devices live exactly as long as the longest-lived session.
 local function user_index_expire(owner)
   local last = redis.call('ZREVRANGE', user_key(owner), 0, 0, 'WITHSCORES')
-  if last[2] then redis.call('PEXPIREAT', user_key(owner), int(tonumber(last[2]))) end
+  if not last[2] then return end
+  local deadline = int(tonumber(last[2]))
+  redis.call('PEXPIREAT', user_key(owner), deadline)
+  redis.call('PEXPIREAT', devices_key(owner), deadline)
 end
 
 -- Drops the dead from the user's index; the sweep (sessions_expire) tells the watchers of them.
@@ -19,15 +26,19 @@ local function index_put(r, now)
   local expires = int(r.expires)
   redis.call('PEXPIREAT', record_key(r.id), expires)
   if r.kind == KIND_HASH then redis.call('PEXPIREAT', fields_key(r.id), expires) end
-  redis.call('ZADD', LIVE, expires, live_member(r.id, r.owner))
+  redis.call('ZADD', LIVE, expires, live_member(r.id, r.owner, r.device))
   redis.call('ZADD', user_key(r.owner), expires, r.id)
+  if r.device ~= '' then redis.call('HSET', devices_key(r.owner), r.device, r.id) end
   user_index_trim(r.owner, now)
   user_index_expire(r.owner)
 end
 
-local function index_remove(id, owner, now)
-  redis.call('ZREM', LIVE, live_member(id, owner))
+local function index_remove(id, owner, device, now)
+  redis.call('ZREM', LIVE, live_member(id, owner, device))
   redis.call('ZREM', user_key(owner), id)
+  if device ~= '' and redis.call('HGET', devices_key(owner), device) == id then
+    redis.call('HDEL', devices_key(owner), device)
+  end
   user_index_trim(owner, now)
   user_index_expire(owner)
 end

@@ -1,21 +1,25 @@
 -- The record of a session: ONE string. src/store/record.ts reads the same layout.
 --   0 format u8 = 1 | 1 kind u8 | 2 flags u16 | 4 owner length u16 | 6 device length u16 | 8 identity length u32 |
 --   12 data length u32 | 16 version | 24 created | 32 accessed | 40 expires | 48 absolute | 56 idle   (f64, ms)
---   64 owner | device | identity | data
+--   64 secret: only of a secure session: SHA-256 of the secret, SHA-256 of the one before, end of its grace (f64, ms)
+--   then owner | device | identity | data
 -- Times and the version are doubles because `struct` cuts 8-byte integers to 32 bits on some engines; a double is exact
--- to 2^53.
+-- to 2^53. A forward is what a regeneration with a grace leaves under the old id: its device segment is the new id.
 -- @include lib/time
 -- @include lib/partition
 local HEADER, HEADER_LENGTH, ACCESSED_OFFSET = '>BBHHHIIdddddd', 64, 32
-local KIND_HASH = 1
+local KIND_HASH, KIND_SECURE, KIND_FORWARD = 1, 2, 255
+local NO_SECRET = string.rep('\0', 32)
 
 local function record_pack(r)
+  local secret = r.kind == KIND_SECURE and r.secret .. r.previous_secret .. struct.pack('>d', r.grace_until) or ''
   return struct.pack(HEADER, 1, r.kind, r.flags, #r.owner, #r.device, #r.identity, #r.data, r.version, r.created,
-    r.accessed, r.expires, r.absolute, r.idle) .. r.owner .. r.device .. r.identity .. r.data
+    r.accessed, r.expires, r.absolute, r.idle) .. secret .. r.owner .. r.device .. r.identity .. r.data
 end
 
--- The record of a live session, or nil. Alive is what the engine's own expiry says: until `expires`, inclusive.
-local function record_read(id, now)
+-- The record under exactly this id, or nil: of a live session or a forward. Alive is what the engine's own expiry says:
+-- until `expires`, inclusive.
+local function record_read_exact(id, now)
   local raw = redis.call('GET', record_key(id))
   if not raw then return nil end
   local r = { id = id }
@@ -28,16 +32,29 @@ local function record_read(id, now)
     position = position + length
     return string.sub(raw, position - length + 1, position)
   end
+  if r.kind == KIND_SECURE then
+    r.secret, r.previous_secret, r.grace_until = segment(32), segment(32), struct.unpack('>d', segment(8))
+  end
   r.owner, r.device = segment(owner_length), segment(device_length)
   r.identity, r.data = segment(identity_length), segment(data_length)
   return r
 end
 
+-- The record of a live session, or nil; an id that was regenerated leads to its successor while its grace lasts.
+local record_read
+function record_read(id, now)
+  local r = record_read_exact(id, now)
+  if r and r.kind == KIND_FORWARD then return record_read(r.device, now) end
+  return r
+end
+
+local function of_tenant(r, prefix)
+  return r and string.sub(r.owner, 1, #prefix) == prefix and r or nil
+end
+
 -- The same, but only of the tenant whose owners begin with `prefix`: sessions of another tenant do not exist.
 local function record_read_of_tenant(id, now, prefix)
-  local r = record_read(id, now)
-  if r and string.sub(r.owner, 1, #prefix) == prefix then return r end
-  return nil
+  return of_tenant(record_read(id, now), prefix)
 end
 
 -- Writes a whole record; the caller sets its deadline (index_put).

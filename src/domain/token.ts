@@ -1,0 +1,65 @@
+// Tokens of secure sessions: `sat1_` and base64url of key id (2 bytes), session_id (21), secret (32) and an HMAC-SHA256 over
+// all of it and the tenant (32). The HMAC is a filter: a token that we did not mint for this tenant costs no store call.
+
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+
+/** One key of a ring. */
+export type TokenKey = {
+  /** 0 to 65,535, unique in the ring. */
+  readonly kid: number;
+  /** 32 random bytes. */
+  readonly key: Buffer;
+};
+
+/** The keys in force: one to mint with, and all that still verify, by their kid. */
+export type TokenKeyRing = { readonly active: TokenKey; readonly verifying: ReadonlyMap<number, TokenKey> };
+
+/** A secret and its SHA-256 digest, by which the store knows it. */
+export type Secret = { readonly secret: Buffer; readonly digest: Buffer };
+
+/** What a genuine token says. It may still be expired, rotated away or revoked. */
+export type OpenedToken = { readonly sessionId: string; readonly digest: Buffer };
+
+const PREFIX = "sat1_";
+const KID_BYTES = 2;
+const SESSION_ID_BYTES = 21;
+const SECRET_BYTES = 32;
+const SIGNED_BYTES = KID_BYTES + SESSION_ID_BYTES + SECRET_BYTES;
+const TOKEN_BYTES = SIGNED_BYTES + 32;
+// 87 bytes fill their base64url characters exactly, so a token has one spelling only.
+const TOKEN_PATTERN = /^sat1_[A-Za-z0-9_-]{116}$/;
+
+export function newSecret(): Secret {
+  const secret = randomBytes(SECRET_BYTES);
+  return { secret, digest: digestOf(secret) };
+}
+
+/** The token of a secret for a session of a tenant, minted with the active key. */
+export function mintToken(ring: TokenKeyRing, tenant: string, sessionId: string, { secret }: Secret): string {
+  const kid = Buffer.alloc(KID_BYTES);
+  kid.writeUInt16BE(ring.active.kid);
+  const signed = Buffer.concat([kid, Buffer.from(sessionId, "base64url"), secret]);
+  return PREFIX + Buffer.concat([signed, macOf(ring.active, signed, tenant)]).toString("base64url");
+}
+
+/** What a token says if a key of the ring minted it for this tenant; else undefined. */
+export function openToken(ring: TokenKeyRing, tenant: string, token: string): OpenedToken | undefined {
+  if (!TOKEN_PATTERN.test(token)) return undefined;
+  const bytes = Buffer.from(token.slice(PREFIX.length), "base64url");
+  const key = ring.verifying.get(bytes.readUInt16BE(0));
+  if (key === undefined) return undefined;
+  const signed = bytes.subarray(0, SIGNED_BYTES);
+  if (!timingSafeEqual(bytes.subarray(SIGNED_BYTES, TOKEN_BYTES), macOf(key, signed, tenant))) return undefined;
+  return {
+    sessionId: signed.toString("base64url", KID_BYTES, KID_BYTES + SESSION_ID_BYTES),
+    digest: digestOf(signed.subarray(KID_BYTES + SESSION_ID_BYTES)),
+  };
+}
+
+function macOf(key: TokenKey, signed: Buffer, tenant: string): Buffer {
+  return createHmac("sha256", key.key).update(PREFIX).update(signed).update(tenant).digest();
+}
+
+function digestOf(secret: Buffer): Buffer {
+  return createHash("sha256").update(secret).digest();
+}

@@ -1,0 +1,56 @@
+// Device sessions: CreateDeviceSession, GetDeviceSession, ListUserDevices, RevokeDevice.
+
+import { DeviceType } from "../../gen/session/v1/session_pb.ts";
+import type { CallContext } from "../domain/call.ts";
+import type { SessionCreator } from "../store/create.ts";
+import type { DeviceStore } from "../store/devices.ts";
+import { SESSION_KIND } from "../store/record.ts";
+import { sessionNotFound } from "../store/replies.ts";
+import type { SessionStore } from "../store/sessions.ts";
+import type { SessionServiceImpl } from "./contract.ts";
+import { newSession, type SessionDefaults } from "./create_request.ts";
+import { encodeData, storedSessionMessage } from "./session_message.ts";
+import { listSessionPage } from "./session_page.ts";
+
+type DevicesDeps = {
+  readonly create: SessionCreator;
+  readonly sessions: SessionStore;
+  readonly devices: DeviceStore;
+  readonly defaults: SessionDefaults;
+};
+
+export function createDevicesService({ create, sessions, devices, defaults }: DevicesDeps) {
+  return {
+    async createDeviceSession(request, call) {
+      const data = encodeData(request.data);
+      const device = request.device!;
+      const kept = { ...device, type: device.type || DeviceType.UNKNOWN };
+      const session = newSession(request, SESSION_KIND.device, defaults, { data, device: kept });
+      const created = await create(session, call);
+      // In another slot, so not in the same step. When it fails the caller hears UNAVAILABLE, and its retry with the
+      // same request_id makes good for it.
+      await devices.remember(device.deviceId, created.record, call);
+      return { session: storedSessionMessage(created) };
+    },
+
+    async getDeviceSession(request, call) {
+      if (request.userId === "") return { session: await lastSessionOn(request.deviceId, call) };
+      return { session: storedSessionMessage(await devices.get(request.userId, request.deviceId, call)) };
+    },
+
+    async listUserDevices(request, call) {
+      return listSessionPage(sessions, "devices", request, call);
+    },
+
+    async revokeDevice(request, call) {
+      return { deleted: await devices.revoke(request.userId, request.deviceId, call) };
+    },
+  } satisfies SessionServiceImpl;
+
+  async function lastSessionOn(deviceId: string, call: CallContext) {
+    const hint = await devices.lastSessionId(deviceId, call);
+    const session = hint && storedSessionMessage(await sessions.get(hint, "id", call));
+    if (!session || session.device?.deviceId !== deviceId) throw sessionNotFound();
+    return session;
+  }
+}

@@ -1,0 +1,28 @@
+// One page of a user's sessions, for the methods that list them.
+
+import type { CallContext } from "../domain/call.ts";
+import { ownerOf } from "../domain/owner.ts";
+import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
+import type { SessionStore } from "../store/sessions.ts";
+import { storedSessionMessage } from "./session_message.ts";
+
+/** The page size of a request that names none. */
+export const DEFAULT_PAGE_SIZE = 50;
+
+type PageRequest = { readonly userId: string; readonly pageSize: number; readonly pageToken: string };
+
+export async function listSessionPage(
+  sessions: SessionStore,
+  which: "all" | "devices",
+  { userId, pageSize, pageToken }: PageRequest,
+  call: CallContext,
+) {
+  const scope = `${which} ${ownerOf(call.caller.tenant, userId)}`;
+  const after = decodePageToken(scope, pageToken);
+  const page = await sessions.listOfUser(userId, which, after, pageSize || DEFAULT_PAGE_SIZE, call);
+  const last = page.sessions.at(-1);
+  return {
+    sessions: page.sessions.map(storedSessionMessage),
+    nextPageToken: page.more && last ? encodePageToken(scope, last.record.sessionId) : "",
+  };
+}

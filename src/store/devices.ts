@@ -1,0 +1,55 @@
+// Device sessions in the store.
+
+import type { CallContext } from "../domain/call.ts";
+import { ownerOf } from "../domain/owner.ts";
+import type { StoreDeps } from "./deps.ts";
+import { deviceHintKey, userScriptKeys } from "./keys.ts";
+import type { SessionRecord } from "./record.ts";
+import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
+import type { StoredSession } from "./sessions.ts";
+
+export type DeviceStore = ReturnType<typeof createDeviceStore>;
+
+export function createDeviceStore({ connection, scripts, settings }: StoreDeps) {
+  const touchInterval = String(settings.touchIntervalMs ?? -1);
+
+  /** The live session of a user on a device; slides its idle timeout. */
+  async function get(userId: string, deviceId: string, call: CallContext): Promise<StoredSession> {
+    const keys = userScriptKeys(ownerOf(call.caller.tenant, userId));
+    const { tag, values } = await scripts.run("devices_get", keys, [encodeURIComponent(deviceId), touchInterval], call);
+    switch (tag) {
+      case "ok":
+        return storedSessionFromReply(values);
+      case "not_found":
+        throw sessionNotFound();
+      default:
+        throw unexpectedTag(tag);
+    }
+  }
+
+  /** Ends the session of a user on a device; false when there was none. */
+  async function revoke(userId: string, deviceId: string, call: CallContext): Promise<boolean> {
+    const keys = userScriptKeys(ownerOf(call.caller.tenant, userId));
+    const args = [encodeURIComponent(deviceId), String(settings.auditRetentionMs), actorArg(call)];
+    const { tag } = await scripts.run("devices_revoke", keys, args, call);
+    if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
+    return tag === "ok";
+  }
+
+  /** Remembers the last login on a device. A hint: whoever reads it asks the session itself. */
+  async function remember(deviceId: string, record: SessionRecord, call: CallContext): Promise<void> {
+    const key = deviceHintKey(call.caller.tenant, deviceId);
+    const args = [record.sessionId, String(record.createdMs), String(record.absoluteExpiresMs)];
+    const { tag } = await scripts.run("devices_hint", [key], args, call);
+    if (tag !== "ok") throw unexpectedTag(tag);
+  }
+
+  /** The session_id of the last login on a device, whoever the user; it may be dead. */
+  async function lastSessionId(deviceId: string, call: CallContext): Promise<string | undefined> {
+    const key = deviceHintKey(call.caller.tenant, deviceId);
+    const reply = await connection.send(key, ["GET", key], call);
+    return reply === null ? undefined : String(reply).split(" ")[1];
+  }
+
+  return { get, revoke, remember, lastSessionId };
+}

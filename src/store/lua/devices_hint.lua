@@ -1,0 +1,12 @@
+#!lua
+-- Remembers which session logged in last on a device, whoever the user: a hint, in the device's own partition, that its
+-- reader verifies. The newest login wins, in whatever order the hints arrive.
+-- KEYS  hint
+-- ARGV  1 session_id, 2 when it was created, ms, 3 when it ends at the latest, ms
+-- Returns {'ok'}
+local created = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) ')
+if not created or tonumber(created) <= tonumber(ARGV[2]) then
+  redis.call('SET', KEYS[1], ARGV[2] .. ' ' .. ARGV[1])
+  redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+end
+return { 'ok' }

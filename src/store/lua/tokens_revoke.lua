@@ -1,0 +1,16 @@
+#!lua flags=allow-oom
+-- Ends a secure session for who holds its secret; a reused secret ends it too, as a reuse.
+-- KEYS  record, fields, tombstone, live, log, tail, meta
+-- ARGV  1 session_id, 2 the tenant's owner prefix, 3 SHA-256 of the secret, 4 audit retention ms, 5 actor
+-- Returns {'ok'}, {'not_found'} or {'reused'}
+-- @include lib/secret
+local now = now_ms()
+local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+if not r or r.kind ~= KIND_SECURE then return { 'not_found' } end
+if secret_state(r, ARGV[3], now) == 'stale' then
+  secret_reused(r, now, tonumber(ARGV[4]), ARGV[5])
+  return { 'reused' }
+end
+finish(r, now, 'revoked', ARGV[5], '')
+audit_append(r.owner, now, tonumber(ARGV[4]), 'revoked', r.id, '', ARGV[5], '')
+return { 'ok' }

@@ -1,0 +1,26 @@
+#!lua
+-- Replaces the secret of a secure session: a compare-and-swap on its digest, so one of N callers wins.
+-- KEYS  record, fields, tombstone, live, log, tail, meta
+-- ARGV  1 session_id, 2 the tenant's owner prefix, 3 SHA-256 of the presented secret, 4 SHA-256 of the new one,
+--       5 grace ms of the presented one, 6 audit retention ms, 7 actor
+-- Returns {'ok', session_id, record}, {'not_found'}, {'rotated_concurrently'} or {'reused'}
+-- @include lib/slide
+-- @include lib/secret
+local now = now_ms()
+local retention, actor = tonumber(ARGV[6]), ARGV[7]
+local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+if not r or r.kind ~= KIND_SECURE then return { 'not_found' } end
+local state = secret_state(r, ARGV[3], now)
+if state == 'grace' then return { 'rotated_concurrently' } end
+if state == 'stale' then
+  secret_reused(r, now, retention, actor)
+  return { 'reused' }
+end
+secret_replace(r, ARGV[4], now + tonumber(ARGV[5]))
+r.version = r.version + 1
+slide(r, now)
+record_write(r)
+index_put(r, now)
+change_append(now, 'changed', r.id, r.owner, r.version, actor)
+audit_append(r.owner, now, retention, 'rotated', r.id, '', actor, '')
+return { 'ok', r.id, record_pack(r) }
