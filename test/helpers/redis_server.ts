@@ -75,8 +75,13 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
     const ended = once(started, "exit").then(() => {
       throw new Error(`redis-server ended at once:\n${output}`);
     });
-    await Promise.race([ended, answers()]);
     ended.catch(() => undefined);
+    try {
+      await Promise.race([ended, answers()]);
+    } catch (error) {
+      started.kill("SIGKILL");
+      throw error;
+    }
   }
 
   async function answers(): Promise<void> {
@@ -93,20 +98,16 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
   function command(...args: string[]): Promise<string> {
     return new Promise((resolve, reject) => {
       const socket = socketPath === undefined ? connect(port, "127.0.0.1") : connect(socketPath);
-      const chunks: Buffer[] = [];
+      let received = "";
       socket.setTimeout(5_000, () => socket.destroy(new Error("redis-server does not answer")));
       socket.on("error", reject);
-      socket.on("data", (chunk) => chunks.push(chunk));
-      socket.on("close", () =>
-        resolve(
-          Buffer.concat(chunks)
-            .toString()
-            .replace(/\+OK\r\n$/, "")
-            .trimEnd(),
-        ),
-      );
-      // QUIT after the command, so that the end of the stream is the end of the reply.
-      socket.write(encode(args) + encode(["QUIT"]));
+      socket.on("data", (chunk) => {
+        received += chunk.toString("latin1");
+        if (replyEnd(received, 0) !== undefined) socket.destroy();
+      });
+      // SHUTDOWN answers by closing.
+      socket.on("close", () => resolve(received.trimEnd()));
+      socket.write(encode(args));
     });
   }
 
@@ -150,6 +151,19 @@ export async function freePort(): Promise<number> {
   server.close();
   await once(server, "close");
   return port;
+}
+
+/** Where the reply that begins there ends, or undefined when not all of it has come. */
+function replyEnd(text: string, start: number): number | undefined {
+  const lineEnd = text.indexOf("\r\n", start);
+  if (lineEnd === -1) return undefined;
+  const length = Number(text.slice(start + 1, lineEnd));
+  if (text[start] === "$" && length >= 0) {
+    return text.length >= lineEnd + length + 4 ? lineEnd + length + 4 : undefined;
+  }
+  let end: number | undefined = lineEnd + 2;
+  for (let i = 0; text[start] === "*" && i < length && end !== undefined; i++) end = replyEnd(text, end);
+  return end;
 }
 
 function encode(args: readonly string[]): string {
