@@ -75,8 +75,10 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
     count: number,
     call: CallContext,
   ): Promise<AuditEntry[]> {
-    const oldest = request.startTime ? String(Math.ceil(timestampMs(request.startTime))) : "-";
-    const end = request.endTime ? `(${Math.max(0, Math.ceil(timestampMs(request.endTime)))}-0` : "+";
+    const oldest = request.startTime ? String(Math.max(0, Math.ceil(timestampMs(request.startTime)))) : "-";
+    const endMs = request.endTime && Math.ceil(timestampMs(request.endTime));
+    if (endMs !== undefined && endMs <= 0) return [];
+    const end = endMs === undefined ? "+" : `(${endMs}-0`;
     const found: AuditEntry[] = [];
     for (let from = after === "" ? end : `(${after}`; ; ) {
       const entries = await security.auditEntries(request.userId, from, oldest, ENTRIES_PER_READ, call);

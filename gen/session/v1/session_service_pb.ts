@@ -49,7 +49,9 @@ export const SessionService: GenService<{
   /**
    * Starts a session for a user who has just logged in. One atomic step: the record, the user's index, the change and the
    * audit entry are all there or none is. A retry with the same request_id answers the same session.
-   * Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN;
+   * Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED; RESOURCE_EXHAUSTED / CREATE_RATE_EXCEEDED with
+   * RetryInfo, above the server's SA_CREATE_RATE; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN;
+   * FAILED_PRECONDITION / REQUEST_ID_REUSED when another variant used this request_id;
    * FAILED_PRECONDITION / REQUEST_ID_SPENT when the session made with this request_id has ended since. Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSession
@@ -219,8 +221,9 @@ export const SessionService: GenService<{
     output: typeof RotateTokenResponseSchema;
   },
   /**
-   * Ends the session of a valid token. A token that is not valid any more answers `deleted: false`. Works when the store's
-   * memory is full. Scope: write.
+   * Ends the session of a token, for who holds its secret. A token whose session is gone answers `deleted: false`; one that
+   * was rotated away longer ago than the grace ends the session as a reuse does. Works when the store's memory is full.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RevokeToken
    */

@@ -265,7 +265,7 @@ export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PUR
  */
 export type RevokeTokenResponse = Message<"session.v1.RevokeTokenResponse"> & {
   /**
-   * True when this call ended the session; false when the token was not valid any more.
+   * True when this call ended the session; false when there was nothing to end.
    *
    * @generated from field: bool deleted = 1;
    */

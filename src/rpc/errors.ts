@@ -1,0 +1,145 @@
+// The one table from a failure's reason to its gRPC code, and how a failure goes onto either wire.
+
+import { create, toBinary, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
+import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { Metadata, type StatusObject } from "@grpc/grpc-js";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
+import { SessionError, type ErrorReason, type FieldViolation } from "../domain/errors.ts";
+
+/** The gRPC code of every reason. */
+export const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
+  INVALID_REQUEST: Code.InvalidArgument,
+  SESSION_NOT_FOUND: Code.NotFound,
+  VERSION_MISMATCH: Code.Aborted,
+  SESSION_LIMIT_REACHED: Code.ResourceExhausted,
+  FIELD_LIMIT_REACHED: Code.ResourceExhausted,
+  STORE_FULL: Code.ResourceExhausted,
+  NOT_A_HASH_SESSION: Code.FailedPrecondition,
+  NOT_AN_INTEGER: Code.FailedPrecondition,
+  INTEGER_OVERFLOW: Code.FailedPrecondition,
+  REQUEST_ID_REUSED: Code.FailedPrecondition,
+  REQUEST_ID_SPENT: Code.FailedPrecondition,
+  REVOKED_SINCE_LOGIN: Code.FailedPrecondition,
+  CREATE_RATE_EXCEEDED: Code.ResourceExhausted,
+  ROTATED_CONCURRENTLY: Code.Aborted,
+  CREDENTIAL_INVALID: Code.Unauthenticated,
+  SCOPE_MISSING: Code.PermissionDenied,
+  METHOD_NOT_IMPLEMENTED: Code.Unimplemented,
+  STORE_UNAVAILABLE: Code.Unavailable,
+  STORE_TIMEOUT: Code.Unavailable,
+  STORE_OVERLOADED: Code.Unavailable,
+  SHUTTING_DOWN: Code.Unavailable,
+  DEADLINE_EXCEEDED: Code.DeadlineExceeded,
+  CANCELLED: Code.Canceled,
+  INTERNAL: Code.Internal,
+};
+
+/** The `domain` of every google.rpc.ErrorInfo. */
+export const ERROR_DOMAIN = "session-authority";
+
+const DEFAULT_RETRY_AFTER_MS = 100;
+const MAX_MESSAGE_CHARS = 512;
+// Errors travel in trailers, and many clients refuse more than 8 KiB of them.
+const MAX_VIOLATION_CHARS = 3_000;
+const MAX_FIELD_CHARS = 200;
+
+/** One of the google.rpc messages that explain a failure. */
+export type FailureDetail = { readonly desc: DescMessage; readonly value: MessageInitShape<DescMessage> };
+
+/** A failed call as the caller sees it; `cause` is what was thrown, for logs only. */
+export class CallFailure extends Error {
+  override readonly name = "CallFailure";
+  readonly code: Code;
+  /** Undefined for a failure of the protocol itself, which carries no details. */
+  readonly reason: ErrorReason | undefined;
+  readonly details: readonly FailureDetail[];
+
+  constructor(
+    code: Code,
+    message: string,
+    explanation: { reason?: ErrorReason; details?: readonly FailureDetail[]; cause?: unknown } = {},
+  ) {
+    // Text that is not well-formed cannot be encoded into a trailer.
+    super(cut(message, MAX_MESSAGE_CHARS), { cause: explanation.cause });
+    this.code = code;
+    this.reason = explanation.reason;
+    this.details = explanation.details ?? [];
+  }
+}
+
+/** What the caller is told about anything that was thrown. Text that is not known to be harmless stays here. */
+export function toFailure(thrown: unknown): CallFailure {
+  if (thrown instanceof CallFailure) return thrown;
+  if (thrown instanceof SessionError) return failureOfSessionError(thrown);
+  // Only src/rpc and the protocol library beneath it make these: what they say is about the protocol.
+  if (thrown instanceof ConnectError && thrown.code !== Code.Internal && thrown.code !== Code.Unknown) {
+    return new CallFailure(thrown.code, thrown.rawMessage, { cause: thrown });
+  }
+  const details = detailsOf("INTERNAL", Code.Internal, [], undefined);
+  return new CallFailure(Code.Internal, "internal error", { reason: "INTERNAL", details, cause: thrown });
+}
+
+function failureOfSessionError(error: SessionError): CallFailure {
+  const { reason, violations, retryAfterMs } = error;
+  const code = CODE_OF_REASON[reason];
+  const message = reason === "INTERNAL" ? "internal error" : error.message;
+  return new CallFailure(code, message, {
+    reason,
+    details: detailsOf(reason, code, violations, retryAfterMs),
+    cause: error,
+  });
+}
+
+function detailsOf(
+  reason: ErrorReason,
+  code: Code,
+  violations: readonly FieldViolation[],
+  retryAfterMs: number | undefined,
+): FailureDetail[] {
+  const details: FailureDetail[] = [{ desc: ErrorInfoSchema, value: { reason, domain: ERROR_DOMAIN } }];
+  if (violations.length > 0) {
+    details.push({ desc: BadRequestSchema, value: { fieldViolations: bounded(violations) } });
+  }
+  if (retryAfterMs !== undefined || code === Code.Unavailable) {
+    // Without jitter, all callers of a store that failed would come back in the same instant.
+    const delayMs = (retryAfterMs ?? DEFAULT_RETRY_AFTER_MS) * (1 + Math.random());
+    details.push({ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(Math.ceil(delayMs)) } });
+  }
+  return details;
+}
+
+function bounded(violations: readonly FieldViolation[]): FieldViolation[] {
+  const kept: FieldViolation[] = [];
+  let chars = 0;
+  for (const violation of violations) {
+    const field = cut(violation.field, MAX_FIELD_CHARS);
+    const description = cut(violation.description, MAX_FIELD_CHARS);
+    chars += field.length + description.length;
+    if (chars > MAX_VIOLATION_CHARS) break;
+    kept.push({ field, description });
+  }
+  return kept;
+}
+
+function cut(text: string, maxChars: number): string {
+  return (text.length > maxChars ? `${text.slice(0, maxChars)}…` : text).toWellFormed();
+}
+
+/** For @grpc/grpc-js: the status with the details as google.rpc.Status in its trailer. */
+export function toGrpcStatus(failure: CallFailure): StatusObject {
+  const metadata = new Metadata();
+  const { code, message } = failure;
+  if (failure.details.length > 0) {
+    const details = failure.details.map(({ desc, value }) => anyPack(desc, create(desc, value)));
+    const bytes = toBinary(StatusSchema, create(StatusSchema, { code, message, details }));
+    metadata.set("grpc-status-details-bin", Buffer.from(bytes));
+  }
+  return { code: code as number, details: message, metadata };
+}
+
+/** For the protocols of connect: the same code, text and details. */
+export function toConnectError(failure: CallFailure): ConnectError {
+  return new ConnectError(failure.message, failure.code, undefined, [...failure.details]);
+}

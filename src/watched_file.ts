@@ -1,0 +1,47 @@
+// A file of settings that is read again whenever it changes, such as keys.
+
+import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import type { Logger } from "pino";
+
+export type WatchedFile<T> = {
+  /** What the last good version of the file says. */
+  current(): T;
+  /** Stops watching. */
+  close(): void;
+};
+
+type WatchedFileOptions<T> = {
+  /** Throws an Error that names every fault. */
+  readonly parse: (text: string) => T;
+  readonly log: Logger;
+  /** What the file holds, for the log: `API keys`. */
+  readonly what: string;
+  /** How often to look whether the file has changed. Default 2,000. */
+  readonly pollIntervalMs?: number;
+};
+
+/** Reads the file now; throws when it cannot be read or is faulty. A later faulty version is logged and not used. */
+export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>): WatchedFile<T> {
+  const { parse, log, what, pollIntervalMs = 2_000 } = options;
+  const read = () => {
+    try {
+      return parse(readFileSync(path, "utf8"));
+    } catch (error) {
+      throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
+    }
+  };
+  let value = read();
+
+  function reload(): void {
+    try {
+      value = read();
+      log.info(`${what} reloaded`);
+    } catch (error) {
+      // A slip of an editor must not lock everybody out.
+      log.error({ error: (error as Error).message }, `${what} not reloaded: the ones before stay in force`);
+    }
+  }
+  // Polled, for a file behind a symbolic link that is swapped (as mounted secrets are) raises no event of its own.
+  watchFile(path, { interval: pollIntervalMs, persistent: false }, reload);
+  return { current: () => value, close: () => unwatchFile(path, reload) };
+}
