@@ -24,6 +24,7 @@ export function createClusterRoutes(url: ClusterStoreUrl, options: RouteOptions)
   let ready = false;
   let closed = false;
   let refreshing: Promise<void> | undefined;
+  let rounds = 0;
   let timer: NodeJS.Timeout | undefined;
   void refresh();
 
@@ -31,8 +32,10 @@ export function createClusterRoutes(url: ClusterStoreUrl, options: RouteOptions)
   function refresh(): Promise<void> {
     refreshing ??= (async () => {
       clearTimeout(timer);
-      const started = [...addresses.values(), ...url.nodes];
-      for (const node of started) {
+      const known = [...addresses.values(), ...url.nodes];
+      // Another one is asked first each time: one that is cut off from the others would tell the old slots for ever.
+      const first = rounds++ % known.length;
+      for (const node of [...known.slice(first), ...known.slice(0, first)]) {
         if (closed) break;
         try {
           apply(await askSlots(node, url));

@@ -101,7 +101,7 @@ export function createLink(options: LinkOptions): Link {
         const level = failures === 1 || failures % 100 === 0 ? "warn" : "debug";
         log[level]({ err: error, store: address && hostPortText(address), failures }, "no connection to the store");
       }
-      const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(failures, 4));
+      const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(failures, 10));
       // The time an attempt took counts, so that slow failures are not spaced out further.
       await pause(delayMs * (0.5 + Math.random() / 2) - (performance.now() - startedMs) / 2);
     }

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { fork, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -34,7 +35,8 @@ async function pidOf(connection: StoreConnection): Promise<number> {
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
+    // Where nobody reaps orphans a dead one stays listed as a zombie.
+    return !readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
   } catch {
     return false;
   }
@@ -157,7 +159,6 @@ function defineTests(): void {
       const broken = await mkdtemp(join(tmpdir(), "sa-broken-"));
       const store = await startEmbeddedStore({ dataDir: broken, log });
       await store.stop();
-      const { writeFile, readdir } = await import("node:fs/promises");
       const folder = join(broken, "store", "appendonlydir");
       const manifest = (await readdir(folder)).find((file) => file.endsWith(".manifest"))!;
       await writeFile(join(folder, manifest), "nonsense\n");
