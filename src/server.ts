@@ -1,0 +1,126 @@
+// Puts the whole service together: store, methods, hosts; and takes it apart in the reverse order.
+
+import { existsSync, readFileSync } from "node:fs";
+import type { Logger } from "pino";
+import type { Config } from "./config.ts";
+import { createDeadlines } from "./domain/deadlines.ts";
+import { createAuthentication } from "./rpc/authentication.ts";
+import { startGrpcHost } from "./rpc/grpc_host.ts";
+import { startHttpHost } from "./rpc/http_host.ts";
+import { formatAddress } from "./rpc/listen.ts";
+import { createPipeline } from "./rpc/pipeline.ts";
+import { createReadiness } from "./rpc/readiness.ts";
+import { createValidation } from "./rpc/validation.ts";
+import { createSessionService } from "./service/session_service.ts";
+import { createStoreConnection, type StoreConnection } from "./store/connection.ts";
+import { startEmbeddedStore } from "./store/embedded.ts";
+import { probeStore } from "./store/probes.ts";
+import { createScripts } from "./store/scripts.ts";
+import { createSessionStore } from "./store/sessions.ts";
+import { startSweep } from "./store/sweep.ts";
+import { generateTokenKeysFile, parseTokenKeys } from "./token_keys.ts";
+import { watchParsedFile } from "./watched_file.ts";
+
+export type RunningServer = {
+  /** What was bound, `host:port` or `unix:/path`; undefined for a listener that is off. */
+  readonly addresses: { readonly grpc?: string; readonly http?: string };
+  /** Which store holds the sessions. */
+  readonly store: string;
+  /** Finishes what is in flight and lets go of everything; the same promise however often it is called. */
+  close(): Promise<void>;
+};
+
+const STORE_CONNECT_TIMEOUT_MS = 10_000;
+const PROBE_TIMEOUT_MS = 20_000;
+/** Of the drain time, what the hosts may use; the rest is for the store. */
+const DRAIN_SHARE = 0.8;
+const STORE_DOWN = "the store is out of reach";
+const DRAINING = "shutting down";
+
+/** Starts the service and resolves once it answers. Rejects, with nothing left behind, when it cannot. */
+export async function startServer(config: Config, log: Logger): Promise<RunningServer> {
+  // What has been started, in order; each function undoes one thing.
+  const undo: (() => unknown)[] = [];
+  const closeAll = async () => {
+    for (const step of undo.splice(0).toReversed()) await step();
+  };
+
+  try {
+    const deadlines = createDeadlines();
+    const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
+    if (embedded) undo.push(() => embedded.stop());
+    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log, deadlines });
+    undo.push(() => connection.close());
+    const { shebang, description } = await openStore(connection, log);
+
+    if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
+    const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
+    undo.push(() => tokenKeys.close());
+    const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
+    undo.push(() => authentication.close());
+
+    const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
+    const implementation = createSessionService(store, config, tokenKeys.current);
+    const validation = createValidation();
+    validation.warm();
+    const readiness = createReadiness();
+    const pipeline = createPipeline({
+      implementation,
+      readiness,
+      authenticate: authentication.authenticate,
+      validate: validation.validate,
+      logger: log,
+      requestTimeoutMs: config.requestTimeoutMs,
+      logSample: config.logSample,
+      deadlines,
+    });
+    const stopWatching = connection.onReadyChange((ready) =>
+      ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),
+    );
+    undo.push(stopWatching);
+    undo.push(startSweep(createSessionStore(store), connection, log));
+
+    const tls = readTls(config);
+    const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
+    const { grpcListen, httpListen, maxConnectionAgeMs } = config;
+    const hosts = await Promise.all([
+      grpcListen && startGrpcHost({ pipeline, address: grpcListen, tls, maxConnectionAgeMs }),
+      httpListen && startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log }),
+    ]);
+    undo.push(async () => {
+      readiness.block(DRAINING);
+      await Promise.all(hosts.map((host) => host?.drain(graceMs)));
+    });
+    const [grpc, http] = hosts.map((host) => host && formatAddress(host.address));
+    let closed: Promise<void> | undefined;
+    return {
+      addresses: { ...(grpc && { grpc }), ...(http && { http }) },
+      store: embedded ? `${embedded.description} (${description})` : description,
+      close: () => (closed ??= closeAll()),
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+async function openStore(connection: StoreConnection, log: Logger): Promise<{ shebang: boolean; description: string }> {
+  const budget = (timeoutMs: number) => ({
+    deadlineMs: performance.now() + timeoutMs,
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  await connection.whenReady(budget(STORE_CONNECT_TIMEOUT_MS));
+  const { shebang, description, warnings } = await probeStore(connection, budget(PROBE_TIMEOUT_MS));
+  for (const warning of warnings) log.warn(warning);
+  return { shebang, description };
+}
+
+function readTls({ tls }: Config) {
+  return (
+    tls && {
+      cert: readFileSync(tls.certFile),
+      key: readFileSync(tls.keyFile),
+      clientCa: tls.clientCaFile === undefined ? undefined : readFileSync(tls.clientCaFile),
+    }
+  );
+}
