@@ -1,0 +1,76 @@
+// The file of API keys (SA_API_KEYS_FILE): its form, and everything that may be wrong with it.
+
+import { SCOPES, type Scope } from "./scopes.ts";
+
+/** One key. The file holds its digest only, so reading the file gives nobody access. */
+export type ApiKey = {
+  /** Shown in the audit trail. */
+  readonly name: string;
+  readonly tenant: string;
+  /** SHA-256 of the key, 32 bytes. */
+  readonly digest: Buffer;
+  readonly scopes: ReadonlySet<Scope>;
+};
+
+const MAX_NAME_BYTES = 256;
+
+/** The keys in `text`, and all faults at once; with any fault the keys must not be used. */
+export function parseApiKeys(text: string): { keys: ApiKey[]; faults: string[] } {
+  const keys: ApiKey[] = [];
+  const faults: string[] = [];
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    // What the parser says quotes the file.
+    return { keys, faults: ["is not JSON"] };
+  }
+  if (!isObject(document) || !Array.isArray(document["keys"])) {
+    return { keys, faults: ['must be {"keys": [{"name", "tenant", "sha256", "scopes"}, …]}'] };
+  }
+  for (const member of Object.keys(document)) if (member !== "keys") faults.push(`${member}: unknown member`);
+  if (document["keys"].length === 0) faults.push("keys: is empty, so nobody could call");
+
+  const names = new Set<string>();
+  const digests = new Set<string>();
+  for (const [index, entry] of document["keys"].entries()) {
+    const key = parseKey(entry, (fault) => faults.push(`keys[${index}]${fault}`));
+    if (key === undefined) continue;
+    if (names.has(key.name)) faults.push(`keys[${index}].name: is used twice`);
+    if (digests.has(key.digest.toString("hex"))) faults.push(`keys[${index}].sha256: is used twice`);
+    names.add(key.name);
+    digests.add(key.digest.toString("hex"));
+    keys.push(key);
+  }
+  return { keys, faults };
+}
+
+function parseKey(entry: unknown, fault: (text: string) => void): ApiKey | undefined {
+  if (!isObject(entry)) {
+    fault(": must be an object");
+    return undefined;
+  }
+  const { name, tenant, sha256, scopes, ...unknown } = entry;
+  for (const member of Object.keys(unknown)) fault(`.${member}: unknown member`);
+  if (!isName(name)) fault(`.name: must be 1 to ${MAX_NAME_BYTES} bytes of text`);
+  if (!isName(tenant)) fault(`.tenant: must be 1 to ${MAX_NAME_BYTES} bytes of text`);
+  const isDigest = typeof sha256 === "string" && /^[0-9a-f]{64}$/i.test(sha256);
+  if (!isDigest) fault(".sha256: must be the SHA-256 of the key, 64 hexadecimal digits");
+  if (!isScopes(scopes)) fault(`.scopes: must be a list of ${SCOPES.join(", ")}`);
+  if (!isName(name) || !isName(tenant) || !isDigest || !isScopes(scopes)) return undefined;
+  return { name, tenant, digest: Buffer.from(sha256, "hex"), scopes: new Set(scopes) };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isName(value: unknown): value is string {
+  return (
+    typeof value === "string" && value !== "" && value.isWellFormed() && Buffer.byteLength(value) <= MAX_NAME_BYTES
+  );
+}
+
+function isScopes(value: unknown): value is Scope[] {
+  return Array.isArray(value) && value.length > 0 && value.every((scope) => SCOPES.includes(scope));
+}

@@ -1,0 +1,192 @@
+// gRPC on @grpc/grpc-js: the fast host.
+
+import { create, fromBinary, toBinary, type DescMethod, type Message } from "@bufbuild/protobuf";
+import {
+  Server,
+  ServerCredentials,
+  type handleUnaryCall,
+  type ServerDuplexStream,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+} from "@grpc/grpc-js";
+import { createServer } from "node:net";
+import { SessionError } from "../domain/errors.ts";
+import { toGrpcStatus, type CallFailure } from "./errors.ts";
+import { listen, type ListenAddress } from "./listen.ts";
+import type { IncomingCall, Pipeline } from "./pipeline.ts";
+import type { Answer, Route } from "./routes.ts";
+import type { TlsOptions } from "./tls.ts";
+
+export type GrpcHostOptions = {
+  pipeline: Pipeline;
+  address: ListenAddress;
+  tls?: TlsOptions | undefined;
+  /** The most bytes of a request message. Default 256 KiB. */
+  maxReceiveBytes?: number;
+  /** Per connection. Default 1,024. */
+  maxConcurrentStreams?: number;
+  /** Memory that one connection may hold before its new streams are refused, in MiB. Default 64. */
+  maxSessionMemoryMb?: number;
+  /** How often a quiet connection is pinged, and how long the answer may take. Defaults 30,000 and 10,000. */
+  keepaliveTimeMs?: number;
+  keepaliveTimeoutMs?: number;
+  /** Connections are asked to reconnect at this age, give or take 10%, so that load spreads. Default: never. */
+  maxConnectionAgeMs?: number | undefined;
+};
+
+export type Host = {
+  /** What was bound. */
+  readonly address: ListenAddress;
+  /** Accepts nothing new, ends the streams, lets unary calls finish, and cuts off the rest after `graceMs`. */
+  drain(graceMs: number): Promise<void>;
+};
+
+/** What all kinds of calls have. */
+type Call = Pick<ServerUnaryCall<Buffer, Buffer>, "getDeadline" | "metadata"> & {
+  on(event: "cancelled", listener: () => void): unknown;
+};
+
+export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
+  const { pipeline, tls } = options;
+  const server = new Server({
+    "grpc.max_receive_message_length": options.maxReceiveBytes ?? 256 * 1024,
+    "grpc.max_concurrent_streams": options.maxConcurrentStreams ?? 1024,
+    "grpc-node.max_session_memory": options.maxSessionMemoryMb ?? 64,
+    "grpc.keepalive_time_ms": options.keepaliveTimeMs ?? 30_000,
+    "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 10_000,
+    // Statistics that nobody asks for, on every call.
+    "grpc.enable_channelz": 0,
+    ...(options.maxConnectionAgeMs === undefined ? {} : { "grpc.max_connection_age_ms": options.maxConnectionAgeMs }),
+  });
+  for (const route of pipeline.routes) register(server, pipeline, route);
+
+  const injector = server.createConnectionInjector(
+    tls === undefined
+      ? ServerCredentials.createInsecure()
+      : ServerCredentials.createSsl(
+          tls.clientCa ?? null,
+          [{ private_key: tls.key, cert_chain: tls.cert }],
+          tls.clientCa !== undefined,
+        ),
+  );
+  // Connections are accepted here and handed in, so that both hosts listen and close in the same way.
+  const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
+  const listener = await listen(acceptor, options.address);
+
+  return {
+    address: listener.address,
+    async drain(graceMs) {
+      pipeline.endStreams();
+      const closed = listener.closed();
+      server.tryShutdown(() => undefined);
+      const force = setTimeout(() => {
+        server.forceShutdown();
+        listener.destroyAll();
+      }, graceMs);
+      await closed;
+      clearTimeout(force);
+    },
+  };
+}
+
+// Messages pass grpc-js as bytes: what fails to decode becomes INVALID_ARGUMENT with details here, not INTERNAL there.
+const asIs = (bytes: Buffer): Buffer => bytes;
+
+function register(server: Server, pipeline: Pipeline, route: Route): void {
+  const { method } = route;
+  const encode = (answer: Answer): Buffer => encodeAnswer(method, answer);
+
+  const unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: (error: object | null, value?: Buffer) => void) => {
+    const decode = () => decodeRequest(method, call.request);
+    pipeline.unary(route, incomingCall(call), { decode, encode }).then(
+      (answer) => callback(null, answer),
+      (failure: CallFailure) => callback(toGrpcStatus(failure)),
+    );
+  };
+  const serverStream = (call: ServerWritableStream<Buffer, Buffer>) => {
+    const open = () => decodeRequest(method, call.request);
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode }));
+  };
+  const bidi = (call: ServerDuplexStream<Buffer, Buffer>) => {
+    const open = () => decodedRequests(method, call);
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode }));
+  };
+
+  const [type, handler] =
+    method.methodKind === "unary"
+      ? (["unary", unary] as const)
+      : method.methodKind === "server_streaming"
+        ? (["serverStream", serverStream] as const)
+        : (["bidi", bidi] as const);
+  server.register(`/${route.name}`, handler as handleUnaryCall<Buffer, Buffer>, asIs, asIs, type);
+}
+
+function incomingCall(call: Call): IncomingCall {
+  const deadline = call.getDeadline();
+  const leftMs = typeof deadline === "number" ? deadline - Date.now() : deadline.getTime() - Date.now();
+  const authorization = call.metadata.get("authorization")[0];
+  return {
+    authorization: typeof authorization === "string" ? authorization : undefined,
+    clientDeadlineMs: performance.now() + leftMs,
+    onCancel: (listener) => void call.on("cancelled", listener),
+  };
+}
+
+function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
+  try {
+    return fromBinary(method.input, bytes);
+  } catch (error) {
+    const message = `the request is not a well-formed ${method.input.typeName}`;
+    throw new SessionError("INVALID_REQUEST", message, { cause: error });
+  }
+}
+
+function encodeAnswer(method: DescMethod, answer: Answer): Buffer {
+  const bytes = toBinary(method.output, create(method.output, answer));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Writes the answers as fast as the client reads them, then the status. */
+async function send(
+  call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
+  answers: AsyncIterable<Buffer>,
+): Promise<void> {
+  try {
+    for await (const answer of answers) if (!call.write(answer)) await drained(call);
+    call.end();
+  } catch (failure) {
+    call.emit("error", toGrpcStatus(failure as CallFailure));
+  }
+}
+
+function drained(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off("drain", done);
+      call.off("close", done);
+      resolve();
+    };
+    call.on("drain", done);
+    call.on("close", done);
+    if (call.destroyed) done();
+  });
+}
+
+/**
+ * The requests of a stream as they come. Not the stream's own iterator: that one destroys the stream at the end, and with
+ * it the status that is still to be sent.
+ */
+async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Message> {
+  let wake: (() => void) | undefined;
+  let ended = false;
+  call.on("end", () => (ended = true));
+  const onChange = () => wake?.();
+  call.on("readable", onChange).on("end", onChange).on("close", onChange).on("cancelled", onChange);
+  for (;;) {
+    const bytes = call.read() as Buffer | null;
+    if (bytes !== null) yield decodeRequest(method, bytes);
+    else if (ended) return;
+    else if (call.destroyed || call.cancelled) throw new SessionError("CANCELLED", "the caller is gone");
+    else await new Promise<void>((resolve) => (wake = resolve));
+  }
+}

@@ -1,0 +1,240 @@
+// What a call goes through on either host: authentication, scope, validation, the handler, its deadline, errors, the log.
+
+import type { Message } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import type { Caller } from "../domain/call.ts";
+import { createDeadlines, type Deadlines } from "../domain/deadlines.ts";
+import { SessionError } from "../domain/errors.ts";
+import type { SessionServiceImpl } from "../service/contract.ts";
+import { ANONYMOUS, type Authenticate } from "./authentication.ts";
+import { CallFailure, toFailure } from "./errors.ts";
+import { createHealth } from "./health.ts";
+import { beginCall, type LiveCall } from "./live_call.ts";
+import type { Readiness } from "./readiness.ts";
+import { createReflection } from "./reflection.ts";
+import { createRequestLog, type FinishedCall } from "./request_log.ts";
+import { openRoutes, sessionRoutes, type Answer, type Route, type StreamHandler, type UnaryHandler } from "./routes.ts";
+import type { Validation } from "./validation.ts";
+
+export type PipelineOptions = {
+  implementation: SessionServiceImpl;
+  readiness: Readiness;
+  authenticate: Authenticate;
+  validate: Validation["validate"];
+  logger: Logger;
+  /** How long a unary call without a deadline of its own may take, and the most that one with a deadline may. */
+  requestTimeoutMs: number;
+  /** One in this many unremarkable calls is logged. Default 100. */
+  logSample?: number;
+  /** How long a caller may leave a message of a stream unread before the stream is ended. Default 10,000. */
+  slowReaderMs?: number;
+  /** Shared with the store, so that both use one timer. */
+  deadlines?: Deadlines;
+  /** Told of every call when it ends, for metrics. */
+  observe?: (call: FinishedCall) => void;
+};
+
+/** What a host knows of a call. */
+export type IncomingCall = {
+  readonly authorization: string | undefined;
+  /** The client's deadline on the clock of performance.now(); Infinity when it set none. */
+  readonly clientDeadlineMs: number;
+  /** Calls the listener when the client is gone; doing so after the call has ended is harmless. */
+  onCancel(listener: () => void): void;
+};
+
+/** How a host turns what it received into a request, and an answer into what it sends. */
+export type Codec<T> = { decode(): Message; encode(answer: Answer): T };
+export type StreamCodec<T> = {
+  /** The one request of a server stream, or the requests of a bidirectional one as they come. */
+  open(): Message | AsyncIterable<Message>;
+  encode(answer: Answer): T;
+};
+
+export type Pipeline = {
+  /** What the hosts register: SessionService, health and reflection. */
+  readonly routes: readonly Route[];
+  /** @throws CallFailure and nothing else. */
+  unary<T>(route: Route, incoming: IncomingCall, codec: Codec<T>): Promise<T>;
+  /** @throws CallFailure and nothing else. */
+  stream<T>(route: Route, incoming: IncomingCall, codec: StreamCodec<T>): AsyncGenerator<T, void, void>;
+  /** Ends all streams with UNAVAILABLE / SHUTTING_DOWN, and refuses new ones; unary calls go on. */
+  endStreams(): void;
+};
+
+// The margin by which we answer before the client's own clock gives up, so that it learns that the store hangs.
+const DEADLINE_MARGIN_MS = 25;
+const DEADLINE_MARGIN_SHARE = 0.1;
+const SHUTDOWN_RETRY_MS = 500;
+
+export function createPipeline(options: PipelineOptions): Pipeline {
+  const { implementation, authenticate, validate, requestTimeoutMs, slowReaderMs = 10_000, observe } = options;
+  const deadlines = options.deadlines ?? createDeadlines();
+  const log = createRequestLog(options.logger, options.logSample ?? 100);
+  const streams = new Set<LiveCall>();
+  let shuttingDown = false;
+
+  const reflection = createReflection([SessionService, Health, ServerReflection, ServerReflectionAlpha]);
+  const routes = [
+    ...sessionRoutes(implementation),
+    ...openRoutes(Health, createHealth(options.readiness)),
+    ...openRoutes(ServerReflection, reflection.v1),
+    ...openRoutes(ServerReflectionAlpha, reflection.v1alpha),
+  ];
+
+  /** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
+  function admit(route: Route, incoming: IncomingCall): Caller {
+    if (route.scope === undefined) return ANONYMOUS.caller;
+    const { caller, scopes } = authenticate(incoming.authorization);
+    if (scopes.has(route.scope)) return caller;
+    throw new SessionError("SCOPE_MISSING", `the API key lacks the scope ${route.scope}`);
+  }
+
+  function handlerOf<H extends UnaryHandler | StreamHandler>(route: Route): H {
+    if (route.handler !== undefined) return route.handler as H;
+    throw new SessionError("METHOD_NOT_IMPLEMENTED", `${route.name} is not implemented`);
+  }
+
+  function report(route: Route, startedMs: number, caller: Caller | undefined, failure: CallFailure | undefined): void {
+    const call = { method: route.name, durationMs: performance.now() - startedMs, caller, failure };
+    log(call);
+    observe?.(call);
+  }
+
+  async function unary<T>(route: Route, incoming: IncomingCall, codec: Codec<T>): Promise<T> {
+    const startedMs = performance.now();
+    let caller: Caller | undefined;
+    let call: LiveCall | undefined;
+    try {
+      caller = admit(route, incoming);
+      const handler = handlerOf<UnaryHandler>(route);
+      const request = codec.decode();
+      validate(route.method.input, request);
+      const deadlineMs = Math.min(beforeClient(incoming.clientDeadlineMs, startedMs), startedMs + requestTimeoutMs);
+      call = beginCall({ caller, deadlineMs, deadlines, deadlineError: storeTimeout });
+      interruptOnCancel(call, incoming);
+      const answer = codec.encode(await call.race(handler(request, call.context)));
+      report(route, startedMs, caller, undefined);
+      return answer;
+    } catch (thrown) {
+      const failure = toFailure(thrown);
+      report(route, startedMs, caller, failure);
+      throw failure;
+    } finally {
+      call?.end();
+    }
+  }
+
+  async function* stream<T>(
+    route: Route,
+    incoming: IncomingCall,
+    codec: StreamCodec<T>,
+  ): AsyncGenerator<T, void, void> {
+    const startedMs = performance.now();
+    let caller: Caller | undefined;
+    let call: LiveCall | undefined;
+    let answers: AsyncIterator<Answer> | undefined;
+    let finished = false;
+
+    // Also called by an interruption, for a host that is stuck in a write to a client that is gone does not come back.
+    function finish(failure: CallFailure | undefined): void {
+      if (finished) return;
+      finished = true;
+      if (call !== undefined) streams.delete(call);
+      call?.end();
+      answers?.return?.().catch(() => undefined);
+      report(route, startedMs, caller, failure);
+    }
+
+    try {
+      caller = admit(route, incoming);
+      const handler = handlerOf<StreamHandler>(route);
+      if (shuttingDown) throw shutDown();
+      const input = codec.open();
+      call = beginCall({
+        caller,
+        deadlineMs: incoming.clientDeadlineMs,
+        deadlines,
+        deadlineError: deadlineExceeded,
+        onInterrupt: (error) => finish(toFailure(error)),
+      });
+      streams.add(call);
+      interruptOnCancel(call, incoming);
+      answers = handler(checked(route, input), call.context)[Symbol.asyncIterator]();
+      for (;;) {
+        const step = await call.race(answers.next());
+        if (step.done === true) break;
+        const stopWaiting = deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader()));
+        yield codec.encode(step.value);
+        stopWaiting();
+      }
+      finish(undefined);
+    } catch (thrown) {
+      const failure = toFailure(thrown);
+      finish(failure);
+      throw failure;
+    } finally {
+      finish(toFailure(cancelled()));
+    }
+  }
+
+  function checked(route: Route, input: Message | AsyncIterable<Message>): Message | AsyncIterable<Message> {
+    if (Symbol.asyncIterator in input) return eachChecked(route, input);
+    validate(route.method.input, input);
+    return input;
+  }
+
+  async function* eachChecked(route: Route, requests: AsyncIterable<Message>): AsyncIterable<Message> {
+    for await (const request of requests) {
+      validate(route.method.input, request);
+      yield request;
+    }
+  }
+
+  return {
+    routes,
+    unary,
+    stream,
+    endStreams() {
+      shuttingDown = true;
+      for (const call of [...streams]) call.interrupt(shutDown());
+    },
+  };
+}
+
+function beforeClient(clientDeadlineMs: number, nowMs: number): number {
+  const leftMs = clientDeadlineMs - nowMs;
+  return clientDeadlineMs - Math.max(0, Math.min(DEADLINE_MARGIN_MS, leftMs * DEADLINE_MARGIN_SHARE));
+}
+
+function interruptOnCancel(call: LiveCall, incoming: IncomingCall): void {
+  incoming.onCancel(() => {
+    // A client that gives up at its deadline says so by going away; its own clock may be a little early.
+    call.interrupt(performance.now() >= incoming.clientDeadlineMs - 5 ? deadlineExceeded() : cancelled());
+  });
+}
+
+function storeTimeout(): SessionError {
+  return new SessionError("STORE_TIMEOUT", "the store did not answer in time");
+}
+
+function deadlineExceeded(): SessionError {
+  return new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
+}
+
+function cancelled(): SessionError {
+  return new SessionError("CANCELLED", "the caller is gone");
+}
+
+function shutDown(): SessionError {
+  return new SessionError("SHUTTING_DOWN", "this instance is shutting down", { retryAfterMs: SHUTDOWN_RETRY_MS });
+}
+
+function slowReader(): CallFailure {
+  return new CallFailure(Code.ResourceExhausted, "the caller does not read what it is sent");
+}

@@ -1,0 +1,70 @@
+// Every method that is served, of every service, in one form that both hosts register.
+
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  DescService,
+  Message,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import type { CallContext } from "../domain/call.ts";
+import type { MethodName, SessionServiceImpl } from "../service/contract.ts";
+import { SCOPE_OF_METHOD, type Scope } from "./scopes.ts";
+
+/** The fields of an answer, of whatever type. */
+export type Answer = MessageInitShape<DescMessage>;
+
+/** A handler with its message types forgotten; its shape follows from the method's kind. */
+export type UnaryHandler = (request: Message, call: CallContext) => Promise<Answer>;
+export type StreamHandler = (input: Message | AsyncIterable<Message>, call: CallContext) => AsyncIterable<Answer>;
+
+export type Route = {
+  readonly method: DescMethod;
+  /** `session.v1.SessionService/CreateSession`. */
+  readonly name: string;
+  /** What the caller's key must allow; undefined for what anybody may call, without a credential. */
+  readonly scope: Scope | undefined;
+  /** Undefined: not implemented. */
+  readonly handler: UnaryHandler | StreamHandler | undefined;
+};
+
+type Handler<M> =
+  M extends DescMethodUnary<infer I, infer O>
+    ? (request: MessageShape<I>, call: CallContext) => Promise<MessageInitShape<O>>
+    : M extends DescMethodServerStreaming<infer I, infer O>
+      ? (request: MessageShape<I>, call: CallContext) => AsyncIterable<MessageInitShape<O>>
+      : M extends DescMethodBiDiStreaming<infer I, infer O>
+        ? (requests: AsyncIterable<MessageShape<I>>, call: CallContext) => AsyncIterable<MessageInitShape<O>>
+        : never;
+
+/** The implementation of a service that anybody may call: health and reflection. */
+export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
+
+/** The routes of SessionService; methods that `implementation` lacks are there, and answer UNIMPLEMENTED. */
+export function sessionRoutes(implementation: SessionServiceImpl): Route[] {
+  return SessionService.methods.map((method) => {
+    const name = method.localName as MethodName;
+    const handler = implementation[name]?.bind(implementation) as unknown as UnaryHandler | StreamHandler | undefined;
+    return { method, name: nameOf(method), scope: SCOPE_OF_METHOD[name], handler };
+  });
+}
+
+/** The routes of a service that needs no credential. */
+export function openRoutes<S extends DescService>(service: S, implementation: OpenServiceImpl<S>): Route[] {
+  const handlers = implementation as unknown as Record<string, UnaryHandler | StreamHandler>;
+  return service.methods.map((method) => ({
+    method,
+    name: nameOf(method),
+    scope: undefined,
+    handler: handlers[method.localName],
+  }));
+}
+
+function nameOf(method: DescMethod): string {
+  return `${method.parent.typeName}/${method.name}`;
+}

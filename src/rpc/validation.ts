@@ -1,0 +1,106 @@
+// Whether a decoded request keeps the rules of the contract: the rules in the proto, and well-formed text.
+
+import { create, type DescField, type DescMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator } from "@bufbuild/protovalidate";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import { SessionError, type FieldViolation } from "../domain/errors.ts";
+
+export type Validation = {
+  /** @throws SessionError INVALID_REQUEST with one violation for each bad field. */
+  validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void;
+  /** Compiles the rules of every request, so that the first callers do not wait for it. */
+  warm(): void;
+};
+
+export function createValidation(): Validation {
+  const validator = createValidator();
+
+  function validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void {
+    // Text first: protovalidate measures bytes, and text that is not well-formed has none.
+    const violations = illFormedText(desc, request) ?? brokenRules(desc, request);
+    if (violations.length === 0) return;
+    const fields = violations.map(({ field, description }) => `${field}: ${description}`);
+    throw new SessionError("INVALID_REQUEST", fields.join("; "), { violations });
+  }
+
+  function brokenRules<D extends DescMessage>(desc: D, request: MessageShape<D>): FieldViolation[] {
+    const result = validator.validate(desc, request);
+    if (result.kind === "valid") return [];
+    if (result.kind === "error") throw result.error;
+    const descriptionOfField = new Map<string, string>();
+    for (const violation of result.violations) {
+      const field = pathToString(violation.field);
+      if (!descriptionOfField.has(field)) descriptionOfField.set(field, violation.message);
+    }
+    return Array.from(descriptionOfField, ([field, description]) => ({ field, description }));
+  }
+
+  return {
+    validate,
+    warm() {
+      for (const method of SessionService.methods) validator.validate(method.input, create(method.input));
+    },
+  };
+}
+
+type Place = { readonly desc: DescMessage; readonly message: Message; readonly path: string };
+
+/**
+ * The fields that hold a lone surrogate, which JSON can carry and UTF-8 cannot; undefined when there is none. A request
+ * chooses its own depth, so nothing here recurses.
+ */
+function illFormedText(desc: DescMessage, request: Message): FieldViolation[] | undefined {
+  const fields = new Set<string>();
+  const places: Place[] = [{ desc, message: request, path: "" }];
+  for (let place = places.pop(); place !== undefined; place = places.pop()) {
+    for (const field of place.desc.fields) {
+      const value = valueOf(place.message, field);
+      if (value === undefined) continue;
+      const path = place.path === "" ? field.name : `${place.path}.${field.name}`;
+      if (field.message === undefined || field.message.typeName.startsWith("google.protobuf.")) {
+        if (!isWellFormedJson(value)) fields.add(path);
+      } else if (field.fieldKind === "message") {
+        places.push({ desc: field.message, message: value as Message, path });
+      } else {
+        if (field.fieldKind === "map" && !isWellFormedJson(Object.keys(value))) fields.add(path);
+        for (const [key, message] of Object.entries(value)) {
+          places.push({ desc: field.message, message: message as Message, path: `${path}[${key}]` });
+        }
+      }
+    }
+  }
+  if (fields.size === 0) return undefined;
+  return Array.from(fields, (field) => ({ field, description: "must be well-formed Unicode" }));
+}
+
+function valueOf(message: Message, field: DescField): object | string | undefined {
+  const members = message as unknown as Record<string, unknown>;
+  if (field.oneof === undefined) return textOrObject(members[field.localName]);
+  const chosen = members[field.oneof.localName] as { case?: string; value?: unknown };
+  return chosen.case === field.localName ? textOrObject(chosen.value) : undefined;
+}
+
+function textOrObject(value: unknown): object | string | undefined {
+  if (typeof value === "string") return value;
+  return typeof value === "object" && value !== null && !ArrayBuffer.isView(value) ? value : undefined;
+}
+
+/** Whether all text in a value is well-formed, member names included, at any depth. */
+function isWellFormedJson(value: object | string): boolean {
+  const values: unknown[] = [value];
+  while (values.length > 0) {
+    const next = values.pop();
+    if (typeof next === "string") {
+      if (!next.isWellFormed()) return false;
+    } else if (Array.isArray(next)) {
+      for (const item of next) values.push(item);
+    } else if (typeof next === "object" && next !== null && !ArrayBuffer.isView(next)) {
+      for (const [name, member] of Object.entries(next)) {
+        if (!name.isWellFormed()) return false;
+        values.push(member);
+      }
+    }
+  }
+  return true;
+}
