@@ -1,0 +1,154 @@
+#!/usr/bin/env node
+// The command line: serve, healthcheck, doctor, help, version. Everything else is said by environment variables.
+
+import { readFileSync } from "node:fs";
+import type { Logger } from "pino";
+import { helpText } from "./command_help.ts";
+import { ConfigError, loadConfig, type Config } from "./config.ts";
+import { createLogger, redactText } from "./telemetry.ts";
+
+const EXIT = { ok: 0, failed: 1, misused: 2, interrupted: 130 } as const;
+type Exit = (typeof EXIT)[keyof typeof EXIT];
+
+/** Of the time that a stop may take, what the server may use; the rest is for the end of the process itself. */
+const STOP_SHARE = 0.95;
+/** A terminal's Ctrl-C reaches the process from the terminal and once more from npm: that is one signal. */
+const SAME_SIGNAL_MS = 200;
+
+/** How to go on after a failure of the start, by its code. */
+const HINTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: "another process has that address: stop it, or set SA_GRPC_LISTEN or SA_HTTP_LISTEN",
+  EADDRNOTAVAIL: "this machine does not have that address: set SA_GRPC_LISTEN or SA_HTTP_LISTEN",
+  EACCES: "this user may not do that: choose a port above 1023, or a path that it owns",
+  STORE_UNAVAILABLE: "is the store up, and is SA_STORE_URL right? `doctor` tells more",
+};
+
+const COMMANDS: Readonly<Record<string, () => Promise<Exit | undefined>>> = {
+  serve,
+  healthcheck,
+  doctor,
+  help: () => say(helpText()),
+  "--help": () => say(helpText()),
+  "-h": () => say(helpText()),
+  version: () => say(`${version()}\n`),
+  "--version": () => say(`${version()}\n`),
+};
+
+process.exitCode = await run(process.argv.slice(2));
+
+/** Runs one command; undefined while the service runs. */
+async function run(args: readonly string[]): Promise<Exit | undefined> {
+  const [name = "serve", ...rest] = args.includes("--help") ? ["help"] : args;
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined || rest.length > 0) {
+    complain(`unknown ${command ? "argument" : "command"}: ${command ? rest[0] : name}\nTry: session-authority help`);
+    return EXIT.misused;
+  }
+  try {
+    return await command();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const { length } = error.faults;
+    complain(`the configuration has ${length === 1 ? "a fault" : `${length} faults`}:`);
+    process.stderr.write(`${error.faults.map((fault) => `  ${fault}`).join("\n")}\n`);
+    return EXIT.misused;
+  }
+}
+
+async function serve(): Promise<Exit | undefined> {
+  const config = loadConfig(process.env);
+  const log = createLogger(config);
+  process.on("uncaughtException", (error) => dieOf(log, error, "uncaught exception"));
+  process.on("unhandledRejection", (error) => dieOf(log, error, "unhandled rejection"));
+
+  const starting = start(config, log);
+  stopOnSignal(config, log, starting);
+  try {
+    const server = await starting;
+    log.info({ version: version(), node: process.version, store: server.store, ...server.addresses }, "serving");
+    return undefined;
+  } catch (error) {
+    log.debug({ err: error }, "the start failed");
+    complain(`cannot start: ${redactText((error as Error).message)}`);
+    const hint = hintOf(error);
+    if (hint !== undefined) process.stderr.write(`  hint: ${hint}\n`);
+    // Whatever the failed start left open must not keep the process alive.
+    process.exit(EXIT.failed);
+  }
+}
+
+async function start(config: Config, log: Logger) {
+  const { startServer } = await import("./server.ts");
+  return await startServer(config, log);
+}
+
+function stopOnSignal(config: Config, log: Logger, starting: ReturnType<typeof start>): void {
+  let signalledMs: number | undefined;
+
+  async function stop(signal: NodeJS.Signals): Promise<void> {
+    if (signalledMs !== undefined) {
+      if (performance.now() - signalledMs > SAME_SIGNAL_MS) process.exit(EXIT.interrupted);
+      return;
+    }
+    signalledMs = performance.now();
+    log.info({ signal }, "stopping");
+    setTimeout(() => {
+      log.warn("not everything ended in time");
+      process.exit(EXIT.ok);
+    }, config.drainTimeoutMs * STOP_SHARE);
+    // A start that fails says so itself.
+    const server = await starting.catch(() => undefined);
+    try {
+      await server?.close();
+    } catch (error) {
+      log.error({ err: error }, "the stop failed");
+      process.exit(EXIT.failed);
+    }
+    log.info("stopped");
+    process.exit(EXIT.ok);
+  }
+
+  process.on("SIGTERM", (signal) => void stop(signal));
+  process.on("SIGINT", (signal) => void stop(signal));
+}
+
+async function healthcheck(): Promise<Exit> {
+  const config = loadConfig(process.env);
+  const { askHealth } = await import("./healthcheck.ts");
+  const { ready, text } = await askHealth(config);
+  (ready ? process.stdout : process.stderr).write(`${ready ? "ready" : "not ready"}: ${text}\n`);
+  return ready ? EXIT.ok : EXIT.failed;
+}
+
+async function doctor(): Promise<Exit> {
+  const config = loadConfig(process.env);
+  const { runDoctor } = await import("./doctor.ts");
+  const healthy = await runDoctor(config, (mark, text) => {
+    process.stdout.write(`${mark.padEnd(4)} ${redactText(text)}\n`);
+  });
+  return healthy ? EXIT.ok : EXIT.failed;
+}
+
+function say(text: string): Promise<Exit> {
+  process.stdout.write(text);
+  return Promise.resolve(EXIT.ok);
+}
+
+function complain(text: string): void {
+  process.stderr.write(`session-authority: ${text}\n`);
+}
+
+function version(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function dieOf(log: Logger, error: unknown, what: string): void {
+  log.fatal({ err: error }, what);
+  process.exit(EXIT.failed);
+}
+
+function hintOf(error: unknown): string | undefined {
+  const { code, reason } = error as { code?: unknown; reason?: unknown };
+  return HINTS[String(reason)] ?? HINTS[String(code)];
+}

@@ -1,0 +1,276 @@
+// The configuration: what each variable means, and that every fault is told at once, without a secret.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, test } from "node:test";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "sa-config-"));
+after(() => rmSync(directory, { recursive: true }));
+const file = join(directory, "file.pem");
+writeFileSync(file, "not read here");
+
+function faultsOf(env: NodeJS.ProcessEnv): readonly string[] {
+  try {
+    loadConfig({ HOME: "/home/x", ...env });
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    assert.equal(error.message, error.faults.join("\n"));
+    for (const fault of error.faults) assert.ok(!/[\r\n]/.test(fault), "one line for each fault");
+    return error.faults;
+  }
+  return [];
+}
+
+test("without any variable: the defaults", () => {
+  assert.deepEqual(loadConfig({ HOME: "/home/x", PATH: "/bin" }), {
+    storeUrl: undefined,
+    grpcListen: { kind: "tcp", host: "127.0.0.1", port: 50051 },
+    httpListen: { kind: "tcp", host: "127.0.0.1", port: 8080 },
+    dataDir: "/home/x/.local/share/session-authority",
+    idleTimeoutMs: 86_400_000,
+    absoluteTimeoutMs: 30 * 86_400_000,
+    touchIntervalMs: undefined,
+    requestTimeoutMs: 5_000,
+    auditRetentionMs: 90 * 86_400_000,
+    rotationGraceMs: 10_000,
+    maxSessionsPerUser: 0,
+    onExceed: "reject",
+    createRate: undefined,
+    tokenKeysFile: "/home/x/.local/share/session-authority/token_keys.json",
+    apiKeysFile: undefined,
+    tls: undefined,
+    logLevel: "info",
+    logSample: 100,
+    drainTimeoutMs: 10_000,
+    maxConnectionAgeMs: undefined,
+    insecure: false,
+  });
+});
+
+test("every variable is read", () => {
+  const config = loadConfig({
+    SA_STORE_URL: "rediss://user:pass@store:7000/3",
+    SA_GRPC_LISTEN: "[::]:0",
+    SA_HTTP_LISTEN: "unix:/run/sa.sock",
+    SA_DATA_DIR: "/var/lib/sa",
+    SA_IDLE_TIMEOUT: "90s",
+    SA_ABSOLUTE_TIMEOUT: "400d",
+    SA_TOUCH_INTERVAL: "0",
+    SA_REQUEST_TIMEOUT: "500ms",
+    SA_AUDIT_RETENTION: "365d",
+    SA_ROTATION_GRACE: "0s",
+    SA_MAX_SESSIONS_PER_USER: "5",
+    SA_ON_EXCEED: "evict",
+    SA_CREATE_RATE: "10/1h",
+    SA_TOKEN_KEYS_FILE: file,
+    SA_API_KEYS_FILE: file,
+    SA_TLS_CERT_FILE: file,
+    SA_TLS_KEY_FILE: file,
+    SA_TLS_CLIENT_CA_FILE: file,
+    SA_LOG_LEVEL: "debug",
+    SA_LOG_SAMPLE: "1",
+    SA_DRAIN_TIMEOUT: "2m",
+    SA_MAX_CONNECTION_AGE: "1h",
+    SA_INSECURE: "true",
+  });
+  assert.deepEqual(config, {
+    storeUrl: {
+      kind: "single",
+      tls: true,
+      username: "user",
+      password: "pass",
+      database: 3,
+      address: { host: "store", port: 7000 },
+    },
+    grpcListen: { kind: "tcp", host: "::", port: 0 },
+    httpListen: { kind: "unix", path: "/run/sa.sock" },
+    dataDir: "/var/lib/sa",
+    idleTimeoutMs: 90_000,
+    absoluteTimeoutMs: 400 * 86_400_000,
+    touchIntervalMs: 0,
+    requestTimeoutMs: 500,
+    auditRetentionMs: 365 * 86_400_000,
+    rotationGraceMs: 0,
+    maxSessionsPerUser: 5,
+    onExceed: "evict",
+    createRate: { count: 10, periodMs: 3_600_000 },
+    tokenKeysFile: file,
+    apiKeysFile: file,
+    tls: { certFile: file, keyFile: file, clientCaFile: file },
+    logLevel: "debug",
+    logSample: 1,
+    drainTimeoutMs: 120_000,
+    maxConnectionAgeMs: 3_600_000,
+    insecure: true,
+  });
+});
+
+test("the data directory follows XDG_DATA_HOME when that is absolute", () => {
+  assert.equal(loadConfig({ HOME: "/h", XDG_DATA_HOME: "/xdg" }).dataDir, "/xdg/session-authority");
+  assert.equal(loadConfig({ HOME: "/h", XDG_DATA_HOME: "xdg" }).dataDir, "/h/.local/share/session-authority");
+  assert.equal(loadConfig({ SA_DATA_DIR: "here" }).dataDir, join(process.cwd(), "here"));
+});
+
+test("all faults are told at once, each with the variable, the value and what is expected", () => {
+  const faults = faultsOf({
+    SA_GRPC_LISTEN: "127.0.0.1",
+    SA_IDLE_TIMEOUT: "10",
+    SA_LOG_LEVEL: "loud",
+    SA_LOG_SAMPLE: "-1",
+    SA_INSECURE: "yes",
+    SA_DRAIN_TIMEOUT: "",
+    SA_API_KEYS_FILE: "/does/not/exist",
+    SA_TLS_CERT_FILE: file,
+    SA_STROE_URL: "redis://:hunter2@x",
+    SA_COLOUR: "hunter2",
+  });
+  assert.deepEqual(faults, [
+    "SA_COLOUR: no such variable",
+    "SA_STROE_URL: no such variable; did you mean SA_STORE_URL?",
+    'SA_GRPC_LISTEN="127.0.0.1": expected host:port, [::1]:port, :port, unix:/path or off',
+    'SA_IDLE_TIMEOUT="10": expected a number with a unit: 500ms, 10s, 5m, 24h, 30d',
+    'SA_API_KEYS_FILE="/does/not/exist": expected a file that can be read (ENOENT)',
+    'SA_LOG_LEVEL="loud": expected one of fatal, error, warn, info, debug, trace, silent',
+    'SA_LOG_SAMPLE="-1": expected a whole number from 0 to 1000000',
+    "SA_DRAIN_TIMEOUT: expected a value, and it is empty; remove the variable to have the default",
+    'SA_INSECURE="yes": expected true or false',
+    "SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it",
+  ]);
+});
+
+test("no fault shows the store's password", () => {
+  for (const url of ["redis://:hunter2@a,b", "reddis://:hunter2@a", "redis://u:hunter2@a:port", "hunter2"]) {
+    const faults = faultsOf({ SA_STORE_URL: url });
+    assert.match(faults[0]!, /^SA_STORE_URL: expected a usable store URL; /);
+    assert.ok(!faults.join("\n").includes("hunter2"));
+  }
+});
+
+describe("a duration", () => {
+  for (const [text, fault] of [
+    ["10", /a number with a unit/],
+    ["10 s", /a number with a unit/],
+    ["1.5h", /a number with a unit/],
+    ["-1s", /a number with a unit/],
+    ["1h30m", /a number with a unit/],
+    ["10S", /a number with a unit/],
+    ["9999999999999d", /a number with a unit/],
+    ["999ms", /between 1s and 400d/],
+    ["0s", /between 1s and 400d/],
+    ["401d", /between 1s and 400d/],
+    ["off", /a number with a unit/],
+  ] as const) {
+    test(`${text} is a fault`, () => {
+      assert.match(faultsOf({ SA_IDLE_TIMEOUT: text }).join(), fault);
+      assert.match(faultsOf({ SA_ABSOLUTE_TIMEOUT: text }).join(), fault);
+    });
+  }
+
+  test("off and 0 mean something where they are named", () => {
+    assert.equal(loadConfig({ SA_MAX_CONNECTION_AGE: "off" }).maxConnectionAgeMs, undefined);
+    assert.equal(loadConfig({ SA_TOUCH_INTERVAL: "0ms" }).touchIntervalMs, 0);
+    assert.match(faultsOf({ SA_MAX_CONNECTION_AGE: "constructor" }).join(), /or off$/);
+  });
+
+  test("a touch interval that lets sessions in use die is a fault", () => {
+    assert.deepEqual(faultsOf({ SA_IDLE_TIMEOUT: "10s", SA_TOUCH_INTERVAL: "10s" }), [
+      'SA_TOUCH_INTERVAL="10s": expected less than SA_IDLE_TIMEOUT',
+    ]);
+    assert.deepEqual(faultsOf({ SA_IDLE_TIMEOUT: "10s", SA_TOUCH_INTERVAL: "9s" }), []);
+  });
+});
+
+describe("a listener", () => {
+  for (const [text, address] of [
+    ["localhost:1", { kind: "tcp", host: "localhost", port: 1 }],
+    ["127.8.9.1:65535", { kind: "tcp", host: "127.8.9.1", port: 65535 }],
+    ["[::1]:0", { kind: "tcp", host: "::1", port: 0 }],
+    ["unix:/tmp/a.sock", { kind: "unix", path: "/tmp/a.sock" }],
+    ["unix:///tmp/a.sock", { kind: "unix", path: "/tmp/a.sock" }],
+    ["off", undefined],
+  ] as const) {
+    test(`${text} is taken, and needs no credentials`, () => {
+      assert.deepEqual(loadConfig({ SA_GRPC_LISTEN: text }).grpcListen, address);
+      assert.deepEqual(loadConfig({ SA_HTTP_LISTEN: text }).httpListen, address);
+    });
+  }
+
+  for (const text of [
+    "",
+    ":",
+    "a",
+    "1",
+    "h:",
+    "h:65536",
+    "::1:80",
+    "[h]:1",
+    "1.2.3:4",
+    "a b:1",
+    "unix:a",
+    "unix:",
+    "OFF",
+  ]) {
+    test(`${JSON.stringify(text)} is a fault`, () => {
+      assert.match(faultsOf({ SA_HTTP_LISTEN: text }).join(), /^SA_HTTP_LISTEN.*: expected /);
+    });
+  }
+
+  test("a socket's path that the kernel would cut is a fault", () => {
+    assert.match(faultsOf({ SA_GRPC_LISTEN: `unix:/${"x".repeat(107)}` }).join(), /at most 107 bytes/);
+  });
+
+  test("none at all, or one address for both, is a fault", () => {
+    assert.match(faultsOf({ SA_GRPC_LISTEN: "off", SA_HTTP_LISTEN: "off" }).join(), /at least one listener/);
+    assert.match(faultsOf({ SA_GRPC_LISTEN: "127.0.0.1:8080" }).join(), /expected two addresses/);
+    assert.deepEqual(faultsOf({ SA_GRPC_LISTEN: "localhost:0", SA_HTTP_LISTEN: "localhost:0" }), []);
+  });
+});
+
+describe("a listener that other machines can reach", () => {
+  const tls = { SA_TLS_CERT_FILE: file, SA_TLS_KEY_FILE: file };
+  for (const text of [
+    ":1",
+    "0.0.0.0:1",
+    "[::]:1",
+    "10.0.0.1:1",
+    "example.org:1",
+    "[2001:db8::1]:1",
+    "127.0.0.1.nip.io:1",
+  ]) {
+    test(`${text} is refused, and the fault says how to cure it`, () => {
+      const [fault] = faultsOf({ SA_HTTP_LISTEN: text });
+      for (const part of ["SA_HTTP_LISTEN", "SA_TLS_CERT_FILE", "SA_API_KEYS_FILE", "SA_INSECURE=true"]) {
+        assert.ok(fault!.includes(part), fault);
+      }
+      assert.equal(faultsOf({ SA_GRPC_LISTEN: text, SA_INSECURE: "false" }).length, 1);
+      assert.deepEqual(faultsOf({ SA_GRPC_LISTEN: text, SA_INSECURE: "true" }), []);
+    });
+  }
+
+  test("needs both TLS and callers that prove who they are", () => {
+    const open = { SA_GRPC_LISTEN: "0.0.0.0:1" };
+    assert.match(faultsOf({ ...open, ...tls }).join(), /expected SA_API_KEYS_FILE or SA_TLS_CLIENT_CA_FILE, or/);
+    assert.match(
+      faultsOf({ ...open, SA_API_KEYS_FILE: file }).join(),
+      /expected SA_TLS_CERT_FILE and SA_TLS_KEY_FILE, or/,
+    );
+    assert.deepEqual(faultsOf({ ...open, ...tls, SA_API_KEYS_FILE: file }), []);
+    assert.deepEqual(faultsOf({ ...open, ...tls, SA_TLS_CLIENT_CA_FILE: file }), []);
+  });
+});
+
+test("a store on another machine needs token keys that its instances share", () => {
+  assert.match(faultsOf({ SA_STORE_URL: "redis://store" }).join(), /^SA_TOKEN_KEYS_FILE: .*keys generate/);
+  assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://store", SA_TOKEN_KEYS_FILE: file }), []);
+  assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://127.0.0.1" }), []);
+});
+
+test("TLS files come together and are files", () => {
+  assert.match(faultsOf({ SA_TLS_KEY_FILE: file }).join(), /expected SA_TLS_CERT_FILE with it/);
+  assert.match(faultsOf({ SA_TLS_CLIENT_CA_FILE: file }).join(), /SA_TLS_CERT_FILE and SA_TLS_KEY_FILE with it/);
+  assert.match(faultsOf({ SA_TLS_CERT_FILE: directory, SA_TLS_KEY_FILE: file }).join(), /something else/);
+  assert.match(faultsOf({ SA_DATA_DIR: file }).join(), /expected a directory/);
+});
