@@ -24,7 +24,10 @@ export async function rivals<T extends readonly (() => Promise<unknown>)[]>(
   const order = calls.map((call, index) => ({ call, index, at: Math.random() })).toSorted((a, b) => a.at - b.at);
   const outcomes: Promise<unknown>[] = [];
   for (const { call, index } of order) {
-    outcomes[index] = call();
+    const outcome = call();
+    // It may fail before the last rival has started; allSettled tells of it.
+    outcome.catch(() => undefined);
+    outcomes[index] = outcome;
     for (let turns = Math.floor(Math.random() * 4); turns > 0; turns--) {
       await new Promise((resolve) => setImmediate(resolve));
     }
