@@ -68,8 +68,8 @@ export type Pipeline = {
 };
 
 // The margin by which we answer before the client's own clock gives up, so that it learns that the store hangs.
-const DEADLINE_MARGIN_MS = 25;
-const DEADLINE_MARGIN_SHARE = 0.1;
+const DEADLINE_MARGIN_MS = 50;
+const DEADLINE_MARGIN_SHARE = 0.2;
 const SHUTDOWN_RETRY_MS = 500;
 
 export function createPipeline(options: PipelineOptions): Pipeline {

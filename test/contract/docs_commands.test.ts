@@ -1,0 +1,80 @@
+// Every command in the README and the pages under docs/ that is marked ```sh run, run in order against a real server.
+
+import assert from "node:assert/strict";
+import { execFile, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+const skip = redisServerMissing() || (spawnSync("grpcurl", ["--version"]).error ? "grpcurl is not installed" : false);
+
+/** What the output of a page must hold, besides that no command fails. */
+const EXPECTED: Record<string, RegExp[]> = {
+  "README.md": [/CreateSession\n/, /"sessionId": "[\w-]{28}"/, /"cart": \[/, /"deleted": true/, /VERDICT_INVALID/],
+  "docs/sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
+  "docs/fields.md": [/"step": "payment"/, /"value": "1"/],
+  "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/],
+  "docs/tokens.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
+  "docs/devices.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
+  "docs/security.md": [
+    /SESSION_LIMIT_REACHED/,
+    /REVOKED_SINCE_LOGIN/,
+    /ipMismatch/,
+    /USER_REVOKED/,
+    /SESSION_STATE_ENDED/,
+  ],
+};
+
+let authorities: Authorities;
+let scratch: string;
+
+before(async () => {
+  if (skip) return;
+  authorities = await startAuthorities();
+  scratch = mkdtempSync(join(tmpdir(), "sa-docs-"));
+});
+after(async () => {
+  if (skip) return;
+  await authorities.close();
+  rmSync(scratch, { recursive: true });
+});
+
+const pages = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
+const blocksOf = (page: string) =>
+  [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```sh run\n(.*?)^```$/gms)].map((match) => match[1]!);
+
+/** The page's commands as one script against this test's server; a line that begins with ! must fail. */
+function scriptOf(page: string): string {
+  const commands = blocksOf(page)
+    .join("\n")
+    .replace(/^! (.*)$/gm, "if $1; then echo 'this was to be refused' >&2; exit 1; fi")
+    .replaceAll("localhost:50051", authorities.servers[0]!.addresses.grpc!)
+    .replaceAll("localhost:8080", authorities.servers[0]!.addresses.http!)
+    .replaceAll("/tmp/", `${scratch}/`);
+  return `set -euo pipefail\n${commands}`;
+}
+
+describe("the commands of", { skip, concurrency: 2 }, () => {
+  for (const page of pages.filter((name) => blocksOf(name).length > 0)) {
+    test(page, async () => {
+      const run = promisify(execFile)("bash", ["-c", scriptOf(page)], { cwd: ROOT, timeout: 60_000 });
+      const { stdout, stderr } = await run.catch((error: { stdout: string; stderr: string; message: string }) => {
+        throw new Error(`${error.message}\n${error.stdout}\n${error.stderr}`);
+      });
+      for (const pattern of EXPECTED[page] ?? []) assert.match(stdout + stderr, pattern);
+    });
+  }
+
+  test("every page with commands says what to expect of them", () => {
+    const silent = pages.filter((page) => blocksOf(page).length > 0 && !EXPECTED[page]);
+    assert.deepEqual(
+      silent.filter((page) => page !== "docs/operations.md" && page !== "docs/configuration.md"),
+      [],
+    );
+  });
+});
