@@ -3,6 +3,7 @@
 import { toBinary, type DescFile, type DescService } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
+import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
 import type {
   ServerReflection,
   ServerReflectionRequest,
@@ -30,7 +31,8 @@ export function createReflection(services: readonly DescService[]): {
   v1: OpenServiceImpl<typeof ServerReflection>;
   v1alpha: OpenServiceImpl<typeof ServerReflectionAlpha>;
 } {
-  const index = createDescriptorIndex(services.map((service) => service.file));
+  // No message refers to the details of errors, so tools would not be able to show them.
+  const index = createDescriptorIndex([...services.map((service) => service.file), file_google_rpc_error_details]);
 
   function answer(question: Question): Answer {
     switch (question.case) {
