@@ -10,6 +10,8 @@ Commands
   serve         run the service (the default)
   healthcheck   ask the running service whether it is ready; exit code 0 or 1
   doctor        check the configuration and the store, one line each; exit code 0 or 1
+  keys          make or change the file of token keys:
+                keys generate FILE, keys rotate FILE, keys list FILE, keys retire FILE KID
   help          this text, also --help
   --version     the version
 

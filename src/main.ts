@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line: serve, healthcheck, doctor, help, version. Everything else is said by environment variables.
+// The command line: serve, healthcheck, doctor, keys, help, version. Everything else is said by environment variables.
 
 import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
@@ -23,10 +23,11 @@ const HINTS: Readonly<Record<string, string>> = {
   STORE_UNAVAILABLE: "is the store up, and is SA_STORE_URL right? `doctor` tells more",
 };
 
-const COMMANDS: Readonly<Record<string, () => Promise<Exit | undefined>>> = {
+const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Exit | undefined>>> = {
   serve,
   healthcheck,
   doctor,
+  keys,
   help: () => say(helpText()),
   "--help": () => say(helpText()),
   "-h": () => say(helpText()),
@@ -40,12 +41,12 @@ process.exitCode = await run(process.argv.slice(2));
 async function run(args: readonly string[]): Promise<Exit | undefined> {
   const [name = "serve", ...rest] = args.includes("--help") ? ["help"] : args;
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined || rest.length > 0) {
+  if (command === undefined || (rest.length > 0 && command !== keys)) {
     complain(`unknown ${command ? "argument" : "command"}: ${command ? rest[0] : name}\nTry: session-authority help`);
     return EXIT.misused;
   }
   try {
-    return await command();
+    return await command(rest);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const { length } = error.faults;
@@ -127,6 +128,19 @@ async function doctor(): Promise<Exit> {
     process.stdout.write(`${mark.padEnd(4)} ${redactText(text)}\n`);
   });
   return healthy ? EXIT.ok : EXIT.failed;
+}
+
+async function keys(args: readonly string[]): Promise<Exit> {
+  const { KEYS_USAGE, runKeys } = await import("./keys_command.ts");
+  try {
+    const text = runKeys(args);
+    if (text !== undefined) return await say(text);
+    complain(`expected ${KEYS_USAGE}`);
+    return EXIT.misused;
+  } catch (error) {
+    complain((error as Error).message);
+    return EXIT.failed;
+  }
 }
 
 function say(text: string): Promise<Exit> {

@@ -45,7 +45,7 @@ export function createLogger(config: { readonly logLevel: LogLevel }, destinatio
   return pino(
     {
       level: config.logLevel,
-      base: { service: "session-authority", pid: process.pid },
+      base: { service: "session-authority" },
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: DEPTHS.flatMap((depth) => SECRET_NAMES.map((name) => depth + name)), censor: REDACTED },
