@@ -1,6 +1,7 @@
 // Whole instances of the service on one real store of the test's own, and clients of them.
 
 import assert from "node:assert/strict";
+import type { DestinationStream } from "pino";
 import { createClient } from "redis";
 import { createLogger } from "../../src/telemetry.ts";
 import { loadConfig } from "../../src/config.ts";
@@ -18,6 +19,8 @@ export type AuthorityOptions = {
   /** Further SA_* variables. */
   env?: Record<string, string>;
   redisArgs?: readonly string[];
+  /** Where the log goes; otherwise fatal lines go to stdout. */
+  log?: DestinationStream;
 };
 
 export type Authorities = Awaited<ReturnType<typeof startAuthorities>>;
@@ -29,16 +32,23 @@ export async function startAuthorities(options: AuthorityOptions = {}) {
     SA_STORE_URL: redis.url,
     SA_GRPC_LISTEN: "127.0.0.1:0",
     SA_HTTP_LISTEN: "127.0.0.1:0",
+    // The token keys are made there, and removed with the store.
+    SA_DATA_DIR: redis.dataDir,
     SA_LOG_LEVEL: "fatal",
     ...(options.touchIntervalMs === undefined ? {} : { SA_TOUCH_INTERVAL: `${options.touchIntervalMs}ms` }),
     ...options.env,
   });
-  const log = createLogger(config);
+  const log = createLogger(config, options.log);
   const servers = await Promise.all(Array.from({ length: options.instances ?? 1 }, () => startServer(config, log)));
   const clients: AuthorityClient[] = servers.map((server) => createAuthorityClient(server.addresses.grpc!));
   const control = createClient({ socket: { path: redis.socketPath!, tls: false } });
   control.on("error", () => undefined);
   await control.connect();
+
+  async function storeMs(): Promise<number> {
+    const [seconds, micros] = (await control.sendCommand(["TIME"])) as unknown as [string, string];
+    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+  }
 
   return {
     redis,
@@ -50,7 +60,7 @@ export async function startAuthorities(options: AuthorityOptions = {}) {
 
     /** The keys that hold a session: its record and fields, if they exist. */
     async keysOfSession(sessionId: string): Promise<string[]> {
-      const base = `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
+      const base = baseOf(sessionId);
       const keys = [`${base}s:${sessionId}`, `${base}f:${sessionId}`];
       const existing = await Promise.all(keys.map(async (key) => ((await control.exists(key)) ? key : undefined)));
       return existing.filter((key) => key !== undefined);
@@ -58,15 +68,29 @@ export async function startAuthorities(options: AuthorityOptions = {}) {
 
     /** Ends a session's time as its timeout would: the record's deadline, its TTLs and its indexes say so. */
     async expireNow(sessionId: string): Promise<void> {
-      const base = `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
+      const base = baseOf(sessionId);
       await control.eval(EXPIRE_NOW, { keys: [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}live`] });
+    },
+
+    /** Lets the grace of a secure session's secret pass, or of an id that was regenerated: as if its end had come. */
+    async passGrace(sessionId: string): Promise<void> {
+      await control.eval(PASS_GRACE, { keys: [`${baseOf(sessionId)}s:${sessionId}`] });
+    },
+
+    /** The store's clock, in ms, once it is later than at every command it has answered so far. */
+    async nextMs(): Promise<number> {
+      const startMs = await storeMs();
+      for (;;) {
+        const nowMs = await storeMs();
+        if (nowMs > startMs) return nowMs;
+      }
     },
 
     /** The names of the audit events of a user, oldest first. */
     async auditEvents(userId: string, tenant = "default"): Promise<string[]> {
       const owner = `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
       const key = `sa:{${PARTITION_TAGS[partitionOfOwner(owner)]}}:a:${owner}`;
-      return (await control.xRange(key, "-", "+")).map((entry) => entry.message["event"]!);
+      return (await control.xRange(key, "-", "+"))!.map((entry) => entry.message["event"]!);
     },
 
     /** The scan that every test of the store ends with. */
@@ -84,14 +108,29 @@ export async function startAuthorities(options: AuthorityOptions = {}) {
   };
 }
 
-// The record's owner follows its 64-byte header; `expires` is the double at offset 40.
+function baseOf(sessionId: string): string {
+  return `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
+}
+
+// Offsets are those of src/store/lua/lib/record.lua, counted from 1: a secure session (kind 2) has 72 bytes of secrets
+// before the owner, which the device follows. What an expiry leaves behind stays: the sweep is there to find it.
 const EXPIRE_NOW = `
   local raw = redis.call('GET', KEYS[1])
   local time = redis.call('TIME')
   local past = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - 1)
-  local owner = string.sub(raw, 65, 64 + struct.unpack('>H', raw, 5))
+  local start = string.byte(raw, 2) == 2 and 137 or 65
+  local owner_length, device_length = struct.unpack('>HH', raw, 5)
+  local owner = string.sub(raw, start, start + owner_length - 1)
+  local device = string.sub(raw, start + owner_length, start + owner_length + device_length - 1)
   local base, id = string.match(KEYS[1], '^(.-})' .. ':s:(.+)$')
-  redis.call('ZADD', KEYS[3], past, id .. ' ' .. owner)
+  redis.call('ZADD', KEYS[3], past, id .. ' ' .. owner .. (device == '' and '' or ' ' .. device))
   redis.call('ZADD', base .. ':u:' .. owner, past, id)
   redis.call('DEL', KEYS[1], KEYS[2])
+  return 1`;
+
+// A forward (kind 255) is gone with its grace; in a secure session the end of the grace is the double at offset 128.
+const PASS_GRACE = `
+  local kind = string.byte(redis.call('GET', KEYS[1]) or '', 2)
+  if kind == 255 then redis.call('DEL', KEYS[1]) end
+  if kind == 2 then redis.call('SETRANGE', KEYS[1], 128, struct.pack('>d', 1)) end
   return 1`;

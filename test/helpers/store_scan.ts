@@ -1,10 +1,18 @@
 // The scan that ends every test of the store: no key without a TTL but the three that may, and every live session in
 // its indexes, and the reverse.
 
+import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
+import { SessionSchema } from "../../gen/session/v1/session_pb.ts";
 import { decodeRecord } from "../../src/store/record.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
+
+/** A live session: its indexes must say the same. `device` is percent-encoded, and empty but for device sessions. */
+type Live = { expiresMs: number; owner: string; device: string };
+
+const KINDS = ["s", "f", "u", "d", "p", "a", "x", "t", "r", "q", "i", "log", "live", "tail", "meta", "probe"];
+const WITHOUT_TTL = ["log", "live", "meta"];
 
 /** Every fault found in the store; empty when it is as it must be. Nothing may write while it runs. */
 export async function scanStore(client: AnyClient): Promise<string[]> {
@@ -12,62 +20,88 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   const now = (await serverTimeMs(client)) as number;
   const faults: string[] = [];
   const keys = await allKeys(client);
-  const live = new Map<string, { expiresMs: number; owner: string; base: string }>();
+  const ttls = await inBatches(keys, (key) => send("PTTL", key));
+  const live = new Map<string, Live>();
 
-  for (const key of keys) {
-    const ttl = Number(await send("PTTL", key));
-    if (ttl === -1 && !/^sa:\{\w+\}:(log|live|meta)$/.test(key)) faults.push(`${key} has no TTL`);
-    const match = /^(sa:\{\w+\}:)s:(.+)$/.exec(key);
-    if (!match) continue;
+  for (const [i, key] of keys.entries()) {
+    const { kind, rest } = partsOf(key);
+    if (!KINDS.includes(kind)) faults.push(`${key} is of no known kind`);
+    if (Number(ttls[i]) === -1 && !WITHOUT_TTL.includes(kind)) faults.push(`${key} has no TTL`);
+    if (kind !== "s") continue;
     const bytes = await client.sendCommand(["GET", key], { typeMapping: { 36: Buffer } } as never);
     if (bytes === null) continue;
-    const record = decodeRecord(match[2]!, bytes as unknown as Buffer);
+    const record = decodeRecord(rest, bytes as unknown as Buffer);
     const expiresAt = Number(await send("PEXPIRETIME", key));
     if (expiresAt !== record.expiresMs)
       faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
-    live.set(record.sessionId, { expiresMs: record.expiresMs, owner: record.owner, base: match[1]! });
+    // What a regeneration leaves under the old id for its grace is in no index.
+    if (record.forwardsTo !== undefined) continue;
+    const device = encodeURIComponent(fromBinary(SessionSchema, record.identity).device?.deviceId ?? "");
+    live.set(record.sessionId, { expiresMs: record.expiresMs, owner: record.owner, device });
   }
 
-  const indexed = new Set<string>();
-  const living = new Set<string>();
+  const [indexed, living, onDevices, unswept] = [new Set(), new Set(), new Set(), new Set<string>()];
+  const check = (key: string, id: string, owner: string, device?: string, score?: number) => {
+    const session = live.get(id);
+    if (!session) return faults.push(`${key} has ${id}, which does not exist`);
+    if (session.owner !== owner) faults.push(`${key} has ${id} of ${session.owner} under ${owner}`);
+    if (device !== undefined && session.device !== device) faults.push(`${key} has ${id} on ${device}`);
+    if (score !== undefined && session.expiresMs !== score)
+      faults.push(`${key} has ${id} at ${score}, not ${session.expiresMs}`);
+    return undefined;
+  };
+  for (const key of keys.filter((each) => partsOf(each).kind === "live")) {
+    for (const [member, score] of await members(client, key)) {
+      const [id, owner, device = ""] = member.split(" ") as [string, string, string?];
+      if (score < now) unswept.add(id);
+      else check(key, id, owner, device, score);
+      living.add(id);
+    }
+  }
   for (const key of keys) {
-    const base = /^sa:\{\w+\}:/.exec(key)![0];
-    const [kind, rest] = [key.slice(base.length, base.length + 2), key.slice(base.length + 2)];
-    if (kind === "u:") {
+    const { base, kind, rest } = partsOf(key);
+    if (kind === "u") {
       for (const [id, score] of await members(client, key)) {
         if (score < now) continue;
         indexed.add(id);
-        const session = live.get(id);
-        if (!session) faults.push(`${key} lists ${id}, which does not exist`);
-        else if (session.owner !== rest) faults.push(`${key} lists ${id} of ${session.owner}`);
-        else if (session.expiresMs !== score) faults.push(`${key} has ${id} at ${score}, not ${session.expiresMs}`);
+        check(key, id, rest, undefined, score);
       }
-    } else if (key === `${base}live`) {
-      for (const [member, score] of await members(client, key)) {
-        if (score < now) continue;
-        const [id, owner] = member.split(" ") as [string, string];
-        living.add(id);
-        const session = live.get(id);
-        if (!session) faults.push(`${key} has ${id}, which does not exist`);
-        else if (session.owner !== owner) faults.push(`${key} has ${id} under ${owner}`);
-        else if (session.expiresMs !== score) faults.push(`${key} has ${id} at ${score}, not ${session.expiresMs}`);
+    } else if (kind === "d") {
+      for (const [device, id] of Object.entries((await send("HGETALL", key)) as Record<string, string>)) {
+        // The sweep clears the entry of a session that a timeout has ended.
+        if (!unswept.has(id)) check(key, id, rest, device);
+        onDevices.add(id);
       }
-    } else if (kind === "f:") {
+    } else if (kind === "f") {
       const session = live.get(rest);
       const expiresAt = Number(await send("PEXPIRETIME", key));
       if (!session && expiresAt >= now) faults.push(`${key} belongs to no session`);
       if (session && expiresAt !== session.expiresMs)
         faults.push(`${key} expires at ${expiresAt}, not with its session`);
-    } else if (key === `${base}log`) {
+    } else if (kind === "log") {
       faults.push(...(await logFaults(client, key, base)));
     }
   }
-  for (const id of live.keys()) {
-    if (live.get(id)!.expiresMs < now + 50) continue;
+  for (const [id, session] of live) {
+    if (session.expiresMs < now + 50) continue;
     if (!indexed.has(id)) faults.push(`session ${id} is in no user's index`);
     if (!living.has(id)) faults.push(`session ${id} is not in the live set`);
+    if (session.device !== "" && !onDevices.has(id)) faults.push(`session ${id} is on no device`);
   }
   return faults;
+}
+
+function partsOf(key: string): { base: string; kind: string; rest: string } {
+  const [, base = "", kind = "", rest = ""] = /^(sa:\{\w+\}:)(\w+):?(.*)$/s.exec(key) ?? [];
+  return { base, kind, rest };
+}
+
+async function inBatches<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (let i = 0; i < items.length; i += 1000) {
+    results.push(...(await Promise.all(items.slice(i, i + 1000).map(run))));
+  }
+  return results;
 }
 
 async function logFaults(client: AnyClient, key: string, base: string): Promise<string[]> {
