@@ -2,6 +2,7 @@
 
 import type { DescFile } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
+import type { DescriptorProto, EnumDescriptorProto } from "@bufbuild/protobuf/wkt";
 
 export type DescriptorIndex = {
   /** By its path on the import path, for example `session/v1/session.proto`. */
@@ -40,24 +41,39 @@ export function createDescriptorIndex(roots: readonly DescFile[]): DescriptorInd
   };
 }
 
+/** Each root and everything it imports; read backwards, every file comes after what it imports. */
 function closure(roots: readonly DescFile[]): DescFile[] {
-  // A set is walked in the order of insertion, including what is inserted under way.
-  const files = new Set(roots);
-  for (const file of files) for (const dependency of file.dependencies) files.add(dependency);
-  return [...files];
+  const importedFirst = new Set<DescFile>();
+  const visit = (file: DescFile) => {
+    if (importedFirst.has(file)) return;
+    file.dependencies.forEach(visit);
+    importedFirst.add(file);
+  };
+  roots.forEach(visit);
+  return [...importedFirst].toReversed();
 }
 
-function* symbolsOf(file: DescFile): Iterable<string> {
-  for (const type of nestedTypes(file)) {
-    yield type.typeName;
-    if (type.kind === "message") {
-      for (const member of [...type.fields, ...type.oneofs]) yield `${type.typeName}.${member.name}`;
-    } else if (type.kind === "enum") {
-      // The values of an enum are declared beside it, not inside it.
-      const scope = type.typeName.slice(0, type.typeName.lastIndexOf(".") + 1);
-      for (const value of type.values) yield `${scope}${value.name}`;
-    } else if (type.kind === "service") {
-      for (const method of type.methods) yield `${type.typeName}.${method.name}`;
-    }
+function* symbolsOf({ proto }: DescFile): Iterable<string> {
+  const scope = proto.package === "" ? "" : `${proto.package}.`;
+  for (const message of proto.messageType) yield* symbolsOfMessage(scope, message);
+  for (const enumeration of proto.enumType) yield* symbolsOfEnum(scope, enumeration);
+  for (const extension of proto.extension) yield scope + extension.name;
+  for (const service of proto.service) {
+    yield scope + service.name;
+    for (const method of service.method) yield `${scope}${service.name}.${method.name}`;
   }
+}
+
+function* symbolsOfMessage(scope: string, message: DescriptorProto): Iterable<string> {
+  yield scope + message.name;
+  const inner = `${scope}${message.name}.`;
+  for (const member of [...message.field, ...message.oneofDecl, ...message.extension]) yield inner + member.name;
+  for (const nested of message.nestedType) yield* symbolsOfMessage(inner, nested);
+  for (const enumeration of message.enumType) yield* symbolsOfEnum(inner, enumeration);
+}
+
+function* symbolsOfEnum(scope: string, enumeration: EnumDescriptorProto): Iterable<string> {
+  yield scope + enumeration.name;
+  // The values of an enum are declared beside it, not inside it.
+  for (const value of enumeration.value) yield scope + value.name;
 }

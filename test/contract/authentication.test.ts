@@ -1,0 +1,232 @@
+// API keys: who is let in, as whom, to which methods; and what a key file may look like.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import pino from "pino";
+import { ListAuditEventsRequestSchema } from "../../gen/session/v1/security_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/sessions_pb.ts";
+import { GetSessionResponseSchema } from "../../gen/session/v1/sessions_pb.ts";
+import type { SessionError } from "../../src/domain/errors.ts";
+import { parseApiKeys } from "../../src/rpc/api_keys.ts";
+import { createAuthentication, type Authentication } from "../../src/rpc/authentication.ts";
+import { SCOPE_OF_METHOD } from "../../src/rpc/scopes.ts";
+import { startHosts, wiresOf, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
+
+const { createSession, getSession, listAuditEvents } = SessionService.method;
+const sha256 = (key: string) => createHash("sha256").update(key).digest("hex");
+const keyFile = (...keys: object[]) => JSON.stringify({ keys });
+const ORDERS = { name: "orders", tenant: "acme", sha256: sha256("orders-key"), scopes: ["read", "write"] };
+const READER = { name: "reader", tenant: "globex", sha256: sha256("reader-key"), scopes: ["read", "watch"] };
+
+let directory: string;
+before(() => (directory = mkdtempSync(join(tmpdir(), "sa-keys-"))));
+after(() => rmSync(directory, { recursive: true }));
+
+function fileWith(text: string, name = "keys.json"): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+test("every method asks for the scope that its comment names", () => {
+  const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/session_service.proto"), "utf8");
+  const documented: Record<string, string> = {};
+  for (const [, comment, name] of proto.matchAll(/((?:^ *\/\/.*\n)+) *rpc (\w+)\(/gm)) {
+    documented[name![0]!.toLowerCase() + name!.slice(1)] = /Scope: (\w+)\.\s*$/.exec(comment!)?.[1] ?? "none";
+  }
+  assert.deepEqual(documented, { ...SCOPE_OF_METHOD });
+  assert.equal(Object.keys(documented).length, SessionService.methods.length);
+});
+
+describe("calls", () => {
+  let authentication: Authentication;
+  let hosts: Hosts;
+  let wires: Wire[];
+  before(async () => {
+    const logger = pino({ level: "silent" });
+    authentication = createAuthentication({ keysFile: fileWith(keyFile(ORDERS, READER)), logger });
+    hosts = await startHosts(
+      {
+        // Answers with who the caller is taken for.
+        async getSession(_, { caller }) {
+          return { session: { userId: `${caller.tenant}/${caller.name}` } };
+        },
+        async *watchInvalidations() {
+          yield {};
+        },
+      },
+      { authenticate: authentication.authenticate },
+    );
+    wires = wiresOf(hosts);
+  });
+  after(async () => {
+    authentication.close();
+    for (const wire of wires) wire.close();
+    await hosts.close();
+  });
+
+  const get = (wire: Wire, authorization?: string) => {
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+    const request = create(GetSessionRequestSchema, { sessionId: "s" });
+    return wire.call(getSession, toBinary(GetSessionRequestSchema, request), { headers });
+  };
+  const send = <D extends typeof CreateSessionRequestSchema | typeof ListAuditEventsRequestSchema>(
+    wire: Wire,
+    [method, desc, init]: [typeof createSession | typeof listAuditEvents, D, MessageInitShape<D>],
+    key: string,
+  ) => wire.call(method, toBinary(desc, create(desc, init)), { headers: { authorization: `Bearer ${key}` } });
+
+  test("reach the handler as the tenant and the name of their key", async () => {
+    for (const wire of wires) {
+      for (const [credential, who] of [
+        ["Bearer orders-key", "acme/orders"],
+        ["bearer  reader-key", "globex/reader"],
+      ] as const) {
+        const answer = fromBinary(GetSessionResponseSchema, await get(wire, credential));
+        assert.equal(answer.session?.userId, who, wire.name);
+      }
+    }
+  });
+
+  test("without a valid credential are UNAUTHENTICATED, all alike", async () => {
+    const expected = {
+      code: "UNAUTHENTICATED",
+      reason: "CREDENTIAL_INVALID",
+      domain: "session-authority",
+      message: "no valid API key was presented",
+    };
+    const bad = [undefined, "", "Bearer", "Bearer x", "Basic orders-key", "orders-key", `Bearer ${ORDERS.sha256}`];
+    for (const wire of wires) {
+      for (const credential of [...bad, "Bearer orders-key2", "Bearer orders-key reader-key"]) {
+        await assert.rejects(get(wire, credential), expected, `${wire.name}: ${credential}`);
+      }
+    }
+  });
+
+  test("without the scope are PERMISSION_DENIED, before anything else is said", async () => {
+    const expected = { code: "PERMISSION_DENIED", reason: "SCOPE_MISSING" };
+    for (const wire of wires) {
+      // Neither that the request is bad nor that the method is not there.
+      await assert.rejects(send(wire, [createSession, CreateSessionRequestSchema, {}], "reader-key"), expected);
+      const audit = [listAuditEvents, ListAuditEventsRequestSchema, { userId: "u" }] as const;
+      await assert.rejects(send(wire, [...audit], "orders-key"), expected);
+      await assert.rejects(send(wire, [createSession, CreateSessionRequestSchema, { userId: "u" }], "orders-key"), {
+        code: "UNIMPLEMENTED",
+      });
+    }
+  });
+
+  test("of streams are checked too", async () => {
+    for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
+      const client = createClient(SessionService, createGrpcTransport({ baseUrl }));
+      const watch = async (key: string) => {
+        let count = 0;
+        const headers = { authorization: `Bearer ${key}` };
+        for await (const _ of client.watchInvalidations({}, { headers })) count++;
+        return count;
+      };
+      assert.equal(await watch("reader-key"), 1);
+      await assert.rejects(watch("orders-key"), { code: 7 });
+      await assert.rejects(watch("nobody"), { code: 16 });
+    }
+  });
+});
+
+test("without a file everybody is anonymous of the tenant default, with all scopes", () => {
+  const { caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate(undefined);
+  assert.deepEqual(caller, { tenant: "default", name: "anonymous" });
+  assert.deepEqual([...scopes].toSorted(), ["audit", "read", "watch", "write"]);
+});
+
+test("a changed file is taken up; a bad one is not, and says why", async () => {
+  const path = fileWith(keyFile(ORDERS), "changing.json");
+  let onLine: ((line: Record<string, unknown>) => void) | undefined;
+  const logger = pino({ level: "info" }, { write: (line: string) => onLine?.(JSON.parse(line)) });
+  const nextLine = () => new Promise<Record<string, unknown>>((resolve) => (onLine = resolve));
+  const { authenticate, close } = createAuthentication({ keysFile: path, logger, pollIntervalMs: 5 });
+  try {
+    const refused = (error: SessionError) => error.reason === "CREDENTIAL_INVALID";
+    assert.throws(() => authenticate("Bearer reader-key"), refused);
+
+    let line = nextLine();
+    writeFileSync(path, keyFile(READER));
+    assert.equal((await line)["level"], 30);
+    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
+    assert.throws(() => authenticate("Bearer orders-key"), refused);
+
+    line = nextLine();
+    writeFileSync(path, keyFile({ ...READER, scopes: ["all"] }, ORDERS));
+    const { level, error } = await line;
+    assert.equal(level, 50);
+    assert.match(String(error), /keys\[0\]\.scopes/);
+    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
+
+    line = nextLine();
+    rmSync(path);
+    assert.equal((await line)["level"], 50);
+    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
+
+    line = nextLine();
+    writeFileSync(path, keyFile(ORDERS));
+    await line;
+    assert.equal(authenticate("Bearer orders-key").caller.name, "orders");
+  } finally {
+    close();
+  }
+});
+
+test("a bad file at the start is refused with every fault", () => {
+  const path = fileWith(keyFile({ ...ORDERS, name: "" }, { ...READER, sha256: "short" }), "bad.json");
+  const logger = pino({ level: "silent" });
+  assert.throws(() => createAuthentication({ keysFile: path, logger }), /keys\[0\]\.name.*keys\[1\]\.sha256/);
+});
+
+describe("parseApiKeys", () => {
+  test("reads keys", () => {
+    const { keys, faults } = parseApiKeys(keyFile(ORDERS, READER));
+    assert.deepEqual(faults, []);
+    assert.deepEqual(
+      keys.map(({ name, tenant, digest, scopes }) => ({
+        name,
+        tenant,
+        sha256: digest.toString("hex"),
+        scopes: [...scopes],
+      })),
+      [ORDERS, READER],
+    );
+  });
+
+  for (const [name, text, expected] of [
+    ["no JSON", `{"sha256": "${ORDERS.sha256}`, ["is not JSON"]],
+    ["no object", "[]", ['must be {"keys": [{"name", "tenant", "sha256", "scopes"}, …]}']],
+    ["no key", keyFile(), ["keys: is empty, so nobody could call"]],
+    ["no object as a key", '{"keys": [null]}', ["keys[0]: must be an object"]],
+    [
+      "everything wrong",
+      '{"keys": [{"name": "", "tenant": "\\ud800", "sha256": "ff", "scopes": ["root"], "key": "x"}], "more": 1}',
+      [
+        "more: unknown member",
+        "keys[0].key: unknown member",
+        "keys[0].name: must be 1 to 256 bytes of text",
+        "keys[0].tenant: must be 1 to 256 bytes of text",
+        "keys[0].sha256: must be the SHA-256 of the key, 64 hexadecimal digits",
+        "keys[0].scopes: must be a list of read, write, audit, watch",
+      ],
+    ],
+    [
+      "a key twice",
+      keyFile(ORDERS, { ...ORDERS, sha256: ORDERS.sha256.toUpperCase() }),
+      ["keys[1].name: is used twice", "keys[1].sha256: is used twice"],
+    ],
+  ] as const) {
+    test(`names what is wrong: ${name}`, () => assert.deepEqual(parseApiKeys(text).faults, expected));
+  }
+});

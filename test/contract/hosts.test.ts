@@ -1,0 +1,665 @@
+// What both hosts do with calls, good and bad, on every wire: decoding, deadlines, cancellation, streams, draining.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect as connectHttp2 } from "node:http2";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { after, before, describe, test } from "node:test";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { createClient, ConnectError, Code } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { Client, credentials } from "@grpc/grpc-js";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_pb.ts";
+import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/invalidations_pb.ts";
+import { Verdict } from "../../gen/session/v1/session_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import {
+  CreateSessionRequestSchema,
+  CreateSessionResponseSchema,
+  GetSessionRequestSchema,
+} from "../../gen/session/v1/sessions_pb.ts";
+import { RotateTokenRequestSchema } from "../../gen/session/v1/tokens_pb.ts";
+import type { CallContext } from "../../src/domain/call.ts";
+import type { SessionError } from "../../src/domain/errors.ts";
+import type { SessionServiceImpl } from "../../src/service/contract.ts";
+import { grpcWire, pathOf, postJson, startHosts, wireErrorOfJson, wiresOf } from "../helpers/rpc_hosts.ts";
+import type { Hosts, HostsOptions, Wire, WireError } from "../helpers/rpc_hosts.ts";
+
+const { createSession, getSession, rotateToken, validateStream, watchInvalidations } = SessionService.method;
+
+/** A handler that is told what happens to its calls: getSession hangs until it is released. */
+function createProbe() {
+  const entered: { call: CallContext; release: () => void }[] = [];
+  let onEnter: (() => void) | undefined;
+  const streams = { produced: 0, returned: 0 };
+  const implementation: SessionServiceImpl = {
+    async createSession({ userId, data }) {
+      return { session: { userId, data } };
+    },
+    async getSession(_, call) {
+      await new Promise<void>((resolve) => {
+        entered.push({ call, release: resolve });
+        onEnter?.();
+      });
+      return { session: { userId: "released" } };
+    },
+    async *validateStream(requests) {
+      for await (const { entries } of requests) {
+        yield { results: entries.map(() => ({ verdict: Verdict.INVALID })) };
+      }
+    },
+    async *watchInvalidations({ userIds }, { signal }) {
+      try {
+        for (; ; streams.produced++) {
+          yield { event: { case: "checkpoint", value: { nonce: "x".repeat(Number(userIds[0] ?? 1)) } } };
+          if (userIds.length === 0) await once(signal, "abort");
+          signal.throwIfAborted();
+        }
+      } finally {
+        streams.returned++;
+      }
+    },
+  };
+  return {
+    implementation,
+    streams,
+    /** The next call that getSession has not let go. */
+    async nextCall() {
+      if (entered.length === 0) await new Promise<void>((resolve) => (onEnter = resolve));
+      return entered.shift()!;
+    },
+  };
+}
+
+type Probe = ReturnType<typeof createProbe>;
+
+async function withHosts(options: HostsOptions, run: (hosts: Hosts, wires: Wire[], probe: Probe) => Promise<void>) {
+  const probe = createProbe();
+  const hosts = await startHosts(probe.implementation, options);
+  const wires = wiresOf(hosts);
+  try {
+    await run(hosts, wires, probe);
+  } finally {
+    for (const wire of wires) wire.close();
+    await hosts.close();
+  }
+}
+
+const createBytes = (init: { userId: string }) =>
+  toBinary(CreateSessionRequestSchema, create(CreateSessionRequestSchema, init));
+const GET_BYTES = toBinary(GetSessionRequestSchema, create(GetSessionRequestSchema, { sessionId: "hang" }));
+
+describe("unary calls", () => {
+  let hosts: Hosts;
+  let wires: Wire[];
+  before(async () => {
+    hosts = await startHosts(createProbe().implementation);
+    wires = wiresOf(hosts);
+  });
+  after(async () => {
+    for (const wire of wires) wire.close();
+    await hosts.close();
+  });
+
+  const onEveryWire = (name: string, run: (wire: Wire) => Promise<void>) =>
+    test(name, async () => {
+      for (const wire of wires) await run(wire);
+    });
+
+  onEveryWire("answer", async (wire) => {
+    const answer = fromBinary(
+      CreateSessionResponseSchema,
+      await wire.call(createSession, createBytes({ userId: "eve" })),
+    );
+    assert.equal(answer.session?.userId, "eve", wire.name);
+  });
+
+  onEveryWire("that are not implemented name the method", async (wire) => {
+    const request = toBinary(RotateTokenRequestSchema, create(RotateTokenRequestSchema, { token: "t" }));
+    await assert.rejects(wire.call(rotateToken, request), (error: WireError) => {
+      assert.deepEqual([error.code, error.reason], ["UNIMPLEMENTED", "METHOD_NOT_IMPLEMENTED"], wire.name);
+      assert.match(error.message, /session\.v1\.SessionService\/RotateToken/);
+      return true;
+    });
+  });
+
+  const lengthDelimited = (field: number, bytes: Uint8Array): Buffer => {
+    const length: number[] = [];
+    let rest = bytes.length;
+    for (; rest > 127; rest >>>= 7) length.push((rest & 127) | 128);
+    return Buffer.concat([Buffer.of((field << 3) | 2, ...length, rest), bytes]);
+  };
+  const deepStruct = (levels: number): Buffer => {
+    let struct: Buffer = Buffer.alloc(0);
+    for (let level = 0; level < levels; level++) {
+      const value = lengthDelimited(5, struct);
+      struct = lengthDelimited(1, Buffer.concat([lengthDelimited(1, Buffer.from("k")), lengthDelimited(2, value)]));
+    }
+    return Buffer.concat([createBytes({ userId: "u" }), lengthDelimited(2, struct)]);
+  };
+  for (const [name, bytes] of [
+    ["bytes that are not UTF-8", lengthDelimited(1, Buffer.of(0xff, 0xfe))],
+    ["a surrogate as UTF-8", lengthDelimited(1, Buffer.of(0xed, 0xa0, 0x80))],
+    ["3,000 levels of Struct", deepStruct(3_000)],
+    ["a truncated message", createBytes({ userId: "truncated" }).subarray(0, -1)],
+  ] as const) {
+    onEveryWire(`with ${name} are INVALID_ARGUMENT`, async (wire) => {
+      const expected = { code: "INVALID_ARGUMENT", reason: "INVALID_REQUEST", domain: "session-authority" };
+      await assert.rejects(wire.call(createSession, bytes), expected, wire.name);
+    });
+  }
+
+  onEveryWire("over 256 KiB are RESOURCE_EXHAUSTED", async (wire) => {
+    const bytes = createBytes({ userId: "x".repeat(256 * 1024) });
+    await assert.rejects(wire.call(createSession, bytes), { code: "RESOURCE_EXHAUSTED" }, wire.name);
+  });
+});
+
+describe("JSON", () => {
+  let hosts: Hosts;
+  before(async () => (hosts = await startHosts(createProbe().implementation)));
+  after(() => hosts.close());
+
+  test("takes both spellings of a name, and leaves defaults out of the answer", async () => {
+    for (const body of ['{"userId": "eve", "data": {"a": 1}}', '{"user_id": "eve", "data": {"a": 1}}']) {
+      const answer = await postJson(hosts.httpUrl, createSession, body);
+      assert.deepEqual(answer, { status: 200, json: { session: { userId: "eve", data: { a: 1 } } } });
+    }
+  });
+
+  for (const [name, body, field] of [
+    ["a lone surrogate in a field", '{"userId": "\\ud800"}', "user_id"],
+    [
+      "a lone surrogate deep in data",
+      `{"userId": "u", "data": {"a": ${'{"b":'.repeat(20)}["\\udfff"]${"}".repeat(20)}}}`,
+      "data",
+    ],
+    ["a lone surrogate as a member of data", '{"userId": "u", "data": {"\\ud800": 1}}', "data"],
+    [
+      "bytes that are not UTF-8",
+      Buffer.concat([Buffer.from('{"userId": "'), Buffer.of(0xff), Buffer.from('"}')]),
+      undefined,
+    ],
+    ["an unknown enum value", '{"userId": "u", "ipBinding": "IP_BINDING_MAYBE"}', undefined],
+    ["a wrong type", '{"userId": 5}', "user_id"],
+    ["an unknown name", '{"userId": "u", "idleTimout": "5s"}', undefined],
+    ["3,000 levels", `{"userId": "u", "data": ${'{"a":'.repeat(3_000)}1${"}".repeat(3_000)}}`, undefined],
+    ["60,000 levels", `{"userId": "u", "data": {"a": ${"[".repeat(60_000)}${"]".repeat(60_000)}}}`, undefined],
+    ["something else", "not json", undefined],
+  ] as const) {
+    test(`with ${name} is invalid_argument`, async () => {
+      const { status, json } = await postJson(hosts.httpUrl, createSession, body);
+      const error = wireErrorOfJson(json as never);
+      assert.deepEqual([status, error.code, error.reason], [400, "INVALID_ARGUMENT", "INVALID_REQUEST"]);
+      if (field !== undefined) assert.deepEqual(error.fields, [field]);
+    });
+  }
+
+  test("over gRPC and gRPC-Web streams is checked alike", async () => {
+    for (const transport of [createConnectTransport, createGrpcTransport, createGrpcWebTransport]) {
+      const client = createClient(
+        SessionService,
+        transport({ baseUrl: hosts.httpUrl, httpVersion: "2", useBinaryFormat: false }),
+      );
+      const data = { text: "\ud800" };
+      await assert.rejects(client.createSession({ userId: "u", data }), { code: Code.InvalidArgument });
+    }
+  });
+});
+
+describe("deadlines", () => {
+  test("a handler that hangs is answered UNAVAILABLE before the client's deadline", async () => {
+    await withHosts({}, async (_, wires, probe) => {
+      for (const wire of wires) {
+        const startedMs = performance.now();
+        const failure = wire.call(getSession, GET_BYTES, { timeoutMs: 400 });
+        const expected = { code: "UNAVAILABLE", reason: "STORE_TIMEOUT", domain: "session-authority" };
+        await assert.rejects(failure, expected, wire.name);
+        const tookMs = performance.now() - startedMs;
+        assert.ok(tookMs > 300 && tookMs < 450, `${wire.name}: ${tookMs} ms`);
+        const { call } = await probe.nextCall();
+        assert.ok(call.deadlineMs - startedMs < 400, wire.name);
+        assert.equal((call.signal.reason as SessionError).reason, "STORE_TIMEOUT");
+      }
+    });
+  });
+
+  test("a call without a deadline ends within the server's own, and one with a long deadline too", async () => {
+    await withHosts({ requestTimeoutMs: 100 }, async (_, wires) => {
+      for (const wire of wires) {
+        for (const options of [{}, { timeoutMs: 60_000 }]) {
+          const startedMs = performance.now();
+          const failure = wire.call(getSession, GET_BYTES, options);
+          await assert.rejects(failure, { code: "UNAVAILABLE", reason: "STORE_TIMEOUT" }, wire.name);
+          const tookMs = performance.now() - startedMs;
+          assert.ok(tookMs >= 95 && tookMs < 150, `${wire.name}: ${tookMs} ms`);
+        }
+      }
+    });
+  });
+
+  test("a stream has the client's deadline only", async () => {
+    await withHosts({ requestTimeoutMs: 20 }, async (hosts) => {
+      for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
+        const client = createClient(SessionService, createGrpcTransport({ baseUrl }));
+        const startedMs = performance.now();
+        await assert.rejects(
+          async () => {
+            for await (const _ of client.watchInvalidations({}, { timeoutMs: 150 })) continue;
+          },
+          { code: Code.DeadlineExceeded },
+        );
+        assert.ok(performance.now() - startedMs > 100);
+      }
+    });
+  });
+});
+
+describe("cancellation", () => {
+  test("aborts the handler's signal", async () => {
+    await withHosts({}, async (_, wires, probe) => {
+      for (const wire of wires) {
+        const cancel = new AbortController();
+        const outcome = wire.call(getSession, GET_BYTES, { signal: cancel.signal }).catch(() => undefined);
+        const { call } = await probe.nextCall();
+        const aborted = once(call.signal, "abort");
+        cancel.abort();
+        await aborted;
+        assert.equal((call.signal.reason as SessionError).reason, "CANCELLED", wire.name);
+        await outcome;
+      }
+    });
+  });
+
+  test("a signal that is asked for late says what has happened", async () => {
+    await withHosts({ requestTimeoutMs: 20 }, async (_, [wire], probe) => {
+      await assert.rejects(wire!.call(getSession, GET_BYTES));
+      const { call } = await probe.nextCall();
+      assert.equal(call.signal.aborted, true);
+    });
+  });
+
+  test("ends a stream's handler", async () => {
+    await withHosts({}, async (hosts, _, probe) => {
+      for (const transport of streamTransports(hosts)) {
+        const cancel = new AbortController();
+        const returned = probe.streams.returned;
+        await assert.rejects(async () => {
+          const stream = createClient(SessionService, transport).watchInvalidations({}, cancel);
+          for await (const _ of stream) cancel.abort();
+        });
+        await until(() => probe.streams.returned > returned);
+      }
+    });
+  });
+});
+
+function streamTransports(hosts: Hosts) {
+  const http = { baseUrl: hosts.httpUrl, httpVersion: "2" as const };
+  return [
+    createGrpcTransport({ baseUrl: `http://${hosts.grpcTarget}` }),
+    createGrpcTransport(http),
+    createGrpcWebTransport(http),
+    createConnectTransport(http),
+  ];
+}
+
+/** Lets the event loop turn until something holds; the test's own timeout is the limit. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe("streams", () => {
+  test("bidirectional ones answer each message as it comes", async () => {
+    await withHosts({}, async (hosts) => {
+      for (const transport of streamTransports(hosts)) {
+        let ask: (() => void) | undefined;
+        async function* questions() {
+          for (let count = 1; count <= 3; count++) {
+            yield { entries: Array.from({ length: count }, () => ({})) };
+            await new Promise<void>((resolve) => (ask = resolve));
+          }
+        }
+        const counts: number[] = [];
+        for await (const { results } of createClient(SessionService, transport).validateStream(questions())) {
+          counts.push(results.length);
+          ask?.();
+        }
+        assert.deepEqual(counts, [1, 2, 3]);
+      }
+    });
+  });
+
+  test("a bad message ends a bidirectional one with INVALID_ARGUMENT, after the answers before it", async () => {
+    await withHosts({}, async (hosts) => {
+      for (const transport of streamTransports(hosts)) {
+        const answers: number[] = [];
+        const questions = Readable.from([{ entries: [{}] }, { entries: [] }]);
+        await assert.rejects(
+          async () => {
+            const stream = createClient(SessionService, transport).validateStream(questions);
+            for await (const { results } of stream) answers.push(results.length);
+          },
+          (error: ConnectError) => {
+            assert.equal(error.code, Code.InvalidArgument);
+            assert.equal(error.findDetails(ErrorInfoSchema)[0]?.reason, "INVALID_REQUEST");
+            return true;
+          },
+        );
+        assert.deepEqual(answers, [1]);
+      }
+    });
+  });
+
+  test("bytes that do not decode end a bidirectional one with INVALID_ARGUMENT", async () => {
+    await withHosts({}, async (hosts) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const client = new Client(target, credentials.createInsecure());
+        const call = bidiCall(client);
+        call.write(toBinary(ValidateStreamRequestSchema, create(ValidateStreamRequestSchema, { entries: [{}] })));
+        const [answer] = (await once(call, "data")) as [Buffer];
+        assert.equal(fromBinary(ValidateStreamResponseSchema, answer).results.length, 1);
+        call.write(Buffer.of(0xff));
+        const [error] = (await once(call, "error")) as [{ code: number }];
+        assert.equal(error.code, 3);
+        client.close();
+      }
+    });
+  });
+
+  test("a client that does not read stops the handler, and then gets everything", async () => {
+    await withHosts({}, async (hosts, _, probe) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const client = new Client(target, credentials.createInsecure());
+        probe.streams.produced = 0;
+        const call = watchCall(client, ["10000"]);
+        await once(call, "readable");
+        // The handler never waits, so only the client's pace can hold it back: it stops once all buffers are full.
+        let last = -1;
+        let stalledTurns = 0;
+        await until(() => {
+          stalledTurns = probe.streams.produced === last ? stalledTurns + 1 : 0;
+          last = probe.streams.produced;
+          return stalledTurns === 500;
+        });
+        assert.ok(probe.streams.produced < 1_000, `${target}: ${probe.streams.produced}`);
+        let read = 0;
+        call.on("data", () => read++);
+        await until(() => read > 1_000);
+        call.on("error", () => undefined);
+        call.cancel();
+        client.close();
+      }
+    });
+  });
+
+  test("a client that never reads loses its stream", async () => {
+    await withHosts({ slowReaderMs: 50 }, async (hosts, _, probe) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const client = new Client(target, credentials.createInsecure());
+        const returned = probe.streams.returned;
+        const call = watchCall(client, ["10000"]);
+        // Until its first message is awaited, grpc-js takes in everything.
+        await once(call, "readable");
+        const failed = once(call, "error") as Promise<[{ code: number }]>;
+        await until(() => probe.streams.returned > returned);
+        call.resume();
+        assert.equal((await failed)[0].code, 8);
+        client.close();
+      }
+    });
+  });
+});
+
+const asBuffer = (bytes: Uint8Array) => Buffer.from(bytes);
+const asIs = (bytes: Buffer) => bytes;
+
+function bidiCall(client: Client) {
+  return client.makeBidiStreamRequest<Uint8Array, Buffer>(pathOf(validateStream), asBuffer, asIs);
+}
+
+function watchCall(client: Client, userIds: string[]) {
+  const request = create(WatchInvalidationsRequestSchema, { userIds });
+  const bytes = toBinary(WatchInvalidationsRequestSchema, request);
+  return client.makeServerStreamRequest<Uint8Array, Buffer>(pathOf(watchInvalidations), asBuffer, asIs, bytes);
+}
+
+describe("draining", () => {
+  test("finishes what is in flight on every wire, and takes nothing new", async () => {
+    await withHosts({}, async (hosts, wires, probe) => {
+      const answers = wires.map((wire) => wire.call(getSession, GET_BYTES));
+      const calls = [];
+      for (const _ of wires) calls.push(await probe.nextCall());
+      let drained = false;
+      const draining = Promise.all([hosts.grpc.drain(60_000), hosts.http.drain(60_000)]).then(() => (drained = true));
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const late = grpcWire("late", target);
+        await assert.rejects(late.call(createSession, createBytes({ userId: "late" })), { code: "UNAVAILABLE" });
+        late.close();
+      }
+      assert.equal(drained, false);
+      for (const call of calls) call.release();
+      await Promise.all(answers);
+      await draining;
+    });
+  });
+
+  test("ends streams with SHUTTING_DOWN and a hint when to come back", async () => {
+    await withHosts({}, async (hosts) => {
+      const opened = streamTransports(hosts).map(async (transport) => {
+        const stream = createClient(SessionService, transport).watchInvalidations({})[Symbol.asyncIterator]();
+        await stream.next();
+        return stream;
+      });
+      const streams = await Promise.all(opened);
+      const ends = streams.map((stream) => stream.next().catch((error: ConnectError) => error));
+      const draining = Promise.all([hosts.grpc.drain(60_000), hosts.http.drain(60_000)]);
+      for (const end of await Promise.all(ends)) {
+        assert.ok(end instanceof ConnectError);
+        assert.equal(end.code, Code.Unavailable);
+        assert.equal(end.findDetails(ErrorInfoSchema)[0]?.reason, "SHUTTING_DOWN");
+        assert.equal(end.details.length, 2);
+      }
+      await draining;
+    });
+  });
+
+  test("cuts off what is not done after the grace", async () => {
+    await withHosts({}, async (hosts, wires, probe) => {
+      const outcomes = wires.map((wire) => wire.call(getSession, GET_BYTES).catch((error: unknown) => error));
+      for (const _ of wires) await probe.nextCall();
+      const silent = connect(hosts.http.address as { host: string; port: number });
+      await once(silent, "connect");
+      const startedMs = performance.now();
+      await Promise.all([hosts.grpc.drain(50), hosts.http.drain(50)]);
+      const tookMs = performance.now() - startedMs;
+      assert.ok(tookMs >= 45 && tookMs < 200, `${tookMs} ms`);
+      for (const outcome of await Promise.all(outcomes)) assert.ok(outcome instanceof Error);
+      silent.destroy();
+    });
+  });
+});
+
+describe("Unix sockets", () => {
+  let directory: string;
+  before(() => (directory = mkdtempSync(join(tmpdir(), "sa-rpc-"))));
+  after(() => rmSync(directory, { recursive: true }));
+  const unix = (name: string) => ({ kind: "unix", path: join(directory, name) }) as const;
+
+  test("serve both hosts, for the owner only, and go away", async () => {
+    const [grpcAddress, httpAddress] = [unix("grpc"), unix("http")];
+    await withHosts({ grpcAddress, httpAddress }, async (hosts) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        assert.match(target, /^unix:\//);
+        assert.equal(statSync(target.slice(5)).mode & 0o777, 0o600);
+        const wire = grpcWire(target, target);
+        await wire.call(createSession, createBytes({ userId: "u" }));
+        wire.close();
+      }
+    });
+    assert.equal(existsSync(grpcAddress.path) || existsSync(httpAddress.path), false);
+  });
+
+  test("that a killed process left behind are replaced", async () => {
+    const [grpcAddress, httpAddress] = [unix("stale-grpc"), unix("stale-http")];
+    for (const { path } of [grpcAddress, httpAddress]) {
+      const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
+      assert.throws(() => execFileSync(process.execPath, ["-e", script], { stdio: "ignore" }));
+      assert.ok(statSync(path).isSocket());
+    }
+    await withHosts({ grpcAddress, httpAddress }, async (hosts) => {
+      const wire = grpcWire("stale", hosts.grpcTarget);
+      await wire.call(createSession, createBytes({ userId: "u" }));
+      wire.close();
+    });
+  });
+
+  test("that somebody listens on, and paths that are no sockets, are refused and left alone", async () => {
+    const path = join(directory, "busy");
+    const other = createServer().listen(path);
+    await once(other, "listening");
+    await assert.rejects(startHosts({}, { grpcAddress: { kind: "unix", path } }), /is in use/);
+    other.close();
+    const file = join(directory, "file");
+    writeFileSync(file, "kept");
+    await assert.rejects(startHosts({}, { grpcAddress: { kind: "unix", path: file } }), /not a socket/);
+    assert.equal(readFileSync(file, "utf8"), "kept");
+  });
+});
+
+describe("the HTTP port", () => {
+  let hosts: Hosts;
+  before(async () => {
+    const pages = { "/metrics": () => ({ status: 200, contentType: "text/plain", body: "up 1\n" }) };
+    hosts = await startHosts(createProbe().implementation, { pages });
+  });
+  after(() => hosts.close());
+
+  test("says whether it lives and whether it is ready", async () => {
+    const get = async (path: string) => {
+      const response = await fetch(hosts.httpUrl + path);
+      return [response.status, await response.text()];
+    };
+    assert.deepEqual(await get("/healthz"), [200, "ok\n"]);
+    assert.deepEqual(await get("/readyz"), [200, '{"ready":true,"reasons":[]}\n']);
+    hosts.readiness.block("the store is out of reach");
+    assert.deepEqual(await get("/readyz"), [503, '{"ready":false,"reasons":["the store is out of reach"]}\n']);
+    assert.deepEqual(await get("/healthz?verbose"), [200, "ok\n"]);
+    hosts.readiness.clear("the store is out of reach");
+    assert.deepEqual(await get("/metrics"), [200, "up 1\n"]);
+  });
+
+  test("answers 404 with what there is, and 415 with what to send", async () => {
+    for (const path of ["/", "/session.v1.SessionService/Nope", "/../etc", "//x"]) {
+      const response = await fetch(hosts.httpUrl + path);
+      assert.equal(response.status, 404);
+      const { services } = (await response.json()) as { services: string[] };
+      assert.ok(services.includes("/session.v1.SessionService/"));
+    }
+    const response = await fetch(hosts.httpUrl + pathOf(createSession), { method: "POST", body: "user_id=eve" });
+    assert.equal(response.status, 415);
+    assert.match(await response.text(), /application\/json/);
+  });
+
+  const greet = async (...chunks: string[]): Promise<string> => {
+    const socket = connect(hosts.http.address as { host: string; port: number }).setNoDelay(true);
+    const chunksBack: Buffer[] = [];
+    socket.on("data", (chunk: Buffer) => chunksBack.push(chunk));
+    for (const chunk of chunks) await new Promise((resolve) => socket.write(chunk, resolve));
+    await Promise.race([once(socket, "close"), until(() => chunksBack.length > 0)]);
+    socket.destroy();
+    return Buffer.concat(chunksBack).toString("latin1");
+  };
+
+  test("tells HTTP/1.1 from HTTP/2 however the first bytes arrive", async () => {
+    const http1 = ["GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"];
+    assert.match(await greet(...http1), /^HTTP\/1\.1 200 OK/);
+    assert.match(await greet("G", "E", "T /healthz HTTP/1.1\r\nhost: x\r\n\r\n"), /^HTTP\/1\.1 200 OK/);
+    const settings = "\0\0\0\x04\0\0\0\0\0";
+    for (const greeting of [
+      [`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${settings}`],
+      ["P", "R", "I * HTTP/2.0\r\n", `\r\nSM\r\n\r\n${settings}`],
+    ]) {
+      // The server's SETTINGS frame.
+      assert.equal((await greet(...greeting))[3], "\x04");
+    }
+    const session = connectHttp2(hosts.httpUrl);
+    const stream = session.request({ ":path": "/healthz" });
+    const [headers] = (await once(stream, "response")) as [Record<string, unknown>];
+    assert.equal(headers[":status"], 200);
+    session.destroy();
+  });
+
+  test("survives what is no HTTP, and requests that name no host or no path", async () => {
+    assert.match(await greet("XYZ\r\n\r\n"), /^HTTP\/1\.1 400/);
+    const path = pathOf(createSession);
+    const body = "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    assert.match(await greet(`POST ${path} HTTP/1.0\r\n${body}`), /^HTTP\/1\.[01] 400/);
+    assert.match(await greet(`POST ${path} HTTP/1.1\r\nhost: a b\r\n${body}`), /^HTTP\/1\.1 400/);
+    assert.match(await greet("GET http:// HTTP/1.1\r\nhost: x\r\n\r\n"), /^HTTP\/1\.1 404/);
+    assert.equal((await fetch(`${hosts.httpUrl}/healthz`)).status, 200);
+  });
+});
+
+describe("TLS", { skip: hasOpenssl() ? false : "openssl is not installed" }, () => {
+  let directory: string;
+  let tls: { cert: Buffer; key: Buffer };
+  before(() => {
+    directory = mkdtempSync(join(tmpdir(), "sa-tls-"));
+    const files = ["-keyout", join(directory, "key"), "-out", join(directory, "cert")];
+    const name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+    const args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
+    execFileSync("openssl", [...args, ...files, ...name], { stdio: "ignore" });
+    tls = { cert: readFileSync(join(directory, "cert")), key: readFileSync(join(directory, "key")) };
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  test("serves both hosts, HTTP/1.1 and HTTP/2, and drains", async () => {
+    await withHosts({ tls }, async (hosts) => {
+      const creds = credentials.createSsl(tls.cert);
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const wire = grpcWire(target, target, creds);
+        await wire.call(createSession, createBytes({ userId: "u" }));
+        wire.close();
+      }
+      for (const httpVersion of ["1.1", "2"] as const) {
+        const nodeOptions = { ca: tls.cert };
+        const baseUrl = `https://${hosts.httpTarget}`;
+        const client = createClient(SessionService, createConnectTransport({ baseUrl, httpVersion, nodeOptions }));
+        assert.equal((await client.createSession({ userId: "u" })).session?.userId, "u");
+      }
+      const startedMs = performance.now();
+      await Promise.all([hosts.grpc.drain(60_000), hosts.http.drain(60_000)]);
+      assert.ok(performance.now() - startedMs < 5_000);
+    });
+  });
+
+  test("with a client CA refuses clients without its certificate", async () => {
+    await withHosts({ tls: { ...tls, clientCa: tls.cert } }, async (hosts) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const stranger = grpcWire(target, target, credentials.createSsl(tls.cert));
+        const bytes = createBytes({ userId: "u" });
+        await assert.rejects(stranger.call(createSession, bytes), { code: "UNAVAILABLE" });
+        stranger.close();
+        const known = grpcWire(target, target, credentials.createSsl(tls.cert, tls.key, tls.cert));
+        await known.call(createSession, bytes);
+        known.close();
+      }
+    });
+  });
+});
+
+function hasOpenssl(): boolean {
+  try {
+    execFileSync("openssl", ["version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
