@@ -59,7 +59,11 @@ function main(names: readonly string[]): number {
 
 /** Runs one of the project's tools; what it prints is kept for a failure. */
 function command(program: string, ...args: string[]): Outcome {
-  const env = { ...process.env, PATH: [resolve("node_modules/.bin"), process.env["PATH"]].join(delimiter) };
+  const env = {
+    ...process.env,
+    NO_COLOR: "1",
+    PATH: [resolve("node_modules/.bin"), process.env["PATH"]].join(delimiter),
+  };
   const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: "utf8", env, maxBuffer: 2 ** 26 });
   if (error) return { passed: false, text: error.message };
   return status === 0 ? { passed: true, text: "" } : { passed: false, text: `${stdout}${stderr}`.trimEnd() };
