@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 
 type Outcome = { readonly passed: boolean; readonly text: string };
 type Check = { readonly name: string; readonly run: () => Outcome };
@@ -66,7 +67,9 @@ function command(program: string, ...args: string[]): Outcome {
   };
   const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: "utf8", env, maxBuffer: 2 ** 26 });
   if (error) return { passed: false, text: error.message };
-  return status === 0 ? { passed: true, text: "" } : { passed: false, text: `${stdout}${stderr}`.trimEnd() };
+  return status === 0
+    ? { passed: true, text: "" }
+    : { passed: false, text: stripVTControlCharacters(`${stdout}${stderr}`).trimEnd() };
 }
 
 /** gen/ is what proto/ says; made aside, so that gen/ stays as it is. */
