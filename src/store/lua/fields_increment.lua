@@ -4,9 +4,7 @@
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 field, 4 delta, 5 most fields, 6 audit retention ms, 7 actor
 -- Returns {'ok', the new value as text}, {'not_found'}, {'not_a_hash_session'}, {'field_limit'}, {'not_an_integer'} or
 --         {'overflow'}
--- @include lib/slide
--- @include lib/change
--- @include lib/audit
+-- @include lib/changed
 local now = now_ms()
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
 if not r then return { 'not_found' } end
@@ -22,10 +20,5 @@ if type(reply) == 'table' and reply.err then
 end
 -- The reply of HINCRBY is a double here, exact only to 2^53; the stored text is exact.
 local value = redis.call('HGET', fields_key(r.id), ARGV[3])
-r.version = r.version + 1
-slide(r, now)
-record_write(r)
-index_put(r, now)
-change_append(now, 'changed', r.id, r.owner, r.version, ARGV[7])
-audit_append(r.owner, now, tonumber(ARGV[6]), 'data_updated', r.id, r.device, ARGV[7], '')
+record_changed(r, now, tonumber(ARGV[6]), 'data_updated', ARGV[7], '')
 return { 'ok', value }

@@ -4,9 +4,7 @@
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 most fields, 5 audit retention ms,
 --       6 actor, 7 how many fields to write, then their names and values, then the names to remove
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'not_a_hash_session'}, {'version_mismatch'} or {'field_limit'}
--- @include lib/slide
--- @include lib/change
--- @include lib/audit
+-- @include lib/changed
 local now = now_ms()
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
 if not r then return { 'not_found' } end
@@ -28,10 +26,5 @@ if count > tonumber(ARGV[4]) then return { 'field_limit' } end
 
 for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
 for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
-r.version = r.version + 1
-slide(r, now)
-record_write(r)
-index_put(r, now)
-change_append(now, 'changed', r.id, r.owner, r.version, ARGV[6])
-audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, r.device, ARGV[6], '')
+record_changed(r, now, tonumber(ARGV[5]), 'data_updated', ARGV[6], '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -12,6 +12,7 @@
 --         {'id_taken'} choose another session_id; {'revoked_since_login'}; {'rate_limited', ms to wait};
 --         {'session_limit'}
 -- @include lib/secret
+-- @include lib/changed
 -- @include lib/rate
 local now = now_ms()
 local owner, kind, device, secret, actor = ARGV[2], tonumber(ARGV[3]), ARGV[7], ARGV[10], ARGV[13]
@@ -27,11 +28,7 @@ if request_ttl > 0 then
     if kind == KIND_SECURE then
       -- The caller never saw the first token, so it dies at once.
       secret_replace(r, secret, 0)
-      r.version = r.version + 1
-      record_write(r)
-      index_put(r, now)
-      change_append(now, 'changed', r.id, r.owner, r.version, actor)
-      audit_append(r.owner, now, retention, 'rotated', r.id, '', actor, 'create retried')
+      record_changed(r, now, retention, 'rotated', actor, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }
   end

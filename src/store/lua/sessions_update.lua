@@ -3,19 +3,12 @@
 -- KEYS  record, fields, tombstone, live, log, tail, meta
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 data, 5 audit retention ms, 6 actor
 -- Returns {'ok', session_id, record, fields}, {'not_found'} or {'version_mismatch'}
--- @include lib/slide
--- @include lib/change
--- @include lib/audit
+-- @include lib/changed
 local now = now_ms()
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
 if not r then return { 'not_found' } end
 local expected_version = tonumber(ARGV[3])
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 r.data = ARGV[4]
-r.version = r.version + 1
-slide(r, now)
-record_write(r)
-index_put(r, now)
-change_append(now, 'changed', r.id, r.owner, r.version, ARGV[6])
-audit_append(r.owner, now, tonumber(ARGV[5]), 'data_updated', r.id, r.device, ARGV[6], '')
+record_changed(r, now, tonumber(ARGV[5]), 'data_updated', ARGV[6], '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

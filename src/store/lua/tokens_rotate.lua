@@ -4,8 +4,8 @@
 -- ARGV  1 session_id, 2 the tenant's owner prefix, 3 SHA-256 of the presented secret, 4 SHA-256 of the new one,
 --       5 grace ms of the presented one, 6 audit retention ms, 7 actor
 -- Returns {'ok', session_id, record}, {'not_found'}, {'rotated_concurrently'} or {'reused'}
--- @include lib/slide
 -- @include lib/secret
+-- @include lib/changed
 local now = now_ms()
 local retention, actor = tonumber(ARGV[6]), ARGV[7]
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
@@ -17,10 +17,5 @@ if state == 'stale' then
   return { 'reused' }
 end
 secret_replace(r, ARGV[4], now + tonumber(ARGV[5]))
-r.version = r.version + 1
-slide(r, now)
-record_write(r)
-index_put(r, now)
-change_append(now, 'changed', r.id, r.owner, r.version, actor)
-audit_append(r.owner, now, retention, 'rotated', r.id, '', actor, '')
+record_changed(r, now, retention, 'rotated', actor, '')
 return { 'ok', r.id, record_pack(r) }
