@@ -1,0 +1,37 @@
+// The race suite on the real service: two instances on one real store, every race with all variants.
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+import { createAuthoritySubject, type AuthoritySubject } from "../races/authority_subject.ts";
+import { RACES } from "../races/suite.ts";
+
+const ROUNDS = Number(process.env["RACE_ROUNDS"] ?? 10_000);
+const skip = redisServerMissing();
+
+let authorities: Authorities;
+let subject: AuthoritySubject;
+let dataDir: string;
+
+before(async () => {
+  if (skip) return;
+  dataDir = await mkdtemp(join(tmpdir(), "sa-races-"));
+  // Every access slides, so that each of them writes. The instances share the key ring of their data directory.
+  authorities = await startAuthorities({ instances: 2, touchIntervalMs: 0, env: { SA_DATA_DIR: dataDir } });
+  subject = await createAuthoritySubject(authorities);
+});
+after(async () => {
+  if (skip) return;
+  subject.close();
+  await authorities.close();
+  await rm(dataDir, { recursive: true });
+});
+
+for (const [name, race] of Object.entries(RACES)) {
+  test(`${name}: ${ROUNDS} rounds`, { skip }, () => race(subject, ROUNDS));
+}
+
+test("the store is sound afterwards", { skip }, () => authorities.assertStoreSound());
