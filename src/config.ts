@@ -2,15 +2,8 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import {
-  isLocal,
-  isLocalStore,
-  listenAddressText,
-  type ListenAddress,
-  type Rate,
-  type Read,
-  type Shape,
-} from "./config_values.ts";
+import { isLocal, isLocalStore, type Rate, type Read, type Shape } from "./config_values.ts";
+import { listenAddressText, type ListenAddress } from "./domain/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./config_variables.ts";
 import type { StoreUrl } from "./store/url.ts";
 

@@ -3,16 +3,12 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { resolve } from "node:path";
+import type { ListenAddress } from "./domain/listen_address.ts";
 import { parseStoreUrl, type StoreUrl } from "./store/url.ts";
 
 export type Read<T> =
   | { readonly value: T; readonly expected?: undefined }
   | { readonly value?: undefined; readonly expected: string };
-
-/** Where a listener is: a TCP address (port 0: any free one) or a Unix socket. */
-export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
 
 /** How a shape is called in `--help` and the docs, and how it is read. */
 export type Shape<T> = { readonly text: string; read(text: string): Read<T> };
@@ -175,10 +171,4 @@ export function isLocalStore(url: StoreUrl): boolean {
   if (url.kind === "single" && url.address.host === undefined) return true;
   const nodes = url.kind === "single" ? [url.address] : url.kind === "cluster" ? url.nodes : url.sentinels;
   return nodes.every((node) => node.host !== undefined && isLocal({ kind: "tcp", host: node.host, port: node.port }));
-}
-
-/** The address as the variable has it. */
-export function listenAddressText(address: ListenAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
-  return `${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
 }

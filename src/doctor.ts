@@ -2,7 +2,7 @@
 
 import { pino } from "pino";
 import type { Config } from "./config.ts";
-import { listenAddressText } from "./config_values.ts";
+import { listenAddressText } from "./domain/listen_address.ts";
 import type { CallBudget } from "./domain/call.ts";
 import { createLogger } from "./telemetry.ts";
 import { createStoreConnection } from "./store/connection.ts";

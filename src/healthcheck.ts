@@ -9,7 +9,7 @@ import { request as requestHttps } from "node:https";
 import { connect as connectTcp } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import type { Config, TlsFiles } from "./config.ts";
-import { listenAddressText, type ListenAddress } from "./config_values.ts";
+import { listenAddressText, type ListenAddress } from "./domain/listen_address.ts";
 
 export type Health = { readonly ready: boolean; readonly text: string };
 

@@ -4,10 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import { createDeadlines } from "./domain/deadlines.ts";
+import { listenAddressText } from "./domain/listen_address.ts";
 import { createAuthentication } from "./rpc/authentication.ts";
 import { startGrpcHost } from "./rpc/grpc_host.ts";
 import { startHttpHost } from "./rpc/http_host.ts";
-import { formatAddress } from "./rpc/listen.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./rpc/readiness.ts";
 import { createValidation } from "./rpc/validation.ts";
@@ -91,7 +91,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
       readiness.block(DRAINING);
       await Promise.all(hosts.map((host) => host?.drain(graceMs)));
     });
-    const [grpc, http] = hosts.map((host) => host && formatAddress(host.address));
+    const [grpc, http] = hosts.map((host) => host && listenAddressText(host.address));
     let closed: Promise<void> | undefined;
     return {
       addresses: { ...(grpc && { grpc }), ...(http && { http }) },

@@ -38,7 +38,9 @@ export function rotateTokenKeysFile(path: string): { kid: number } {
   const entries = parseEntries(readFileSync(path, "utf8"));
   const kid = Math.max(...entries.map((entry) => entry.kid)) + 1;
   if (kid > MAX_KID) throw new Error(`${path}: kid ${MAX_KID} is used; there is no next one`);
-  const kept = entries.map((entry) => ({ ...entry, state: entry.state === "active" ? "verify-only" : entry.state }) as const);
+  const kept = entries.map(
+    (entry) => ({ ...entry, state: entry.state === "active" ? "verify-only" : entry.state }) as const,
+  );
   writeEntries(path, [...kept, newEntry(kid)]);
   return { kid };
 }
@@ -85,7 +87,8 @@ function parseEntries(text: string): KeyEntry[] {
   const entries = keys as Partial<Record<keyof KeyEntry, unknown>>[];
   const faults = entries.flatMap((entry, index) => entryFaults(entry).map((fault) => `keys[${index}]${fault}`));
   if (new Set(entries.map((entry) => entry?.kid)).size !== entries.length) faults.push("keys: a kid is used twice");
-  if (entries.filter((entry) => entry?.state === "active").length !== 1) faults.push("keys: exactly one must be active");
+  if (entries.filter((entry) => entry?.state === "active").length !== 1)
+    faults.push("keys: exactly one must be active");
   if (faults.length > 0) throw new Error(faults.join("; "));
   return entries as KeyEntry[];
 }

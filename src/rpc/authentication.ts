@@ -1,10 +1,10 @@
 // Who calls: from the API key in `authorization: Bearer <key>` to a caller with a tenant and scopes.
 
 import { hash, timingSafeEqual } from "node:crypto";
-import { readFileSync, unwatchFile, watchFile } from "node:fs";
 import type { Logger } from "pino";
 import type { Caller } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
+import { watchParsedFile } from "../watched_file.ts";
 import { parseApiKeys, type ApiKey } from "./api_keys.ts";
 import { SCOPES, type Scope } from "./scopes.ts";
 
@@ -35,38 +35,26 @@ export const ANONYMOUS: AuthenticatedCaller = {
 
 /** @throws Error that names every fault of the file. */
 export function createAuthentication(options: AuthenticationOptions): Authentication {
-  const { keysFile, logger, pollIntervalMs = 2_000 } = options;
+  const { keysFile, logger, pollIntervalMs } = options;
   if (keysFile === undefined) return { authenticate: () => ANONYMOUS, close: () => undefined };
-  let callers = loadCallers(keysFile);
-
-  function reload(): void {
-    try {
-      callers = loadCallers(keysFile!);
-      logger.info({ keys: callers.length }, "API keys reloaded");
-    } catch (error) {
-      // A slip of an editor must not lock everybody out.
-      logger.error({ error: (error as Error).message }, "API keys not reloaded: the ones before stay in force");
-    }
-  }
-  // Polled, for a file behind a symbolic link that is swapped (as mounted secrets are) raises no event of its own.
-  watchFile(keysFile, { interval: pollIntervalMs, persistent: false }, reload);
+  const callers = watchParsedFile(keysFile, { parse: parseCallers, log: logger, what: "API keys", pollIntervalMs });
 
   return {
     authenticate(authorization) {
       const key = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
-      const known = key === undefined ? undefined : findCaller(callers, hash("sha256", key, "buffer"));
+      const known = key === undefined ? undefined : findCaller(callers.current(), hash("sha256", key, "buffer"));
       if (known === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");
       return known;
     },
-    close: () => unwatchFile(keysFile, reload),
+    close: () => callers.close(),
   };
 }
 
 type KnownCaller = AuthenticatedCaller & { readonly digest: Buffer };
 
-function loadCallers(path: string): KnownCaller[] {
-  const { keys, faults } = parseApiKeys(readFileSync(path, "utf8"));
-  if (faults.length > 0) throw new Error(`${path}: ${faults.join("; ")}`);
+function parseCallers(text: string): KnownCaller[] {
+  const { keys, faults } = parseApiKeys(text);
+  if (faults.length > 0) throw new Error(faults.join("; "));
   return keys.map((key: ApiKey) => ({
     digest: key.digest,
     caller: { tenant: key.tenant, name: key.name },

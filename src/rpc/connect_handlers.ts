@@ -27,7 +27,7 @@ import type { Answer, Route } from "./routes.ts";
 export type ConnectHandler = (request: UniversalServerRequest) => Promise<UniversalServerResponse>;
 
 /** The handler for a request's path and content type; undefined for a path that is no method's. */
-export type FindConnectHandler = (path: string, contentType: string) => ConnectHandler | undefined;
+type FindConnectHandler = (path: string, contentType: string) => ConnectHandler | undefined;
 
 export function createConnectHandlers(pipeline: Pipeline, maxReceiveBytes: number): FindConnectHandler {
   const grpcHandlers = new Map<string, ConnectHandler>();

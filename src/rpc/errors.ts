@@ -9,7 +9,7 @@ import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
 import { SessionError, type ErrorReason, type FieldViolation } from "../domain/errors.ts";
 
 /** The gRPC code of every reason. */
-export const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
+const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
   INVALID_REQUEST: Code.InvalidArgument,
   SESSION_NOT_FOUND: Code.NotFound,
   VERSION_MISMATCH: Code.Aborted,
@@ -37,7 +37,7 @@ export const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
 };
 
 /** The `domain` of every google.rpc.ErrorInfo. */
-export const ERROR_DOMAIN = "session-authority";
+const ERROR_DOMAIN = "session-authority";
 
 const DEFAULT_RETRY_AFTER_MS = 100;
 const MAX_MESSAGE_CHARS = 512;
@@ -46,7 +46,7 @@ const MAX_VIOLATION_CHARS = 3_000;
 const MAX_FIELD_CHARS = 200;
 
 /** One of the google.rpc messages that explain a failure. */
-export type FailureDetail = { readonly desc: DescMessage; readonly value: MessageInitShape<DescMessage> };
+type FailureDetail = { readonly desc: DescMessage; readonly value: MessageInitShape<DescMessage> };
 
 /** A failed call as the caller sees it; `cause` is what was thrown, for logs only. */
 export class CallFailure extends Error {

@@ -11,8 +11,9 @@ import {
 } from "@grpc/grpc-js";
 import { createServer } from "node:net";
 import { SessionError } from "../domain/errors.ts";
+import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
-import { listen, type ListenAddress } from "./listen.ts";
+import { listen } from "./listen.ts";
 import type { IncomingCall, Pipeline } from "./pipeline.ts";
 import type { Answer, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";

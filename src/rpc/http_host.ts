@@ -1,12 +1,13 @@
 // gRPC, gRPC-Web, Connect and JSON on connect: HTTP/2 and HTTP/1.1 on one port, and the pages for operators.
 
 import { createServer as createHttp1Server } from "node:http";
-import { createSecureServer, createServer as createHttp2Server, type Http2Session } from "node:http2";
+import { createSecureServer, createServer as createHttp2Server } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Host } from "./grpc_host.ts";
 import { createHttpListener, type HttpRequest, type HttpResponse, type Pages } from "./http_listener.ts";
-import { listen, type ListenAddress } from "./listen.ts";
+import type { ListenAddress } from "../domain/listen_address.ts";
+import { listen } from "./listen.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { Readiness } from "./readiness.ts";
 import type { TlsOptions } from "./tls.ts";
@@ -63,7 +64,6 @@ type Protocols = {
 };
 
 function createProtocols(answer: Answer, tls: TlsOptions | undefined, maxConcurrentStreams: number): Protocols {
-  const sessions = new Set<Http2Session>();
   const greeting = new Set<Socket>();
   let closing = false;
 
@@ -102,11 +102,8 @@ function createProtocols(answer: Answer, tls: TlsOptions | undefined, maxConcurr
   const http1 = (tls === undefined ? plain1 : http2) as typeof plain1;
   // These servers never listen themselves; it is this event that starts their watch over slow connections.
   http1.emit("listening");
-  http2.on("session", (session) => {
-    sessions.add(session);
-    session.once("close", () => sessions.delete(session));
-    if (closing) session.close();
-  });
+  // One whose handshake was under way when the others were closed.
+  http2.on("session", (session) => closing && session.close());
 
   return {
     accept(socket) {
@@ -124,8 +121,8 @@ function createProtocols(answer: Answer, tls: TlsOptions | undefined, maxConcurr
     close() {
       closing = true;
       for (const response of open) lastOfConnection(response);
-      for (const session of sessions) session.close();
       for (const socket of greeting) socket.destroy();
+      // These close what is idle, and tell HTTP/2 connections to go (GOAWAY) once their streams are done.
       http1.close();
       http2.close();
     },

@@ -1,13 +1,10 @@
 // Listening on TCP or on a Unix socket, and closing without cutting anybody off.
 
+import { chmodSync } from "node:fs";
 import { lstat, unlink } from "node:fs/promises";
 import { connect, type AddressInfo, type Server, type Socket } from "node:net";
 import { isMainThread } from "node:worker_threads";
-import { chmodSync } from "node:fs";
-
-export type ListenAddress =
-  | { readonly kind: "tcp"; readonly host: string; readonly port: number }
-  | { readonly kind: "unix"; readonly path: string };
+import type { ListenAddress } from "../domain/listen_address.ts";
 
 export type Listener = {
   /** With the port that was bound, for port 0. */
@@ -17,12 +14,6 @@ export type Listener = {
   /** Cuts off whoever is still connected. */
   destroyAll(): void;
 };
-
-/** `host:port` or `unix:/path`, as gRPC clients take it. */
-export function formatAddress(address: ListenAddress): string {
-  if (address.kind === "unix") return `unix:${address.path}`;
-  return address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
-}
 
 /** Rejects when the address is in use, or is a path that is not a socket. */
 export async function listen(server: Server, address: ListenAddress): Promise<Listener> {

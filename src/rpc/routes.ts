@@ -1,19 +1,9 @@
 // Every method that is served, of every service, in one form that both hosts register.
 
-import type {
-  DescMessage,
-  DescMethod,
-  DescMethodBiDiStreaming,
-  DescMethodServerStreaming,
-  DescMethodUnary,
-  DescService,
-  Message,
-  MessageInitShape,
-  MessageShape,
-} from "@bufbuild/protobuf";
+import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
-import type { MethodName, SessionServiceImpl } from "../service/contract.ts";
+import type { Handler, MethodName, SessionServiceImpl } from "../service/contract.ts";
 import { SCOPE_OF_METHOD, type Scope } from "./scopes.ts";
 
 /** The fields of an answer, of whatever type. */
@@ -32,15 +22,6 @@ export type Route = {
   /** Undefined: not implemented. */
   readonly handler: UnaryHandler | StreamHandler | undefined;
 };
-
-type Handler<M> =
-  M extends DescMethodUnary<infer I, infer O>
-    ? (request: MessageShape<I>, call: CallContext) => Promise<MessageInitShape<O>>
-    : M extends DescMethodServerStreaming<infer I, infer O>
-      ? (request: MessageShape<I>, call: CallContext) => AsyncIterable<MessageInitShape<O>>
-      : M extends DescMethodBiDiStreaming<infer I, infer O>
-        ? (requests: AsyncIterable<MessageShape<I>>, call: CallContext) => AsyncIterable<MessageInitShape<O>>
-        : never;
 
 /** The implementation of a service that anybody may call: health and reflection. */
 export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };

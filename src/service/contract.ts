@@ -15,7 +15,8 @@ type Methods = typeof SessionService.method;
 /** The name of an RPC as the implementation spells it, for example `createSession`. */
 export type MethodName = keyof Methods;
 
-type Handler<M> =
+/** The handler of a method, whatever its kind. */
+export type Handler<M> =
   M extends DescMethodUnary<infer I, infer O>
     ? (request: MessageShape<I>, call: CallContext) => Promise<MessageInitShape<O>>
     : M extends DescMethodServerStreaming<infer I, infer O>

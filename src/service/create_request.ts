@@ -57,7 +57,10 @@ export function durationMs(duration: Duration | undefined): number | undefined {
   return duration && Number(duration.seconds) * 1000 + Math.floor(duration.nanos / 1e6);
 }
 
-function limitOf(limit: SessionLimit | undefined, defaults: SessionDefaults): Pick<NewSession, "maxSessions" | "onExceed"> {
+function limitOf(
+  limit: SessionLimit | undefined,
+  defaults: SessionDefaults,
+): Pick<NewSession, "maxSessions" | "onExceed"> {
   if (limit === undefined) return { maxSessions: defaults.maxSessionsPerUser, onExceed: defaults.onExceed };
   return { maxSessions: limit.maxSessions, onExceed: limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject" };
 }

@@ -80,7 +80,7 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
     if (endMs !== undefined && endMs <= 0) return [];
     const end = endMs === undefined ? "+" : `(${endMs}-0`;
     const found: AuditEntry[] = [];
-    for (let from = after === "" ? end : `(${after}`; ; ) {
+    for (let from = after === "" ? end : `(${after}`; ;) {
       const entries = await security.auditEntries(request.userId, from, oldest, ENTRIES_PER_READ, call);
       found.push(...entries.filter((entry) => request.types.length === 0 || request.types.includes(eventType(entry))));
       if (found.length >= count || entries.length < ENTRIES_PER_READ) return found.slice(0, count);

@@ -32,7 +32,10 @@ export function storedSessionMessage(stored: StoredSession): Session {
 }
 
 /** The identity segment of a record. */
-export function encodeIdentity(login: { ipAddress: string; userAgent: string }, device: Device | undefined): Uint8Array {
+export function encodeIdentity(
+  login: { ipAddress: string; userAgent: string },
+  device: Device | undefined,
+): Uint8Array {
   const { ipAddress, userAgent } = login;
   return toBinary(SessionSchema, create(SessionSchema, { ipAddress, userAgent, device }));
 }

@@ -77,7 +77,10 @@ export function createTokensService({
     return opened;
   }
 
-  async function findByToken({ sessionId, digest }: OpenedToken, call: CallContext): Promise<SessionRecord | undefined> {
+  async function findByToken(
+    { sessionId, digest }: OpenedToken,
+    call: CallContext,
+  ): Promise<SessionRecord | undefined> {
     const record = await sessions.find(sessionId, call);
     if (record?.secretDigest === undefined) return undefined;
     if (timingSafeEqual(record.secretDigest, digest)) return record;

@@ -41,7 +41,11 @@ export function createSessionCreator({ scripts, settings }: StoreDeps) {
    * Creates a session, or answers the one that this request id made before. A secure one has the secret of this SHA-256
    * digest afterwards; a retried one, in place of its first.
    */
-  return async function create(session: NewSession, call: CallContext, secretDigest: Buffer = NO_SECRET): Promise<StoredSession> {
+  return async function create(
+    session: NewSession,
+    call: CallContext,
+    secretDigest: Buffer = NO_SECRET,
+  ): Promise<StoredSession> {
     const owner = ownerOf(call.caller.tenant, session.userId);
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));

@@ -93,7 +93,8 @@ export function createSecurityStore({ connection, scripts, settings }: StoreDeps
     const key = auditKey(ownerOf(call.caller.tenant, userId));
     const reply = await connection.send(key, ["XREVRANGE", key, fromId, toId, "COUNT", String(count)], call);
     return (reply as [Buffer, Buffer[]][]).map(([id, pairs]) => {
-      const field = (name: string) => String(pairs[pairs.findIndex((text, i) => i % 2 === 0 && String(text) === name) + 1]);
+      const field = (name: string) =>
+        String(pairs[pairs.findIndex((text, i) => i % 2 === 0 && String(text) === name) + 1]);
       return {
         id: String(id),
         event: field("event"),

@@ -107,10 +107,11 @@ describe("unary calls", () => {
     await hosts.close();
   });
 
-  const onEveryWire = (name: string, run: (wire: Wire) => Promise<void>) =>
-    test(name, async () => {
+  const onEveryWire = (name: string, run: (wire: Wire) => Promise<void>) => {
+    void test(name, async () => {
       for (const wire of wires) await run(wire);
     });
+  };
 
   onEveryWire("answer", async (wire) => {
     const answer = fromBinary(
@@ -450,9 +451,22 @@ describe("draining", () => {
     });
   });
 
+  test("tells a connection of HTTP/1.1 that its answer is the last", async () => {
+    await withHosts({}, async (hosts, _, probe) => {
+      const headers = { "content-type": "application/json" };
+      const answer = fetch(hosts.httpUrl + pathOf(getSession), { method: "POST", headers, body: '{"sessionId":"s"}' });
+      const { release } = await probe.nextCall();
+      const draining = hosts.http.drain(60_000);
+      release();
+      assert.equal((await answer).headers.get("connection"), "close");
+      await draining;
+    });
+  });
+
   test("ends streams with SHUTTING_DOWN and a hint when to come back", async () => {
     await withHosts({}, async (hosts) => {
-      const opened = streamTransports(hosts).map(async (transport) => {
+      const overHttp1 = createConnectTransport({ baseUrl: hosts.httpUrl, httpVersion: "1.1" });
+      const opened = [...streamTransports(hosts), overHttp1].map(async (transport) => {
         const stream = createClient(SessionService, transport).watchInvalidations({})[Symbol.asyncIterator]();
         await stream.next();
         return stream;
@@ -467,6 +481,33 @@ describe("draining", () => {
         assert.equal(end.details.length, 2);
       }
       await draining;
+    });
+  });
+
+  test("refuses new streams on connections that are still there", async () => {
+    await withHosts({}, async (hosts) => {
+      hosts.pipeline.endStreams();
+      for (const transport of streamTransports(hosts)) {
+        const stream = createClient(SessionService, transport).watchInvalidations({});
+        await assert.rejects(stream[Symbol.asyncIterator]().next(), (error: ConnectError) => {
+          return error.findDetails(ErrorInfoSchema)[0]?.reason === "SHUTTING_DOWN";
+        });
+      }
+    });
+  });
+
+  test("does not wait for connections that say nothing", { timeout: 10_000 }, async () => {
+    await withHosts({}, async (hosts) => {
+      for (const host of [hosts.grpc, hosts.http]) {
+        const silent = connect(host.address as { host: string; port: number });
+        const idle = connect(host.address as { host: string; port: number });
+        await Promise.all([once(silent, "connect"), once(idle, "connect")]);
+        idle.write("P");
+        await until(() => idle.bytesWritten === 1);
+        await host.drain(60_000);
+        silent.destroy();
+        idle.destroy();
+      }
     });
   });
 

@@ -10,7 +10,7 @@ import { createAuthentication, type Authenticate } from "../../src/rpc/authentic
 import { startGrpcHost } from "../../src/rpc/grpc_host.ts";
 import { startHttpHost } from "../../src/rpc/http_host.ts";
 import type { Pages } from "../../src/rpc/http_listener.ts";
-import { formatAddress, type ListenAddress } from "../../src/rpc/listen.ts";
+import { listenAddressText, type ListenAddress } from "../../src/domain/listen_address.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 import { createReadiness } from "../../src/rpc/readiness.ts";
 import type { TlsOptions } from "../../src/rpc/tls.ts";
@@ -55,9 +55,9 @@ export async function startHosts(implementation: SessionServiceImpl, options: Ho
     log,
     grpc,
     http,
-    grpcTarget: formatAddress(grpc.address),
-    httpTarget: formatAddress(http.address),
-    httpUrl: `http://${formatAddress(http.address)}`,
+    grpcTarget: listenAddressText(grpc.address),
+    httpTarget: listenAddressText(http.address),
+    httpUrl: `http://${listenAddressText(http.address)}`,
     close: () => Promise.all([grpc.drain(0), http.drain(0)]),
   };
 }
