@@ -1,0 +1,249 @@
+// A million tokens and ids that we make, a million that we did not, and what a bad token costs the store: nothing.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes, randomInt } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { ValidateTokenRequestSchema } from "../../gen/session/v1/tokens_pb.ts";
+import { newSessionId, partitionOfSessionId } from "../../src/domain/session_id.ts";
+import { mintToken, newSecret, openToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+
+const MILLION = 1_000_000;
+const SECRET_AT = 2 + 21;
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const keyOf = (kid: number) => ({ kid, key: randomBytes(32) });
+const ringOf = (active: ReturnType<typeof keyOf>, ...others: ReturnType<typeof keyOf>[]): TokenKeyRing => ({
+  active,
+  verifying: new Map([active, ...others].map((key) => [key.kid, key])),
+});
+const bytesOf = (token: string) => Buffer.from(token.slice("sat1_".length), "base64url");
+const digestOf = (bytes: Buffer) => createHash("sha256").update(bytes).digest();
+
+/** Whether all are different, told by 64 bits of each: chance makes two of a million alike in one of 10^7 runs. */
+function allDifferent(prefixes: BigUint64Array): boolean {
+  prefixes.sort();
+  return prefixes.every((prefix, i) => i === 0 || prefix !== prefixes[i - 1]);
+}
+
+test("10^6 tokens and ids: all parse, and none is like another", () => {
+  const ring = ringOf(keyOf(65_535));
+  const [ids, secrets] = [new BigUint64Array(MILLION), new BigUint64Array(MILLION)];
+  for (let i = 0; i < MILLION; i++) {
+    const sessionId = newSessionId(i % 256);
+    const secret = newSecret();
+    const token = mintToken(ring, "t", sessionId, secret);
+    const opened = openToken(ring, "t", token);
+    if (partitionOfSessionId(sessionId) !== i % 256 || opened?.sessionId !== sessionId) {
+      assert.fail(`${token} of ${sessionId} does not parse`);
+    }
+    if (!opened.digest.equals(secret.digest)) assert.fail(`${token} opens with another digest`);
+    ids[i] = Buffer.from(sessionId, "base64url").readBigUInt64BE(1);
+    secrets[i] = secret.secret.readBigUInt64BE();
+  }
+  assert.ok(allDifferent(ids), "two ids are alike");
+  assert.ok(allDifferent(secrets), "two secrets are alike");
+});
+
+test("10^6 tokens that were not minted here: none opens, none throws", () => {
+  const [active, old] = [keyOf(7), keyOf(6)];
+  const ring = ringOf(active, old);
+  const stranger = ringOf({ ...active, key: randomBytes(32) });
+  const genuine = Array.from({ length: 500 }, () => mintToken(ring, "t", newSessionId(randomInt(256)), newSecret()));
+  genuine.push(...Array.from({ length: 500 }, () => mintToken(ringOf(old), "t", newSessionId(0), newSecret())));
+  const known = new Set(genuine);
+  for (const token of genuine) assert.ok(openToken(ring, "t", token), "a genuine token does not open");
+
+  for (let tried = 0; tried < MILLION;) {
+    const [a, b] = [genuine[randomInt(1000)]!, genuine[randomInt(1000)]!];
+    const token = MUTATIONS[tried % MUTATIONS.length]!(a, b, stranger);
+    // A mutation may change nothing.
+    if (known.has(token)) continue;
+    tried++;
+    let opened;
+    try {
+      opened = openToken(ring, "t", token);
+    } catch (error) {
+      assert.fail(`${JSON.stringify(token)} throws ${String(error)}`);
+    }
+    if (opened !== undefined) assert.fail(`${JSON.stringify(token)} opens`);
+  }
+  for (const token of genuine) assert.equal(openToken(ring, "u", token), undefined, "opens for another tenant");
+});
+
+const letter = () => ALPHABET[randomInt(64)]!;
+const replaced = (text: string, at: number, length: number, by: string) =>
+  text.slice(0, at) + by + text.slice(at + length);
+const resigned = (ring: TokenKeyRing, tenant: string, token: string) => {
+  const bytes = bytesOf(token);
+  const secret: Secret = { secret: bytes.subarray(SECRET_AT, SECRET_AT + 32), digest: Buffer.alloc(32) };
+  return mintToken(ring, tenant, bytes.toString("base64url", 2, SECRET_AT), secret);
+};
+
+const MUTATIONS: readonly ((a: string, b: string, stranger: TokenKeyRing) => string)[] = [
+  (a) => replaced(a, randomInt(a.length), 1, letter()),
+  (a) => replaced(a, 5 + randomInt(a.length - 5), 1, letter()),
+  (a) => replaced(a, randomInt(a.length), 1, String.fromCharCode(randomInt(0x10000))),
+  (a) => replaced(a, randomInt(a.length), 1 + randomInt(5), ""),
+  (a) => replaced(a, randomInt(a.length + 1), 0, letter()),
+  (a) => replaced(a, randomInt(a.length), 2, letter() + letter()),
+  (a) => a.slice(0, randomInt(a.length)),
+  (a) => a + ["=", "==", " ", "\n", "\u0000", "A", a][randomInt(7)]!,
+  (a) => [" ", "\n", "Bearer ", "sat1_"][randomInt(4)]! + a,
+  (a) => a.replace("sat1_", ["sat2_", "SAT1_", "sat1-", "", "sat1__"][randomInt(5)]!),
+  (a) => a.replaceAll("-", "+").replaceAll("_", "/"),
+  (a) => (randomInt(2) ? a.toUpperCase() : a.toLowerCase()),
+  (a, b) => {
+    const at = 5 + randomInt(a.length - 5);
+    return a.slice(0, at) + b.slice(at);
+  },
+  // The signed part of one, the HMAC of another.
+  (a, b) => `sat1_${Buffer.concat([bytesOf(a).subarray(0, 55), bytesOf(b).subarray(55)]).toString("base64url")}`,
+  (a) => {
+    const bytes = bytesOf(a);
+    bytes[randomInt(bytes.length)]! ^= 1 << randomInt(8);
+    return `sat1_${bytes.toString("base64url")}`;
+  },
+  (a) => `sat1_${Buffer.concat([bytesOf(a).subarray(0, 2), randomBytes(85)]).toString("base64url")}`,
+  () => `sat1_${randomBytes(87).toString("base64url")}`,
+  () => `sat1_${randomBytes(randomInt(200)).toString("base64url")}`,
+  () => randomBytes(randomInt(200)).toString("latin1"),
+  (a, _b, stranger) => resigned(stranger, "t", a),
+];
+
+describe("through the service", { skip: redisServerMissing() }, () => {
+  const [active, verifyOnly, retired, unknown] = [keyOf(2), keyOf(3), keyOf(1), keyOf(4)];
+  const apiKeys = { ours: "key-of-ours", theirs: "key-of-theirs" };
+  const as = (caller: keyof typeof apiKeys) => ({ metadata: { authorization: `Bearer ${apiKeys[caller]}` } });
+  let directory: string;
+  let authorities: Authorities;
+  let client: AuthorityClient;
+  let traffic: Traffic;
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), "sa-tokens-"));
+    const entry = ({ kid, key }: typeof active, state: string) => ({ kid, key: key.toString("base64url"), state });
+    const ring = [entry(active, "active"), entry(verifyOnly, "verify-only"), entry(retired, "retired")];
+    const callers = Object.entries(apiKeys).map(([name, key]) => {
+      return { name, tenant: name, sha256: digestOf(Buffer.from(key)).toString("hex"), scopes: ["read", "write"] };
+    });
+    const [SA_TOKEN_KEYS_FILE, SA_API_KEYS_FILE] = [join(directory, "ring.json"), join(directory, "callers.json")];
+    await writeFile(SA_TOKEN_KEYS_FILE, JSON.stringify({ keys: ring }));
+    await writeFile(SA_API_KEYS_FILE, JSON.stringify({ keys: callers }));
+    authorities = await startAuthorities({ env: { SA_TOKEN_KEYS_FILE, SA_API_KEYS_FILE } });
+    client = authorities.clients[0]!;
+    traffic = await watchTraffic(authorities);
+  });
+  after(async () => {
+    traffic.close();
+    await authorities.assertStoreSound();
+    await authorities.close();
+    await rm(directory, { recursive: true });
+  });
+
+  const validate = (token: string) => {
+    const request = toBinary(ValidateTokenRequestSchema, create(ValidateTokenRequestSchema, { token }));
+    return client.raw("validateToken", request, as("ours"));
+  };
+  const failureOf = async (call: Promise<unknown>) => {
+    const error = await call.then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    assert.ok(error instanceof CallError, "succeeded");
+    return { ...error, message: error.message };
+  };
+
+  test("a bad token costs no store call and is answered like an expired one, by every method", async () => {
+    const [mine, expired] = await Promise.all([
+      client.createSecureSession({ userId: "u" }, as("ours")),
+      client.createSecureSession({ userId: "u" }, as("ours")),
+    ]);
+    const theirs = await client.createSecureSession({ userId: "u" }, as("theirs"));
+    await authorities.expireNow(expired.session!.sessionId);
+    const answers = {
+      validate: await validate(expired.token),
+      rotate: await failureOf(client.rotateToken({ token: expired.token }, as("ours"))),
+      regenerate: await failureOf(client.regenerateSession({ token: expired.token }, as("ours"))),
+      revoke: await client.revokeToken({ token: expired.token }, as("ours")),
+    };
+    assert.deepEqual([answers.rotate.reason, answers.revoke.deleted], ["SESSION_NOT_FOUND", false]);
+
+    const bad: Record<string, string[]> = {
+      malformed: ["x", "sat1_", mine.token.slice(0, -1), `${mine.token}A`, ` ${mine.token}`, "\u0000", "s".repeat(256)],
+      forged: Array.from({ length: 87 }, (_, i) => {
+        const bytes = bytesOf(mine.token);
+        bytes[i]! ^= 1;
+        return `sat1_${bytes.toString("base64url")}`;
+      }),
+      "of another ring": [resigned(ringOf({ ...active, key: randomBytes(32) }), "ours", mine.token)],
+      "of an unknown kid": [resigned(ringOf(unknown), "ours", mine.token)],
+      "of a retired kid": [resigned(ringOf(retired), "ours", mine.token)],
+      "of another tenant": [theirs.token, resigned(ringOf(active), "theirs", mine.token)],
+    };
+    for (const [what, tokens] of Object.entries(bad)) {
+      const commands = await traffic.during(async () => {
+        for (const token of tokens) {
+          assert.deepEqual(await validate(token), answers.validate, what);
+          assert.deepEqual(await failureOf(client.rotateToken({ token }, as("ours"))), answers.rotate, what);
+          assert.deepEqual(await failureOf(client.regenerateSession({ token }, as("ours"))), answers.regenerate, what);
+          assert.deepEqual(await client.revokeToken({ token }, as("ours")), answers.revoke, what);
+        }
+      });
+      assert.deepEqual(commands, [], `${what}: reached the store`);
+    }
+
+    // The counter counts, and what was left alone is alive; a key that only verifies opens it as well.
+    const commands = await traffic.during(() => validate(mine.token));
+    assert.match(commands.join(), new RegExp(`"GET" "sa:.*${mine.session!.sessionId}`));
+    const reminted = resigned(ringOf(verifyOnly), "ours", mine.token);
+    assert.deepEqual(await validate(reminted), await validate(mine.token));
+    assert.notDeepEqual(await validate(mine.token), answers.validate);
+  });
+});
+
+type Traffic = { during(run: () => Promise<unknown>): Promise<string[]>; close(): void };
+
+/** What reaches the store for calls, by its own MONITOR: without what scripts do, pings, and the sweep (4 keys). */
+async function watchTraffic({ redis, control }: Authorities): Promise<Traffic> {
+  const lines: string[] = [];
+  let heard: () => void = () => undefined;
+  let rest = "";
+  const socket: Socket = connect(redis.socketPath!);
+  socket.setEncoding("utf8").on("data", (chunk: string) => {
+    const received = (rest + chunk).split("\r\n");
+    rest = received.pop()!;
+    lines.push(...received);
+    heard();
+  });
+  socket.write("MONITOR\r\n");
+
+  let marks = 0;
+  /** The line of a marker, once it and all lines before it are here. */
+  async function mark(): Promise<number> {
+    const text = `"mark-${marks++}"`;
+    await control.sendCommand(["ECHO", text.slice(1, -1)]);
+    for (;;) {
+      const at = lines.findLastIndex((line) => line.includes(text));
+      if (at >= 0) return at;
+      await new Promise<void>((resolve) => (heard = resolve));
+    }
+  }
+
+  return {
+    async during(run) {
+      const from = await mark();
+      await run();
+      return lines
+        .slice(from + 1, await mark())
+        .filter((line) => !/ lua\] |\] "PING"|\] "EVAL(SHA)?" "(\\.|[^"\\])*" "4" /.test(line));
+    },
+    close: () => socket.destroy(),
+  };
+}
