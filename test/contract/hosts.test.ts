@@ -463,6 +463,20 @@ describe("draining", () => {
     });
   });
 
+  test("closes a connection of HTTP/1.1 after a stream that had begun", { timeout: 10_000 }, async () => {
+    await withHosts({}, async (hosts) => {
+      const headers = { "content-type": "application/connect+json" };
+      const body = Buffer.concat([Buffer.of(0, 0, 0, 0, 2), Buffer.from("{}")]);
+      const answer = await fetch(hosts.httpUrl + pathOf(watchInvalidations), { method: "POST", headers, body });
+      assert.equal(answer.headers.get("connection"), "keep-alive");
+      const startedMs = performance.now();
+      const draining = hosts.http.drain(60_000);
+      assert.match(await answer.text(), /SHUTTING_DOWN/);
+      await draining;
+      assert.ok(performance.now() - startedMs < 2_000);
+    });
+  });
+
   test("ends streams with SHUTTING_DOWN and a hint when to come back", async () => {
     await withHosts({}, async (hosts) => {
       const overHttp1 = createConnectTransport({ baseUrl: hosts.httpUrl, httpVersion: "1.1" });
@@ -501,6 +515,8 @@ describe("draining", () => {
       for (const host of [hosts.grpc, hosts.http]) {
         const silent = connect(host.address as { host: string; port: number });
         const idle = connect(host.address as { host: string; port: number });
+        // How they are let go of does not matter.
+        for (const socket of [silent, idle]) socket.on("error", () => undefined).resume();
         await Promise.all([once(silent, "connect"), once(idle, "connect")]);
         idle.write("P");
         await until(() => idle.bytesWritten === 1);
