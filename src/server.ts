@@ -12,6 +12,7 @@ import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./rpc/readiness.ts";
 import { createValidation } from "./rpc/validation.ts";
 import { createSessionService } from "./service/session_service.ts";
+import { createChangeStore } from "./store/changes.ts";
 import { createStoreConnection, type StoreConnection } from "./store/connection.ts";
 import { startEmbeddedStore } from "./store/embedded.ts";
 import { probeStore } from "./store/probes.ts";
@@ -19,6 +20,7 @@ import { createScripts } from "./store/scripts.ts";
 import { createSessionStore } from "./store/sessions.ts";
 import { startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./token_keys.ts";
+import { LEASE_MS, startWatchHub } from "./watch/hub.ts";
 import { watchParsedFile } from "./watched_file.ts";
 
 export type RunningServer = {
@@ -60,7 +62,10 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     undo.push(() => authentication.close());
 
     const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-    const implementation = createSessionService(store, config, tokenKeys.current);
+    const changes = createChangeStore(connection, log);
+    const hub = await startWatchHub(changes, tokenKeys.current, log);
+    undo.push(() => hub.stop());
+    const implementation = createSessionService({ store, changes, hub, defaults: config, keyRing: tokenKeys.current });
     const validation = createValidation();
     validation.warm();
     const readiness = createReadiness();
@@ -72,6 +77,8 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
       logger: log,
       requestTimeoutMs: config.requestTimeoutMs,
       logSample: config.logSample,
+      // A watcher that reads nothing for a lease is of no use to anybody.
+      slowReaderMs: LEASE_MS,
       deadlines,
     });
     const stopWatching = connection.onReadyChange((ready) =>

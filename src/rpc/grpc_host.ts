@@ -95,7 +95,8 @@ const asIs = (bytes: Buffer): Buffer => bytes;
 
 function register(server: Server, pipeline: Pipeline, route: Route): void {
   const { method } = route;
-  const encode = (answer: Answer): Buffer => encodeAnswer(method, answer);
+  const encode = (answer: Answer): Buffer =>
+    method.methodKind === "unary" ? encodeAnswer(method, answer) : encodeShared(method, answer);
 
   const unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: (error: object | null, value?: Buffer) => void) => {
     const decode = () => decodeRequest(method, call.request);
@@ -145,6 +146,15 @@ function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
 function encodeAnswer(method: DescMethod, answer: Answer): Buffer {
   const bytes = toBinary(method.output, create(method.output, answer));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+// One event goes to many streams as one message, which is encoded for the first of them.
+const encodedOnce = new WeakMap<object, Buffer>();
+
+function encodeShared(method: DescMethod, answer: Answer): Buffer {
+  let bytes = encodedOnce.get(answer);
+  if (bytes === undefined) encodedOnce.set(answer, (bytes = encodeAnswer(method, answer)));
+  return bytes;
 }
 
 /** Writes the answers as fast as the client reads them, then the status. */

@@ -10,6 +10,17 @@ import { actorArg, asBuffer, sessionNotFound, storedSessionFromReply, unexpected
 /** A session with the fields it has if it is a hash session. */
 export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };
 
+/** Why a session ends, as the change log and the audit trail name it. */
+export type EndReason =
+  | "deleted"
+  | "revoked"
+  | "evicted"
+  | "expired"
+  | "regenerated"
+  | "token_reused"
+  | "device_revoked"
+  | "user_revoked";
+
 /** One page of sessions. */
 export type SessionPage = { readonly sessions: StoredSession[]; readonly more: boolean };
 
@@ -85,12 +96,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   }
 
   /** Ends a session; false when there was nothing to end. `reason` names the audit event, too. */
-  async function remove(
-    sessionId: string,
-    reason: "deleted" | "revoked",
-    note: string,
-    call: CallContext,
-  ): Promise<boolean> {
+  async function remove(sessionId: string, reason: EndReason, note: string, call: CallContext): Promise<boolean> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return false;
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), reason, auditRetention, actorArg(call), note];

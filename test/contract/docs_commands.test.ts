@@ -21,6 +21,7 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/],
   "docs/tokens.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
   "docs/devices.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
+  "docs/watching.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
   "docs/security.md": [
     /SESSION_LIMIT_REACHED/,
     /REVOKED_SINCE_LOGIN/,

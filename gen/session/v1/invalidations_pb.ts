@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/invalidations.proto.
  */
 export const file_session_v1_invalidations: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zZXNzaW9uL3YxL2ludmFsaWRhdGlvbnMucHJvdG8SCnNlc3Npb24udjEitgEKGEludmFsaWRhdGVTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEjgKBnJlYXNvbhgCIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQgi6SAWCAQIQARIXCgVhY3RvchgDIAEoCUIIukgFcgMogAISFgoEbm90ZRgEIAEoCUIIukgFcgMogAgSDwoHYmFycmllchgFIAEoCCIsChlJbnZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgizwEKGVdhdGNoSW52YWxpZGF0aW9uc1JlcXVlc3QSIQoPcmVzdW1lX3Bvc2l0aW9uGAEgASgJQgi6SAVyAyiAQBIkCgh1c2VyX2lkcxgCIAMoCUISukgPkgEMEOgHIgdyBRABKIACEicKC3Nlc3Npb25faWRzGAMgAygJQhK6SA+SAQwQ6AciB3IFEAEogAISQAoHcmVhc29ucxgEIAMoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQg+6SAySAQkQICIFggECEAEi3gEKGldhdGNoSW52YWxpZGF0aW9uc1Jlc3BvbnNlEikKBm9wZW5lZBgBIAEoCzIXLnNlc3Npb24udjEuV2F0Y2hPcGVuZWRIABIwCgxpbnZhbGlkYXRpb24YAiABKAsyGC5zZXNzaW9uLnYxLkludmFsaWRhdGlvbkgAEjEKCmNoZWNrcG9pbnQYAyABKAsyGy5zZXNzaW9uLnYxLldhdGNoQ2hlY2twb2ludEgAEicKBXJlc2V0GAQgASgLMhYuc2Vzc2lvbi52MS5XYXRjaFJlc2V0SABCBwoFZXZlbnQiWwoLV2F0Y2hPcGVuZWQSEAoId2F0Y2hfaWQYASABKAkSEAoIcG9zaXRpb24YAiABKAkSKAoFbGVhc2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ivQEKDEludmFsaWRhdGlvbhISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSLgoGcmVhc29uGAMgASgOMh4uc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25SZWFzb24SDwoHdmVyc2lvbhgEIAEoAxImCgJhdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBiABKAkSEAoIcG9zaXRpb24YByABKAkiMgoPV2F0Y2hDaGVja3BvaW50EhAKCHBvc2l0aW9uGAEgASgJEg0KBW5vbmNlGAIgASgJInAKCldhdGNoUmVzZXQSKgoFY2F1c2UYASABKA4yGy5zZXNzaW9uLnYxLldhdGNoUmVzZXRDYXVzZRIQCghwb3NpdGlvbhgCIAEoCRIWCglwYXJ0aXRpb24YAyABKAVIAIgBAUIMCgpfcGFydGl0aW9uIkwKEVJlbmV3V2F0Y2hSZXF1ZXN0EhwKCHdhdGNoX2lkGAEgASgJQgq6SAdyBRABKIACEhkKBW5vbmNlGAIgASgJQgq6SAdyBRABKIACIhQKElJlbmV3V2F0Y2hSZXNwb25zZSqYAQoPV2F0Y2hSZXNldENhdXNlEiEKHVdBVENIX1JFU0VUX0NBVVNFX1VOU1BFQ0lGSUVEEAASHQoZV0FUQ0hfUkVTRVRfQ0FVU0VfVFJJTU1FRBABEiMKH1dBVENIX1JFU0VUX0NBVVNFX0VQT0NIX0NIQU5HRUQQAhIeChpXQVRDSF9SRVNFVF9DQVVTRV9PVkVSRkxPVxADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("Ch5zZXNzaW9uL3YxL2ludmFsaWRhdGlvbnMucHJvdG8SCnNlc3Npb24udjEitgEKGEludmFsaWRhdGVTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEjgKBnJlYXNvbhgCIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQgi6SAWCAQIQARIXCgVhY3RvchgDIAEoCUIIukgFcgMogAISFgoEbm90ZRgEIAEoCUIIukgFcgMogAgSDwoHYmFycmllchgFIAEoCCIsChlJbnZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgizwEKGVdhdGNoSW52YWxpZGF0aW9uc1JlcXVlc3QSIQoPcmVzdW1lX3Bvc2l0aW9uGAEgASgJQgi6SAVyAyiAQBIkCgh1c2VyX2lkcxgCIAMoCUISukgPkgEMEOgHIgdyBRABKIACEicKC3Nlc3Npb25faWRzGAMgAygJQhK6SA+SAQwQ6AciB3IFEAEogAISQAoHcmVhc29ucxgEIAMoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQg+6SAySAQkQICIFggECEAEi3gEKGldhdGNoSW52YWxpZGF0aW9uc1Jlc3BvbnNlEikKBm9wZW5lZBgBIAEoCzIXLnNlc3Npb24udjEuV2F0Y2hPcGVuZWRIABIwCgxpbnZhbGlkYXRpb24YAiABKAsyGC5zZXNzaW9uLnYxLkludmFsaWRhdGlvbkgAEjEKCmNoZWNrcG9pbnQYAyABKAsyGy5zZXNzaW9uLnYxLldhdGNoQ2hlY2twb2ludEgAEicKBXJlc2V0GAQgASgLMhYuc2Vzc2lvbi52MS5XYXRjaFJlc2V0SABCBwoFZXZlbnQiWwoLV2F0Y2hPcGVuZWQSEAoId2F0Y2hfaWQYASABKAkSEAoIcG9zaXRpb24YAiABKAkSKAoFbGVhc2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ivgEKDEludmFsaWRhdGlvbhISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSLgoGcmVhc29uGAMgASgOMh4uc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25SZWFzb24SDwoHdmVyc2lvbhgEIAEoAxImCgJhdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBiABKAkSEQoJY2hhbmdlX2lkGAcgASgJIjIKD1dhdGNoQ2hlY2twb2ludBIQCghwb3NpdGlvbhgBIAEoCRINCgVub25jZRgCIAEoCSJwCgpXYXRjaFJlc2V0EioKBWNhdXNlGAEgASgOMhsuc2Vzc2lvbi52MS5XYXRjaFJlc2V0Q2F1c2USEAoIcG9zaXRpb24YAiABKAkSFgoJcGFydGl0aW9uGAMgASgFSACIAQFCDAoKX3BhcnRpdGlvbiJMChFSZW5ld1dhdGNoUmVxdWVzdBIcCgh3YXRjaF9pZBgBIAEoCUIKukgHcgUQASiAAhIZCgVub25jZRgCIAEoCUIKukgHcgUQASiAAiIUChJSZW5ld1dhdGNoUmVzcG9uc2UqmAEKD1dhdGNoUmVzZXRDYXVzZRIhCh1XQVRDSF9SRVNFVF9DQVVTRV9VTlNQRUNJRklFRBAAEh0KGVdBVENIX1JFU0VUX0NBVVNFX1RSSU1NRUQQARIjCh9XQVRDSF9SRVNFVF9DQVVTRV9FUE9DSF9DSEFOR0VEEAISHgoaV0FUQ0hfUkVTRVRfQ0FVU0VfT1ZFUkZMT1cQA2IGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
  * @generated from message session.v1.InvalidateSessionRequest
@@ -31,7 +31,7 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
   sessionId: string;
 
   /**
-   * Why. Unspecified is INVALIDATION_REASON_REVOKED.
+   * Why. Unspecified is INVALIDATION_REASON_REVOKED; INVALIDATION_REASON_CHANGED, which ends nothing, is refused.
    *
    * @generated from field: session.v1.InvalidationReason reason = 2;
    */
@@ -52,7 +52,8 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
   note: string;
 
   /**
-   * True: the call returns only when no conforming cache can serve the session any more; that takes up to one lease.
+   * True: the call returns only when no conforming cache can serve the session any more. That takes one lease (3 s), so give
+   * the call a deadline of 4 s or more. When it fails, the session may have ended all the same.
    *
    * @generated from field: bool barrier = 5;
    */
@@ -90,7 +91,8 @@ export const InvalidateSessionResponseSchema: GenMessage<InvalidateSessionRespon
  */
 export type WatchInvalidationsRequest = Message<"session.v1.WatchInvalidationsRequest"> & {
   /**
-   * Continue after this position, from any earlier answer. At most 8 KiB. Unset: from now.
+   * Continue after this position: that of the last checkpoint, reset or opening seen, on whatever instance. What came after
+   * it is sent again. At most 8 KiB. Unset: from now.
    *
    * @generated from field: string resume_position = 1;
    */
@@ -254,11 +256,11 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
   actor: string;
 
   /**
-   * Resuming here continues after this message.
+   * Names the change: a change that is sent twice, which a resumption may do, has the same id both times.
    *
-   * @generated from field: string position = 7;
+   * @generated from field: string change_id = 7;
    */
-  position: string;
+  changeId: string;
 };
 
 /**

@@ -1,0 +1,75 @@
+// Positions: where a watcher stands in the logs of all partitions, as an opaque, tamper-proof token of one tenant.
+
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { invalidField } from "./errors.ts";
+import { PARTITION_COUNT } from "./owner.ts";
+import type { TokenKey, TokenKeyRing } from "./token.ts";
+
+/** The end of one partition's log: change ids are `<epoch>-<seq>`, seq contiguous from 1 within an epoch. */
+export type LogEnd = { readonly epoch: number; readonly seq: number };
+
+/** The log end of every partition, by its number. */
+export type Position = readonly LogEnd[];
+
+/** Of a log that has never had a change. */
+export const LOG_START: LogEnd = { epoch: 0, seq: 0 };
+
+const VERSION = 1;
+const HEADER_BYTES = 3;
+const MAC_BYTES = 16;
+
+/** `version u8 | kid u16 | least epoch varint | per partition (epoch - least + 1, or 0 for none; seq) | HMAC`. */
+export function encodePosition(ring: TokenKeyRing, tenant: string, position: Position): string {
+  const epochs = position.filter((end) => end.epoch > 0).map((end) => end.epoch);
+  const leastEpoch = epochs.length > 0 ? Math.min(...epochs) : 0;
+  const bytes: number[] = [VERSION, ring.active.kid >> 8, ring.active.kid & 255];
+  writeVarint(bytes, leastEpoch);
+  for (const { epoch, seq } of position) {
+    writeVarint(bytes, epoch === 0 ? 0 : epoch - leastEpoch + 1);
+    if (epoch > 0) writeVarint(bytes, seq);
+  }
+  const payload = Buffer.from(bytes);
+  return Buffer.concat([payload, macOf(ring.active, payload, tenant)]).toString("base64url");
+}
+
+/** @throws SessionError INVALID_REQUEST for a text that no key of the ring made into a position of this tenant. */
+export function decodePosition(ring: TokenKeyRing, tenant: string, token: string): Position {
+  const bytes = Buffer.from(token, "base64url");
+  const payload = bytes.subarray(0, -MAC_BYTES);
+  const key = payload.length > HEADER_BYTES && payload[0] === VERSION && ring.verifying.get(payload.readUInt16BE(1));
+  if (!key || !timingSafeEqual(bytes.subarray(-MAC_BYTES), macOf(key, payload, tenant))) {
+    throw invalidField("resume_position", "is not a position of this service and tenant");
+  }
+  const reader = { bytes: payload, offset: HEADER_BYTES };
+  const leastEpoch = readVarint(reader);
+  return Array.from({ length: PARTITION_COUNT }, () => {
+    const epoch = readVarint(reader);
+    return epoch === 0 ? LOG_START : { epoch: epoch + leastEpoch - 1, seq: readVarint(reader) };
+  });
+}
+
+function macOf(key: TokenKey, payload: Buffer, tenant: string): Buffer {
+  return createHmac("sha256", key.key)
+    .update("position\0")
+    .update(payload)
+    .update(tenant)
+    .digest()
+    .subarray(0, MAC_BYTES);
+}
+
+function writeVarint(bytes: number[], value: number): void {
+  while (value >= 128) {
+    bytes.push((value % 128) + 128);
+    value = Math.floor(value / 128);
+  }
+  bytes.push(value);
+}
+
+function readVarint(reader: { readonly bytes: Buffer; offset: number }): number {
+  let value = 0;
+  for (let factor = 1; ; factor *= 128) {
+    const byte = reader.bytes[reader.offset++]!;
+    value += (byte % 128) * factor;
+    if (byte < 128) return value;
+  }
+}

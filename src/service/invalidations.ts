@@ -1,0 +1,134 @@
+// Real-time invalidation: InvalidateSession, WatchInvalidations, RenewWatch.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  WatchResetCause,
+  type WatchInvalidationsRequest,
+  type WatchInvalidationsResponse,
+} from "../../gen/session/v1/invalidations_pb.ts";
+import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
+import type { CallContext } from "../domain/call.ts";
+import { invalidField, SessionError } from "../domain/errors.ts";
+import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
+import { decodePosition, encodePosition, type LogEnd, type Position } from "../domain/position.ts";
+import type { TokenKeyRing } from "../domain/token.ts";
+import type { ChangeStore } from "../store/changes.ts";
+import type { EndReason, SessionStore } from "../store/sessions.ts";
+import { changeMessage, LEASE_MS, wants, type WatchHub } from "../watch/hub.ts";
+import { follows, isAfter } from "../watch/relay.ts";
+import { resetMessage, type WatchFilter } from "../watch/watcher.ts";
+import type { SessionServiceImpl } from "./contract.ts";
+
+const REPLAY_BATCH = 500;
+const REPLAY_TIMEOUT_MS = 5000;
+// The clocks of caches may run a little slower than ours.
+const BARRIER_MS = LEASE_MS * 1.02;
+
+type InvalidationsDeps = {
+  readonly sessions: SessionStore;
+  readonly changes: ChangeStore;
+  readonly hub: WatchHub;
+  readonly keyRing: () => TokenKeyRing;
+};
+
+export function createInvalidationsService({ sessions, changes, hub, keyRing }: InvalidationsDeps) {
+  return {
+    async invalidateSession(request, call) {
+      const { sessionId, note, actor } = request;
+      const reason = endReason(request.reason);
+      const deleted = await sessions.remove(sessionId, reason, note, actor === "" ? call : actedBy(actor, call));
+      // A cache that renewed its lease before this may serve until that lease is over; one that renews now hears first.
+      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal: call.signal });
+      return { deleted };
+    },
+
+    async *watchInvalidations(request, call) {
+      const { tenant } = call.caller;
+      const filter = filterOf(request, tenant);
+      const { resumePosition } = request;
+      const resumed = resumePosition === "" ? undefined : decodePosition(keyRing(), tenant, resumePosition);
+      const { watcher, start } = await hub.open(tenant, filter);
+      try {
+        const position = resumed ? resumePosition : encodePosition(keyRing(), tenant, start);
+        const lease = durationFromMs(LEASE_MS);
+        yield { event: { case: "opened" as const, value: { watchId: watcher.id, position, lease } } };
+        if (resumed) yield* replay(resumed, start, filter, call);
+        for (;;) yield* await watcher.take(call.signal);
+      } finally {
+        hub.close(watcher);
+      }
+    },
+
+    async renewWatch(request, call) {
+      if (!hub.renew(call.caller.tenant, request.watchId, request.nonce)) {
+        throw new SessionError("WATCH_NOT_FOUND", "this instance has no such stream open");
+      }
+      return {};
+    },
+  } satisfies SessionServiceImpl;
+
+  /** What happened after `resumed`, up to where the watcher's own queue begins. */
+  async function* replay(
+    resumed: Position,
+    start: Position,
+    filter: WatchFilter,
+    call: CallContext,
+  ): AsyncIterable<WatchInvalidationsResponse> {
+    const position = encodePosition(keyRing(), call.caller.tenant, start);
+    for (const [partition, end] of start.entries()) {
+      const from = resumed[partition]!;
+      if (isAfter(from, end)) yield resetMessage(WatchResetCause.EPOCH_CHANGED, position, partition);
+      else if (isAfter(end, from)) yield* replayPartition(partition, from, end, position, filter, call);
+    }
+  }
+
+  async function* replayPartition(
+    partition: number,
+    from: LogEnd,
+    end: LogEnd,
+    position: string,
+    filter: WatchFilter,
+    call: CallContext,
+  ): AsyncIterable<WatchInvalidationsResponse> {
+    for (let at = from; isAfter(end, at);) {
+      const budget = { deadlineMs: performance.now() + REPLAY_TIMEOUT_MS, signal: call.signal };
+      const batch = await changes.readLog(partition, at, REPLAY_BATCH, budget);
+      const first = batch[0];
+      if (first === undefined || !follows(at, first.end)) {
+        const cause = first && first.end.epoch !== at.epoch ? WatchResetCause.EPOCH_CHANGED : WatchResetCause.TRIMMED;
+        yield resetMessage(cause, position, partition);
+        if (first === undefined) return;
+      }
+      for (const change of batch) {
+        // Within a batch, only a new epoch breaks the sequence.
+        if (change !== first && !follows(at, change.end)) {
+          yield resetMessage(WatchResetCause.EPOCH_CHANGED, position, partition);
+        }
+        at = change.end;
+        if (isAfter(at, end)) return;
+        const message = wants(filter, change) ? changeMessage(change) : undefined;
+        if (message !== undefined) yield message.message;
+      }
+    }
+  }
+}
+
+function filterOf(request: WatchInvalidationsRequest, tenant: string): WatchFilter {
+  return {
+    ownerPrefix: ownerPrefixOf(tenant),
+    owners: new Set(request.userIds.map((userId) => ownerOf(tenant, userId))),
+    sessionIds: new Set(request.sessionIds),
+    reasons: new Set(request.reasons),
+  };
+}
+
+function endReason(reason: InvalidationReason): EndReason {
+  if (reason === InvalidationReason.CHANGED) throw invalidField("reason", "CHANGED ends no session");
+  const named = reason === InvalidationReason.UNSPECIFIED ? InvalidationReason.REVOKED : reason;
+  return InvalidationReasonSchema.value[named]!.localName.toLowerCase() as EndReason;
+}
+
+function actedBy(name: string, call: CallContext): CallContext {
+  return { caller: { ...call.caller, name }, deadlineMs: call.deadlineMs, signal: call.signal };
+}

@@ -1,0 +1,142 @@
+// The hub: this instance's watchers, and what the relay tells them.
+
+import { randomBytes } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Logger } from "pino";
+import {
+  WatchInvalidationsResponseSchema,
+  WatchResetCause,
+  type WatchInvalidationsResponse,
+} from "../../gen/session/v1/invalidations_pb.ts";
+import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import { userIdOfOwner } from "../domain/owner.ts";
+import { encodePosition, type Position } from "../domain/position.ts";
+import type { TokenKeyRing } from "../domain/token.ts";
+import type { Change, ChangeStore } from "../store/changes.ts";
+import { startRelay, type Relay, type ResetCause } from "./relay.ts";
+import { createWatcher, resetMessage, type Watcher, type WatchFilter, type WatchMessage } from "./watcher.ts";
+
+/** How long a cache may serve after a renewal. */
+export const LEASE_MS = 3000;
+// Often enough that a checkpoint is late by a proof and still within a second of the one before.
+const CHECKPOINT_INTERVAL_MS = 700;
+// What a message takes besides its texts, roughly.
+const MESSAGE_OVERHEAD_BYTES = 64;
+
+export type WatchHub = {
+  /** Opens a watcher that hears every change after `start`. Rejects while the store cannot be asked. */
+  open(tenant: string, filter: WatchFilter): Promise<{ watcher: Watcher; start: Position }>;
+  close(watcher: Watcher): void;
+  /** Sends a checkpoint with this nonce once everything up to now has been told; false when there is no such watcher. */
+  renew(tenant: string, watchId: string, nonce: string): boolean;
+  stop(): Promise<void>;
+};
+
+const RESET_CAUSES: Readonly<Record<ResetCause, WatchResetCause>> = {
+  trimmed: WatchResetCause.TRIMMED,
+  epoch_changed: WatchResetCause.EPOCH_CHANGED,
+};
+
+export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKeyRing, log: Logger): Promise<WatchHub> {
+  const watchers = new Map<string, Watcher>();
+  const relay: Relay = await startRelay(changes, { onChange: tell, onReset: tellReset }, log);
+
+  const positionOf = (tenant: string) => encodePosition(keyRing(), tenant, relay.position());
+
+  function push(watcher: Watcher, message: WatchMessage): void {
+    watcher.push(message, () => positionOf(watcher.tenant));
+  }
+
+  function tell(change: Change): void {
+    const message = changeMessage(change);
+    if (message === undefined) return;
+    for (const watcher of watchers.values()) if (wants(watcher.filter, change)) push(watcher, message);
+  }
+
+  function tellReset(partition: number, cause: ResetCause): void {
+    for (const watcher of watchers.values()) {
+      push(watcher, sized(resetMessage(RESET_CAUSES[cause], positionOf(watcher.tenant), partition)));
+    }
+  }
+
+  async function checkpointAll(): Promise<void> {
+    await relay.prove();
+    const ofTenant = new Map<string, WatchMessage>();
+    for (const watcher of watchers.values()) {
+      let message = ofTenant.get(watcher.tenant);
+      if (message === undefined) ofTenant.set(watcher.tenant, (message = checkpoint(positionOf(watcher.tenant), "")));
+      push(watcher, message);
+    }
+  }
+
+  let underway: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    if (underway !== undefined || watchers.size === 0) return;
+    underway = checkpointAll()
+      // No checkpoint: caches run out of lease, which is what they are to do.
+      .catch((error: unknown) => log.debug({ err: error }, "no checkpoint: the store did not answer"))
+      .finally(() => (underway = undefined));
+  }, CHECKPOINT_INTERVAL_MS);
+
+  return {
+    async open(tenant, filter) {
+      await relay.prove();
+      const watcher = createWatcher(randomBytes(12).toString("base64url"), tenant, filter);
+      watchers.set(watcher.id, watcher);
+      return { watcher, start: relay.position() };
+    },
+    close: (watcher) => void watchers.delete(watcher.id),
+    renew(tenant, watchId, nonce) {
+      const watcher = watchers.get(watchId);
+      if (watcher?.tenant !== tenant) return false;
+      relay.prove().then(
+        () => push(watcher, checkpoint(positionOf(tenant), nonce)),
+        () => undefined,
+      );
+      return true;
+    },
+    async stop() {
+      clearInterval(timer);
+      await relay.close();
+      await underway;
+    },
+  };
+}
+
+/** The message of a change; undefined for one that invalidates nothing. */
+export function changeMessage(change: Change): WatchMessage | undefined {
+  const reason = reasonOf(change);
+  if (reason === undefined) return undefined;
+  const { partition, end, sessionId, owner, version, atMs, actor } = change;
+  const changeId = `${partition}-${end.epoch}-${end.seq}`;
+  const at = timestampFromMs(atMs);
+  const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
+  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "invalidation", value } }));
+}
+
+/** Whether a watcher with this filter is to hear of a change. */
+export function wants(filter: WatchFilter, change: Change): boolean {
+  const { ownerPrefix, owners, sessionIds, reasons } = filter;
+  return (
+    change.owner.startsWith(ownerPrefix) &&
+    (owners.size === 0 || owners.has(change.owner)) &&
+    (sessionIds.size === 0 || sessionIds.has(change.sessionId)) &&
+    (reasons.size === 0 || reasons.has(reasonOf(change)!))
+  );
+}
+
+// The store's name of a reason is the enum's in lower case; the log tells of creations too.
+function reasonOf(change: Change): InvalidationReason | undefined {
+  return InvalidationReason[change.reason.toUpperCase() as keyof typeof InvalidationReason];
+}
+
+function checkpoint(position: string, nonce: string): WatchMessage {
+  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "checkpoint", value: { position, nonce } } }));
+}
+
+function sized(message: WatchInvalidationsResponse): WatchMessage {
+  const { value = {} } = message.event;
+  const texts = Object.values(value).filter((member) => typeof member === "string");
+  return { message, bytes: texts.reduce((sum, text) => sum + text.length, MESSAGE_OVERHEAD_BYTES) };
+}
