@@ -6,13 +6,14 @@ import type { Config } from "./config.ts";
 import { createDeadlines } from "./domain/deadlines.ts";
 import { listenAddressText } from "./domain/listen_address.ts";
 import { createAuthentication } from "./rpc/authentication.ts";
-import { startGrpcHost } from "./rpc/grpc_host.ts";
+import { startGrpcHost, type Host } from "./rpc/grpc_host.ts";
 import { startHttpHost } from "./rpc/http_host.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./rpc/readiness.ts";
 import { createValidation } from "./rpc/validation.ts";
 import { createSessionService } from "./service/session_service.ts";
 import { createChangeStore } from "./store/changes.ts";
+import { startStoreClock } from "./store/clock.ts";
 import { createStoreConnection, type StoreConnection } from "./store/connection.ts";
 import { startEmbeddedStore } from "./store/embedded.ts";
 import { probeStore } from "./store/probes.ts";
@@ -65,7 +66,17 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const changes = createChangeStore(connection, log);
     const hub = await startWatchHub(changes, tokenKeys.current, log);
     undo.push(() => hub.stop());
-    const implementation = createSessionService({ store, changes, hub, defaults: config, keyRing: tokenKeys.current });
+    const clock = startStoreClock(connection);
+    undo.push(() => clock.stop());
+    const implementation = createSessionService({
+      store,
+      changes,
+      hub,
+      clock,
+      defaults: config,
+      keyRing: tokenKeys.current,
+      requestTimeoutMs: config.requestTimeoutMs,
+    });
     const validation = createValidation();
     validation.warm();
     const readiness = createReadiness();
@@ -90,15 +101,19 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const tls = readTls(config);
     const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
     const { grpcListen, httpListen, maxConnectionAgeMs } = config;
-    const hosts = await Promise.all([
-      grpcListen && startGrpcHost({ pipeline, address: grpcListen, tls, maxConnectionAgeMs }),
-      httpListen && startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log }),
-    ]);
-    undo.push(async () => {
+    const hosts: Host[] = [];
+    undo.push(() => {
       readiness.block(DRAINING);
-      await Promise.all(hosts.map((host) => host?.drain(graceMs)));
+      return Promise.all(hosts.map((host) => host.drain(graceMs)));
     });
-    const [grpc, http] = hosts.map((host) => host && listenAddressText(host.address));
+    const bound = async (starting: Promise<Host>) => {
+      const host = await starting;
+      hosts.push(host);
+      return listenAddressText(host.address);
+    };
+    const grpc = grpcListen && (await bound(startGrpcHost({ pipeline, address: grpcListen, tls, maxConnectionAgeMs })));
+    const http =
+      httpListen && (await bound(startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log })));
     let closed: Promise<void> | undefined;
     return {
       addresses: { ...(grpc && { grpc }), ...(http && { http }) },

@@ -1,10 +1,10 @@
 // IP binding: what happens when a session is presented from another address than its login's.
 
-import type { Session } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { IP_BINDING, type SessionRecord } from "../store/record.ts";
 import type { SecurityStore } from "../store/security.ts";
 import type { SessionStore } from "../store/sessions.ts";
+import { sessionMessage } from "./session_message.ts";
 
 /** `mismatch` is told to the caller; `ended`: the session is no more. */
 export type IpVerdict = "match" | "mismatch" | "ended";
@@ -15,12 +15,12 @@ export function createIpBindingCheck(sessions: SessionStore, security: SecurityS
   /** An address that is not given, at the login or now, is not compared. The binding and the login's address never change. */
   return async function checkIpBinding(
     record: SessionRecord,
-    session: Session,
     ipAddress: string,
     call: CallContext,
   ): Promise<IpVerdict> {
-    if (record.ipBinding === IP_BINDING.off || ipAddress === "" || session.ipAddress === "") return "match";
-    if (canonicalIp(ipAddress) === canonicalIp(session.ipAddress)) return "match";
+    if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
+    const loginIp = sessionMessage(record).ipAddress;
+    if (loginIp === "" || canonicalIp(ipAddress) === canonicalIp(loginIp)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
       return "ended";

@@ -1,7 +1,6 @@
 // Simple sessions: CreateSession, GetSession, ValidateSession, UpdateSessionData, DeleteSession, DeleteUserSessions,
 // ListUserSessions.
 
-import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import type { UpdateSessionDataRequest } from "../../gen/session/v1/sessions_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
@@ -13,20 +12,19 @@ import type { SessionStore, StoredSession } from "../store/sessions.ts";
 import type { SessionServiceImpl } from "./contract.ts";
 import { newSession, type SessionDefaults } from "./create_request.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
-import { decodeData, encodeData, sessionMessage, storedSessionMessage } from "./session_message.ts";
+import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
-
-/** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
-export const INVALID = { verdict: Verdict.INVALID };
+import type { Validator } from "./validator.ts";
 
 type SessionsDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
+  readonly validator: Validator;
   readonly checkIpBinding: IpBindingCheck;
   readonly defaults: SessionDefaults;
 };
 
-export function createSessionsService({ create, sessions, checkIpBinding, defaults }: SessionsDeps) {
+export function createSessionsService({ create, sessions, validator, checkIpBinding, defaults }: SessionsDeps) {
   return {
     async createSession(request, call) {
       const data = encodeData(request.data);
@@ -36,15 +34,14 @@ export function createSessionsService({ create, sessions, checkIpBinding, defaul
 
     async getSession(request, call) {
       const stored = await sessions.get(request.sessionId, "id", call);
-      const session = storedSessionMessage(stored);
-      const ip = await checkIpBinding(stored.record, session, request.ipAddress, call);
+      const ip = await checkIpBinding(stored.record, request.ipAddress, call);
       if (ip === "ended") throw sessionNotFound();
-      return { session, ipMismatch: ip === "mismatch" };
+      return { session: storedSessionMessage(stored), ipMismatch: ip === "mismatch" };
     },
 
     async validateSession(request, call) {
-      const record = await sessions.findById(request.sessionId, call);
-      return record ? { verdict: Verdict.VALID, session: sessionMessage(record) } : INVALID;
+      const { verdict, session } = await validator.byId(request.sessionId, false, "", call);
+      return { verdict, session };
     },
 
     async updateSessionData(request, call) {

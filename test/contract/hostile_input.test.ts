@@ -322,12 +322,4 @@ describe("timeouts, enums, versions, pages", { skip }, () => {
     await assert.rejects(client.listUserSessions({ userId: "p", pageSize: -1 }), invalid("page_size"));
     await assert.rejects(client.listUserSessions({ userId: "p", pageSize: 1001 }), invalid("page_size"));
   });
-
-  test("a method that is not implemented yet says so by its name", async () => {
-    await assert.rejects(client.batchValidate({ entries: [{}] }), (error: { code: number; message: string }) => {
-      assert.equal(error.code, status.UNIMPLEMENTED);
-      assert.match(error.message, /BatchValidate/);
-      return true;
-    });
-  });
 });

@@ -7,6 +7,8 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import type { Session, Verdict } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
@@ -15,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/bulk.proto.
  */
 export const file_session_v1_bulk: GenFile = /*@__PURE__*/
-  fileDesc("ChVzZXNzaW9uL3YxL2J1bGsucHJvdG8SCnNlc3Npb24udjEiYwoNVmFsaWRhdGVFbnRyeRIeCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyAyiAAkgAEhkKBXRva2VuGAIgASgJQgi6SAVyAyiAAkgAEg0KBXRvdWNoGAMgASgIQggKBmhhbmRsZSJcCg5WYWxpZGF0ZVJlc3VsdBIkCgd2ZXJkaWN0GAEgASgOMhMuc2Vzc2lvbi52MS5WZXJkaWN0EiQKB3Nlc3Npb24YAiABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24iTwoUQmF0Y2hWYWxpZGF0ZVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRAoVQmF0Y2hWYWxpZGF0ZVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0IlAKFVZhbGlkYXRlU3RyZWFtUmVxdWVzdBI3CgdlbnRyaWVzGAEgAygLMhkuc2Vzc2lvbi52MS5WYWxpZGF0ZUVudHJ5Qgu6SAiSAQUIARDoByJFChZWYWxpZGF0ZVN0cmVhbVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0YgZwcm90bzM", [file_buf_validate_validate, file_session_v1_session]);
+  fileDesc("ChVzZXNzaW9uL3YxL2J1bGsucHJvdG8SCnNlc3Npb24udjEigQEKDVZhbGlkYXRlRW50cnkSHgoKc2Vzc2lvbl9pZBgBIAEoCUIIukgFcgMogAJIABIZCgV0b2tlbhgCIAEoCUIIukgFcgMogAJIABINCgV0b3VjaBgDIAEoCBIcCgppcF9hZGRyZXNzGAQgASgJQgi6SAVyAyiAAkIICgZoYW5kbGUioAEKDlZhbGlkYXRlUmVzdWx0EiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIk8KFEJhdGNoVmFsaWRhdGVSZXF1ZXN0EjcKB2VudHJpZXMYASADKAsyGS5zZXNzaW9uLnYxLlZhbGlkYXRlRW50cnlCC7pICJIBBQgBEOgHIkQKFUJhdGNoVmFsaWRhdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdCJQChVWYWxpZGF0ZVN0cmVhbVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRQoWVmFsaWRhdGVTdHJlYW1SZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
  * One question: a session_id or a token.
@@ -52,6 +54,13 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
    * @generated from field: bool touch = 3;
    */
   touch: boolean;
+
+  /**
+   * Where the request comes from, for the session's ip_binding. At most 256 bytes. Unset: not compared.
+   *
+   * @generated from field: string ip_address = 4;
+   */
+  ipAddress: string;
 };
 
 /**
@@ -80,6 +89,21 @@ export type ValidateResult = Message<"session.v1.ValidateResult"> & {
    * @generated from field: session.v1.Session session = 2;
    */
   session?: Session | undefined;
+
+  /**
+   * True when ip_binding is IP_BINDING_WARN and ip_address differs from the login's.
+   *
+   * @generated from field: bool ip_mismatch = 3;
+   */
+  ipMismatch: boolean;
+
+  /**
+   * How long the session has left at least, when this was answered: what a cache counts down from before its call. Unset
+   * when the service cannot tell.
+   *
+   * @generated from field: google.protobuf.Duration expires_in = 4;
+   */
+  expiresIn?: Duration | undefined;
 };
 
 /**

@@ -34,7 +34,8 @@ export const file_session_v1_session_service: GenFile = /*@__PURE__*/
  * - All operations on one user are linearizable on one store primary. An unclear outcome is UNAVAILABLE, never a made-up
  *   success.
  * - Every error carries google.rpc.ErrorInfo with domain "session-authority" and the reason named here; bad input is
- *   INVALID_ARGUMENT with google.rpc.BadRequest naming each field; UNAVAILABLE carries google.rpc.RetryInfo.
+ *   INVALID_ARGUMENT with google.rpc.BadRequest naming each field; UNAVAILABLE carries google.rpc.RetryInfo. Failures of the
+ *   protocol itself, such as a message over 256 KiB or an unknown method, carry their code only.
  * - Every call ends by its deadline whatever the store does. A call without a deadline ends within the server's
  *   SA_REQUEST_TIMEOUT (5 s).
  * - The tenant comes from the caller's credential, never from a request. Sessions of another tenant do not exist.
