@@ -1,0 +1,89 @@
+// The connection to the service: one gRPC channel, its credentials, and typed calls on it.
+
+import { readFileSync } from "node:fs";
+import {
+  create,
+  fromBinary,
+  toBinary,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type MessageInitShape,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { ChannelCredentials, Client, Metadata, type ClientReadableStream } from "@grpc/grpc-js";
+
+/** How to reach and convince the service. */
+export type ClientCredentials = {
+  /** Sent as `authorization: Bearer`. */
+  readonly apiKey?: string;
+  /** PEM files; without it the connection is plain text. */
+  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
+};
+
+export type Connection = ReturnType<typeof openConnection>;
+
+export function openConnection(address: string, credentials: ClientCredentials) {
+  const client = new Client(address, channelCredentials(credentials), {
+    // A service that comes back is found soon.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 3000,
+    "grpc.max_receive_message_length": -1,
+  });
+
+  function metadata(): Metadata {
+    const sent = new Metadata();
+    if (credentials.apiKey !== undefined) sent.set("authorization", `Bearer ${credentials.apiKey}`);
+    return sent;
+  }
+
+  return {
+    unary<I extends DescMethodUnary>(
+      method: I,
+      request: MessageInitShape<I["input"]>,
+      timeoutMs: number,
+    ): Promise<MessageShape<I["output"]>> {
+      return new Promise((resolve, reject) => {
+        client.makeUnaryRequest(
+          pathOf(method),
+          encoder(method.input),
+          (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
+          request,
+          metadata(),
+          { deadline: Date.now() + timeoutMs },
+          (error, answer) => (error ? reject(error) : resolve(answer!)),
+        );
+      });
+    },
+
+    serverStream<I extends DescMethodServerStreaming>(
+      method: I,
+      request: MessageInitShape<I["input"]>,
+    ): ClientReadableStream<MessageShape<I["output"]>> {
+      return client.makeServerStreamRequest(
+        pathOf(method),
+        encoder(method.input),
+        (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
+        request,
+        metadata(),
+      );
+    },
+
+    close: () => client.close(),
+  };
+}
+
+function encoder<D extends DescMethodUnary["input"]>(desc: D) {
+  return (request: MessageInitShape<D>) => Buffer.from(toBinary(desc, create(desc, request)));
+}
+
+function pathOf(method: DescMethodUnary | DescMethodServerStreaming): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+function channelCredentials({ tls }: ClientCredentials): ChannelCredentials {
+  if (tls === undefined) return ChannelCredentials.createInsecure();
+  const read = (file: string | undefined) => (file === undefined ? null : readFileSync(file));
+  return ChannelCredentials.createSsl(read(tls.caFile), read(tls.keyFile), read(tls.certFile));
+}
