@@ -1,0 +1,89 @@
+// Keeps a cache right: drops what an invalidation names, and continues where it was when the stream or the process breaks.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	sessionv1 "example.com/watch/gen/session/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+type watch struct {
+	client                 sessionv1.SessionServiceClient
+	cache                  map[string]any
+	position, positionFile string
+}
+
+func main() {
+	address, positionFile := "localhost:50051", "position"
+	if len(os.Args) == 3 {
+		address, positionFile = os.Args[1], os.Args[2]
+	}
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second}))
+	if err != nil {
+		panic(err)
+	}
+	kept, _ := os.ReadFile(positionFile) // Empty the first time: from now.
+	w := watch{sessionv1.NewSessionServiceClient(connection), map[string]any{}, string(kept), positionFile}
+	for delay := 100 * time.Millisecond; ; delay = min(delay*2, 5*time.Second) {
+		err := w.follow(func() { delay = 100 * time.Millisecond })
+		fmt.Fprintln(os.Stderr, err)
+		if status.Code(err) == codes.InvalidArgument { // The position cannot be read any more: start from now.
+			w.position = ""
+			w.reset()
+		}
+		time.Sleep(time.Duration(float64(delay) * (0.5 + rand.Float64())))
+	}
+}
+
+// follow watches from the position on until the stream breaks.
+func (w *watch) follow(onMessage func()) error {
+	request := &sessionv1.WatchInvalidationsRequest{ResumePosition: w.position}
+	stream, err := w.client.WatchInvalidations(context.Background(), request)
+	if err != nil {
+		return err
+	}
+	for {
+		message, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		onMessage()
+		switch event := message.Event.(type) {
+		case *sessionv1.WatchInvalidationsResponse_Invalidation:
+			delete(w.cache, event.Invalidation.SessionId)
+			fmt.Println("invalidated", event.Invalidation.SessionId)
+		case *sessionv1.WatchInvalidationsResponse_Reset_:
+			w.reset()
+		case *sessionv1.WatchInvalidationsResponse_Opened:
+			w.keep(event.Opened.Position)
+		case *sessionv1.WatchInvalidationsResponse_Checkpoint:
+			w.keep(event.Checkpoint.Position)
+		}
+	}
+}
+
+func (w *watch) reset() {
+	clear(w.cache)
+	fmt.Println("reset")
+}
+
+// keep is called when all up to the position has been handled, and not earlier.
+func (w *watch) keep(position string) {
+	w.position = position
+	if err := os.WriteFile(w.positionFile+".new", []byte(position), 0o600); err != nil {
+		panic(err)
+	}
+	if err := os.Rename(w.positionFile+".new", w.positionFile); err != nil {
+		panic(err)
+	}
+}

@@ -1,0 +1,85 @@
+// An instance of the service in a process of its own, which can be killed, and which tells what it uses.
+
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { createLogger } from "../../src/telemetry.ts";
+import { loadConfig } from "../../src/config.ts";
+import { startServer } from "../../src/server.ts";
+import type { RedisServer } from "./redis_server.ts";
+
+/** What a process used since it began (cpu) and uses now (memory), after a garbage collection where it may force one. */
+export type Usage = { readonly cpuMicros: number; readonly heapBytes: number; readonly rssBytes: number };
+
+export type ServerProcess = {
+  /** host:port of its gRPC listener. */
+  readonly address: string;
+  usage(): Promise<Usage>;
+  /** kill -9; harmless when it is gone. */
+  kill(): Promise<void>;
+};
+
+/** Starts an instance on a store; `env` holds further SA_* variables. */
+export function startServerProcess(
+  redis: Pick<RedisServer, "url" | "dataDir">,
+  env: Record<string, string> = {},
+  execArgv: readonly string[] = [],
+): Promise<ServerProcess> {
+  const variables = {
+    SA_STORE_URL: redis.url,
+    SA_DATA_DIR: redis.dataDir,
+    SA_GRPC_LISTEN: "127.0.0.1:0",
+    SA_HTTP_LISTEN: "off",
+    SA_LOG_LEVEL: "fatal",
+    ...env,
+  };
+  return startMeasured(import.meta.filename, ["--serve"], variables, execArgv);
+}
+
+/** Runs a module that calls `serveUsage` when it has its address. */
+export async function startMeasured(
+  module: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  execArgv: readonly string[] = [],
+): Promise<ServerProcess> {
+  const child = fork(module, args, { env: { ...process.env, ...env }, execArgv: [...execArgv] });
+  process.once("exit", () => child.kill("SIGKILL"));
+  const ended = once(child, "exit").then(() => {
+    throw new Error("the server's process ended");
+  });
+  ended.catch(() => undefined);
+  const reply = async () => ((await Promise.race([once(child, "message"), ended])) as unknown[])[0];
+  const address = (await reply()) as string;
+  return {
+    address,
+    async usage() {
+      child.send("usage");
+      return (await reply()) as Usage;
+    },
+    async kill() {
+      child.kill("SIGKILL");
+      await ended.catch(() => undefined);
+    },
+  };
+}
+
+/** In the child: says where it listens, and answers every message with what it uses. */
+export function serveUsage(address: string): void {
+  process.on("message", () => {
+    const { user, system } = process.cpuUsage();
+    // Twice: what a finalizer lets go of is collected the second time.
+    globalThis.gc?.();
+    globalThis.gc?.();
+    const { heapUsed, rss } = process.memoryUsage();
+    const usage: Usage = { cpuMicros: user + system, heapBytes: heapUsed, rssBytes: rss };
+    process.send!(usage);
+  });
+  process.on("disconnect", () => process.exit());
+  process.send!(address);
+}
+
+if (process.argv[2] === "--serve" && process.argv[1] === import.meta.filename) {
+  const config = loadConfig(process.env);
+  const server = await startServer(config, createLogger(config));
+  serveUsage(server.addresses.grpc!);
+}
