@@ -8,6 +8,7 @@ import { listenAddressText } from "./domain/listen_address.ts";
 import { createAuthentication } from "./rpc/authentication.ts";
 import { startGrpcHost, type Host } from "./rpc/grpc_host.ts";
 import { startHttpHost } from "./rpc/http_host.ts";
+import { createMetrics } from "./rpc/metrics.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./rpc/readiness.ts";
 import { createValidation } from "./rpc/validation.ts";
@@ -80,6 +81,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const validation = createValidation();
     validation.warm();
     const readiness = createReadiness();
+    const metrics = createMetrics(readiness, () => hub.size);
     const pipeline = createPipeline({
       implementation,
       readiness,
@@ -91,6 +93,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
       // A watcher that reads nothing for a lease is of no use to anybody.
       slowReaderMs: LEASE_MS,
       deadlines,
+      observe: metrics.observe,
     });
     const stopWatching = connection.onReadyChange((ready) =>
       ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),
@@ -99,6 +102,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     undo.push(startSweep(createSessionStore(store), connection, log));
 
     const tls = readTls(config);
+    const pages = { "/metrics": metrics.page };
     const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
     const { grpcListen, httpListen, maxConnectionAgeMs } = config;
     const hosts: Host[] = [];
@@ -113,7 +117,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     };
     const grpc = grpcListen && (await bound(startGrpcHost({ pipeline, address: grpcListen, tls, maxConnectionAgeMs })));
     const http =
-      httpListen && (await bound(startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log })));
+      httpListen && (await bound(startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log, pages })));
     let closed: Promise<void> | undefined;
     return {
       addresses: { ...(grpc && { grpc }), ...(http && { http }) },

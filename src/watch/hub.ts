@@ -30,6 +30,8 @@ export type WatchHub = {
   close(watcher: Watcher): void;
   /** Sends a checkpoint with this nonce once everything up to now has been told; false when there is no such watcher. */
   renew(tenant: string, watchId: string, nonce: string): boolean;
+  /** How many watchers are open. */
+  readonly size: number;
   stop(): Promise<void>;
 };
 
@@ -95,6 +97,9 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
         () => undefined,
       );
       return true;
+    },
+    get size() {
+      return watchers.size;
     },
     async stop() {
       clearInterval(timer);

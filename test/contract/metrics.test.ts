@@ -1,0 +1,29 @@
+// /metrics: calls are counted by method and outcome, and nothing in it names a session, a token or a user.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { startAuthorities } from "../helpers/authority.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+
+test("/metrics counts calls by method and code", { skip: redisServerMissing() }, async () => {
+  const authorities = await startAuthorities();
+  try {
+    const client = authorities.clients[0]!;
+    const { session, token } = await client.createSecureSession({ userId: "metric-user" });
+    await client.validateToken({ token });
+    await client.validateToken({ token });
+    await assert.rejects(client.createSession({}));
+    const response = await fetch(`http://${authorities.httpAddresses[0]}/metrics`);
+    const text = await response.text();
+    assert.equal(response.status, 200);
+    assert.match(response.headers.get("content-type")!, /^text\/plain/);
+    assert.match(text, /^session_authority_calls_total\{method="ValidateToken",code="OK"\} 2$/m);
+    assert.match(text, /^session_authority_calls_total\{method="CreateSession",code="InvalidArgument"\} 1$/m);
+    assert.match(text, /^session_authority_call_duration_seconds_count\{method="ValidateToken"\} 2$/m);
+    assert.match(text, /^session_authority_ready 1$/m);
+    assert.match(text, /^session_authority_watchers 0$/m);
+    for (const secret of [token, session!.sessionId, "metric-user"]) assert.ok(!text.includes(secret));
+  } finally {
+    await authorities.close();
+  }
+});
