@@ -1,0 +1,134 @@
+// A proxy in front of a TCP or Unix listener that cuts, refuses, blackholes, and drops single pub/sub messages of a store.
+
+import { once } from "node:events";
+import { connect, createServer, type Socket } from "node:net";
+
+export type Upstream = { readonly path: string } | { readonly port: number; readonly host: string };
+
+export type TcpProxy = {
+  /** Where it listens: a path for `listen.path`, else 127.0.0.1:port. */
+  readonly address: string;
+  /** Destroys connections; only those that have subscribed when asked so. How many there were. */
+  cut(onlySubscribers?: boolean): number;
+  /** New connections are closed at once while this is on. */
+  refuse(on: boolean): void;
+  /** Nothing passes, in either direction, and nothing ends; what was held back passes when it is off again. */
+  blackhole(on: boolean, onlySubscribers?: boolean): void;
+  /** Pub/sub messages of the channel for which this is true are swallowed. Undefined: none. */
+  dropMessages(isDropped: (() => boolean) | undefined): void;
+  /** How many messages were swallowed. */
+  dropped(): number;
+  stop(): Promise<void>;
+};
+
+type Connection = { client: Socket; server: Socket; subscribed: boolean; held: (() => void)[]; unread: Buffer };
+
+const CHANNEL = "sa:changes";
+/** How a subscriber hears of one publication (RESP2). */
+const PUSH = Buffer.from(`*3\r\n$7\r\nmessage\r\n$${CHANNEL.length}\r\n${CHANNEL}\r\n$`);
+
+export async function startTcpProxy(upstream: () => Upstream, listen: { path?: string } = {}): Promise<TcpProxy> {
+  const connections = new Set<Connection>();
+  let refusing = false;
+  let holding: "none" | "subscribers" | "all" = "none";
+  let isDropped: (() => boolean) | undefined;
+  let droppedCount = 0;
+
+  const isHeld = (each: Connection) => holding === "all" || (holding === "subscribers" && each.subscribed);
+
+  function pass(each: Connection, send: () => void): void {
+    if (isHeld(each) || each.held.length > 0) each.held.push(send);
+    else send();
+  }
+
+  const server = createServer({ noDelay: true }, (client) => {
+    if (refusing) return void client.destroy();
+    const target = connect({ ...upstream(), noDelay: true } as never);
+    const each: Connection = { client, server: target, subscribed: false, held: [], unread: Buffer.alloc(0) };
+    connections.add(each);
+    client.on("data", (chunk: Buffer) => {
+      each.subscribed ||= /subscribe/i.test(chunk.toString("latin1"));
+      pass(each, () => void target.write(chunk));
+    });
+    target.on("data", (chunk: Buffer) => {
+      const bytes = each.subscribed ? withoutDropped(each, chunk) : chunk;
+      if (bytes.length > 0) pass(each, () => void client.write(bytes));
+    });
+    for (const [one, other] of [
+      [client, target],
+      [target, client],
+    ] as const) {
+      one.on("error", () => other.destroy());
+      one.on("close", () => {
+        connections.delete(each);
+        other.destroy();
+      });
+    }
+  });
+
+  /** Cuts the stream into replies, so that a message that is swallowed leaves the protocol whole. */
+  function withoutDropped(each: Connection, chunk: Buffer): Buffer {
+    each.unread = Buffer.concat([each.unread, chunk]);
+    const kept: Buffer[] = [];
+    for (;;) {
+      const at = each.unread.indexOf(PUSH);
+      // A push may have begun in the last bytes: they wait for what follows, unless they are a whole other reply.
+      if (at !== 0) {
+        const until = at === -1 ? each.unread.length - partialPushLength(each.unread) : at;
+        kept.push(each.unread.subarray(0, until));
+        each.unread = each.unread.subarray(until);
+        if (at === -1) break;
+        continue;
+      }
+      const lengthEnd = each.unread.indexOf("\r\n", PUSH.length);
+      if (lengthEnd === -1) break;
+      const end = lengthEnd + 2 + Number(each.unread.toString("latin1", PUSH.length, lengthEnd)) + 2;
+      if (each.unread.length < end) break;
+      if (isDropped?.()) droppedCount++;
+      else kept.push(each.unread.subarray(0, end));
+      each.unread = each.unread.subarray(end);
+    }
+    return Buffer.concat(kept);
+  }
+
+  if (listen.path === undefined) server.listen(0, "127.0.0.1");
+  else server.listen(listen.path);
+  await once(server, "listening");
+  const bound = server.address() as string | { port: number };
+
+  return {
+    address: typeof bound === "string" ? bound : `127.0.0.1:${bound.port}`,
+    cut(onlySubscribers = false) {
+      const chosen = [...connections].filter((each) => !onlySubscribers || each.subscribed);
+      for (const { client, server: target } of chosen) {
+        client.destroy();
+        target.destroy();
+      }
+      return chosen.length;
+    },
+    refuse: (on) => void (refusing = on),
+    blackhole(on, onlySubscribers = false) {
+      holding = on ? (onlySubscribers ? "subscribers" : "all") : "none";
+      if (on) return;
+      for (const each of connections) for (const send of each.held.splice(0)) send();
+    },
+    dropMessages: (decide) => void (isDropped = decide),
+    dropped: () => droppedCount,
+    async stop() {
+      for (const { client, server: target } of connections) {
+        client.destroy();
+        target.destroy();
+      }
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
+
+/** How many of the last bytes may be the beginning of a push. */
+function partialPushLength(bytes: Buffer): number {
+  for (let length = Math.min(bytes.length, PUSH.length - 1); length > 0; length--) {
+    if (bytes.subarray(-length).equals(PUSH.subarray(0, length))) return length;
+  }
+  return 0;
+}

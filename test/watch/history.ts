@@ -1,0 +1,88 @@
+// Recorded histories: what was written, what the store told, and what each watcher was sent.
+
+import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
+import type { Position } from "../../src/domain/position.ts";
+import { partitionOfSessionId } from "../../src/domain/session_id.ts";
+import type { StreamRecord } from "../helpers/watch_client.ts";
+
+/** A change that a call acknowledged to its writer; all times are of performance.now(). */
+export type Write = {
+  readonly sessionId: string;
+  readonly userId: string;
+  readonly reason: InvalidationReason;
+  /** Of CHANGED, which may happen to a session many times. */
+  readonly version?: bigint | undefined;
+  readonly startMs: number;
+  readonly ackedMs: number;
+};
+
+/** A change as the store's log tells it. */
+export type KnownChange = {
+  readonly id: string;
+  readonly partition: number;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly sessionId: string;
+  readonly userId: string;
+  /** UNSPECIFIED for what invalidates nothing, such as a creation. */
+  readonly reason: InvalidationReason;
+  readonly version: bigint;
+};
+
+export type Filter = {
+  readonly userIds: readonly string[];
+  readonly sessionIds: readonly string[];
+  readonly reasons: readonly InvalidationReason[];
+};
+
+export type WatcherRecord = { readonly name: string; readonly filter: Filter; readonly streams: StreamRecord[] };
+
+export type History = {
+  readonly seed: number;
+  /** What was done to the service, for people. */
+  readonly faults: string[];
+  readonly writes: Write[];
+  readonly known: Map<string, KnownChange>;
+  readonly watchers: WatcherRecord[];
+  readonly decode: (position: string) => Position;
+};
+
+/** The bytes of a change, in the log and on the channel alike; src/store/lua/lib/change.lua writes them. */
+export function parseKnown(change: string): KnownChange {
+  const [id = "", reason = "", sessionId = "", owner = "", version = "0"] = change.split(" ");
+  const [epoch, seq] = id.split("-").map(Number) as [number, number];
+  const partition = partitionOfSessionId(sessionId)!;
+  return {
+    id: `${partition}-${epoch}-${seq}`,
+    partition,
+    epoch,
+    seq,
+    sessionId,
+    userId: decodeURIComponent(owner.slice(owner.indexOf(":") + 1)),
+    reason: InvalidationReason[reason.toUpperCase() as keyof typeof InvalidationReason] ?? 0,
+    version: BigInt(version),
+  };
+}
+
+export function matches(filter: Filter, change: Pick<KnownChange, "userId" | "sessionId" | "reason">): boolean {
+  return (
+    change.reason !== InvalidationReason.UNSPECIFIED &&
+    (filter.userIds.length === 0 || filter.userIds.includes(change.userId)) &&
+    (filter.sessionIds.length === 0 || filter.sessionIds.includes(change.sessionId)) &&
+    (filter.reasons.length === 0 || filter.reasons.includes(change.reason))
+  );
+}
+
+/** What names a write in the invalidation that tells of it. */
+export function writeKey(change: Pick<Write, "sessionId" | "reason" | "version">): string {
+  const version = change.reason === InvalidationReason.CHANGED ? ` ${change.version}` : "";
+  return `${change.sessionId} ${InvalidationReasonSchema.value[change.reason]?.localName}${version}`;
+}
+
+/** A history as text, for a failure to be looked into. */
+export function historyText(history: History, violations: readonly string[]): string {
+  const plain = (_key: string, value: unknown) =>
+    typeof value === "bigint" ? String(value) : value instanceof Map ? [...value.entries()] : value;
+  const { seed, faults, writes, known, watchers } = history;
+  return JSON.stringify({ seed, violations, faults, writes, known: [...known.values()], watchers }, plain, 1);
+}

@@ -1,0 +1,215 @@
+// The named properties of a watch, each checked over a recorded history. A check returns what it finds broken.
+
+import type { LogEnd, Position } from "../../src/domain/position.ts";
+import { partitionOfSessionId } from "../../src/domain/session_id.ts";
+import { positionOf, type StreamRecord } from "../helpers/watch_client.ts";
+import { matches, writeKey, type History, type KnownChange, type WatcherRecord } from "./history.ts";
+
+export type Property = (history: History) => string[];
+
+/** A stream with its positions decoded and its deliveries indexed. */
+type Read = {
+  readonly stream: StreamRecord;
+  readonly start: Position | undefined;
+  /** By change_id and by writeKey: the index of the first event that told of it. */
+  readonly toldById: Map<string, number>;
+  readonly toldByKey: Map<string, number>;
+  readonly checkpoints: { index: number; nonce: string; position: Position }[];
+  readonly resets: { index: number; atMs: number; partition: number | undefined; position: Position }[];
+};
+
+const readOnce = new WeakMap<StreamRecord, Read>();
+
+function read(history: History, stream: StreamRecord): Read {
+  const known = readOnce.get(stream);
+  if (known !== undefined) return known;
+  const result: Read = {
+    stream,
+    start: undefined,
+    toldById: new Map(),
+    toldByKey: new Map(),
+    checkpoints: [],
+    resets: [],
+  };
+  for (const [index, { atMs, event }] of stream.events.entries()) {
+    const position = positionOf(event);
+    const decoded = position === undefined ? undefined : history.decode(position);
+    if (event.case === "opened") (result as { start: Position }).start = decoded!;
+    if (event.case === "checkpoint") result.checkpoints.push({ index, nonce: event.value.nonce, position: decoded! });
+    if (event.case === "reset")
+      result.resets.push({ index, atMs, partition: event.value.partition, position: decoded! });
+    if (event.case !== "invalidation") continue;
+    const key = writeKey(event.value);
+    if (!result.toldById.has(event.value.changeId)) result.toldById.set(event.value.changeId, index);
+    if (!result.toldByKey.has(key)) result.toldByKey.set(key, index);
+  }
+  readOnce.set(stream, result);
+  return result;
+}
+
+/** The changes of a user come in the order of their log. */
+export const ordered: Property = (history) =>
+  eachStream(history, (where, { stream }) => {
+    const last = new Map<string, { epoch: number; seq: number }>();
+    return told(stream).flatMap(({ userId, changeId }) => {
+      const change = logEndOf(changeId);
+      const before = last.get(userId);
+      last.set(userId, change);
+      return before !== undefined && isAfter(before, change) ? [`${where}: ${changeId} came late`] : [];
+    });
+  });
+
+/** One stream tells of each change once, and a change_id means one change wherever it is told. */
+export const unique: Property = (history) => {
+  const meanings = new Map<string, string>();
+  return eachStream(history, (where, { stream }) => {
+    const seen = new Set<string>();
+    return told(stream).flatMap((change) => {
+      const { changeId } = change;
+      const meaning = writeKey(change);
+      const again = seen.has(changeId) ? [`${where}: ${changeId} came twice`] : [];
+      const other = meanings.get(changeId) ?? meaning;
+      seen.add(changeId);
+      meanings.set(changeId, meaning);
+      return other === meaning ? again : [...again, `${where}: ${changeId} is ${meaning} and ${other}`];
+    });
+  });
+};
+
+/** What was acknowledged before a renewal was sent is told before the renewal's checkpoint, or a reset covers it. */
+export const reliable: Property = (history) => {
+  const idOfWrite = new Map([...history.known.values()].map((change) => [writeKey(change), change]));
+  return history.watchers.flatMap((watcher) => {
+    const streams = watcher.streams.map((stream) => read(history, stream)).filter(({ start }) => start !== undefined);
+    const openedMs = streams[0]?.stream.events[0]!.atMs ?? Infinity;
+    const expected = history.writes.filter((write) => write.startMs > openedMs && matches(watcher.filter, write));
+    return expected.flatMap((write) => {
+      const key = writeKey(write);
+      const known = idOfWrite.get(key);
+      for (const [n, { stream, toldByKey, checkpoints, resets }] of streams.entries()) {
+        const claimed = checkpoints.find(({ nonce }) => stream.renewals.get(nonce)! > write.ackedMs)?.index ?? Infinity;
+        if ((toldByKey.get(key) ?? Infinity) < claimed) return [];
+        const partition = partitionOfSessionId(write.sessionId)!;
+        const covered = resets.some(
+          (reset) =>
+            reset.index < claimed &&
+            (reset.partition ?? partition) === partition &&
+            (known === undefined ? reset.atMs > write.startMs : !isAfter(known, reset.position[partition]!)),
+        );
+        if (covered) return [];
+        if (claimed < Infinity) return [`${watcher.name}: stream ${n}, event ${claimed}: ${key} was never told`];
+      }
+      return [];
+    });
+  });
+};
+
+/** After a resumption nothing between is missing, or a reset says so. */
+export const resumable: Property = (history) =>
+  eachStream(history, (where, each, watcher) => {
+    const { resumedFrom, events } = each.stream;
+    const [first] = events;
+    if (resumedFrom === "" || first === undefined) return [];
+    const other = first.event.case !== "opened" || first.event.value.position !== resumedFrom;
+    const missing = unkept(history, each, watcher).filter(({ checkpoint }) => checkpoint === each.checkpoints[0]);
+    return [
+      ...(other ? [`${where}: opened elsewhere than where it was to resume`] : []),
+      ...missing.map(({ change }) => `${where}: resumed without ${change.id}`),
+    ];
+  });
+
+/** The opening comes first; a checkpoint is not behind the one before, and claims nothing that was not told. */
+export const checkpointTrue: Property = (history) =>
+  eachStream(history, (where, each, watcher) => {
+    const faults: string[] = [];
+    for (const [index, { event }] of each.stream.events.entries()) {
+      if ((event.case === "opened") !== (index === 0)) faults.push(`${where}: event ${index} is ${event.case}`);
+    }
+    for (const [n, { index, position }] of each.checkpoints.entries()) {
+      const before = each.checkpoints[n - 1];
+      const from = before?.position ?? each.start!;
+      const back = from.findIndex((end, partition) => isAfter(end, position[partition]!));
+      const isReset = each.resets.some((reset) => reset.index > (before?.index ?? 0) && reset.index < index);
+      if (back !== -1 && !isReset) faults.push(`${where}: event ${index} goes back in partition ${back}`);
+    }
+    const claims = unkept(history, each, watcher).map(
+      ({ change, checkpoint }) => `${where}: event ${checkpoint.index} claims ${change.id}, which was not told`,
+    );
+    return isFiltered(watcher) ? faults : [...faults, ...claims];
+  });
+
+/** A filtered watcher is sent the changes that match, all of them, and nothing else. */
+export const filterExact: Property = (history) =>
+  eachStream(history, (where, each, watcher) => [
+    ...told(each.stream).flatMap((change) =>
+      matches(watcher.filter, change) ? [] : [`${where}: ${change.changeId} is not of its filter`],
+    ),
+    ...(isFiltered(watcher) ? unkept(history, each, watcher) : []).map(
+      ({ change }) => `${where}: ${change.id} is of its filter and was not told`,
+    ),
+  ]);
+
+export const PROPERTIES: Readonly<Record<string, Property>> = {
+  Ordered: ordered,
+  Unique: unique,
+  Reliable: reliable,
+  Resumable: resumable,
+  "Checkpoint-true": checkpointTrue,
+  "Filter-exact": filterExact,
+};
+
+/** Everything that is broken in a history, each with the name of its property. */
+export function violationsOf(history: History): string[] {
+  return Object.entries(PROPERTIES).flatMap(([name, property]) =>
+    property(history).map((fault) => `${name}: ${fault}`),
+  );
+}
+
+/** The changes between a stream's start and a checkpoint that neither came before it nor are covered by a reset. */
+function unkept(history: History, { start, toldById, checkpoints, resets }: Read, { filter }: WatcherRecord) {
+  return [...history.known.values()].flatMap((change) => {
+    if (start === undefined || !matches(filter, change)) return [];
+    const { partition } = change;
+    if (!isAfter(change, start[partition]!)) return [];
+    const checkpoint = checkpoints.find(({ position }) => !isAfter(change, position[partition]!));
+    if (checkpoint === undefined || (toldById.get(change.id) ?? Infinity) < checkpoint.index) return [];
+    const covered = resets.some(
+      (reset) =>
+        reset.index < checkpoint.index &&
+        (reset.partition ?? partition) === partition &&
+        !isAfter(change, reset.position[partition]!),
+    );
+    return covered ? [] : [{ change, checkpoint }];
+  });
+}
+
+type Told = Pick<KnownChange, "userId" | "sessionId" | "reason" | "version"> & { readonly changeId: string };
+
+function told(stream: StreamRecord): Told[] {
+  return stream.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
+}
+
+function eachStream(
+  history: History,
+  check: (where: string, each: Read, watcher: WatcherRecord) => string[],
+): string[] {
+  return history.watchers.flatMap((watcher) =>
+    watcher.streams.flatMap((stream, n) => {
+      const each = read(history, stream);
+      return each.start === undefined ? [] : check(`${watcher.name}: stream ${n}`, each, watcher);
+    }),
+  );
+}
+
+function isFiltered({ filter }: WatcherRecord): boolean {
+  return filter.userIds.length + filter.sessionIds.length + filter.reasons.length > 0;
+}
+
+function logEndOf(changeId: string): LogEnd {
+  const [, epoch, seq] = changeId.split("-").map(Number) as [number, number, number];
+  return { epoch, seq };
+}
+
+function isAfter(a: LogEnd, b: LogEnd): boolean {
+  return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
+}

@@ -1,0 +1,139 @@
+// What histories happen in: a real store, three instances behind proxies that can harm them, and a tap on the store.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { loadConfig } from "../../src/config.ts";
+import { decodePosition } from "../../src/domain/position.ts";
+import { startServer, type RunningServer } from "../../src/server.ts";
+import { createStoreConnection } from "../../src/store/connection.ts";
+import { CHANGES_CHANNEL, partitionKeys } from "../../src/store/keys.ts";
+import { createScripts } from "../../src/store/scripts.ts";
+import { createSessionStore } from "../../src/store/sessions.ts";
+import { createLogger } from "../../src/telemetry.ts";
+import { parseTokenKeys } from "../../src/token_keys.ts";
+import { startAuthorities } from "../helpers/authority.ts";
+import { createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
+import { startTcpProxy, type TcpProxy } from "../helpers/tcp_proxy.ts";
+import { parseKnown, type KnownChange } from "./history.ts";
+
+export type Instance = {
+  server: RunningServer;
+  client: AuthorityClient;
+  /** Between the instance and the store. */
+  readonly store: TcpProxy;
+  /** Between watchers and the instance. */
+  readonly front: TcpProxy;
+  alive: boolean;
+};
+
+export type World = Awaited<ReturnType<typeof startWorld>>;
+
+export const INSTANCES = 3;
+
+/** `persistent`: the store keeps every acknowledged write when it is killed; otherwise it loses all. */
+export async function startWorld({ persistent }: { persistent: boolean }) {
+  const redisArgs = persistent ? ["--appendonly", "yes", "--appendfsync", "always"] : [];
+  const authorities = await startAuthorities({ instances: 0, redisArgs });
+  const { redis, control } = authorities;
+  const settings = (storeUrl: string) =>
+    loadConfig({
+      SA_STORE_URL: storeUrl,
+      SA_GRPC_LISTEN: "127.0.0.1:0",
+      SA_HTTP_LISTEN: "127.0.0.1:0",
+      SA_DATA_DIR: redis.dataDir,
+      SA_LOG_LEVEL: "fatal",
+      SA_DRAIN_TIMEOUT: "1s",
+    });
+  const log = createLogger(settings(redis.url));
+
+  async function startInstance(store: TcpProxy): Promise<Pick<Instance, "server" | "client">> {
+    const server = await startServer(settings(`unix://${store.address}`), log);
+    return { server, client: createAuthorityClient(server.addresses.grpc!) };
+  }
+
+  const instances: Instance[] = [];
+  for (let i = 0; i < INSTANCES; i++) {
+    const store = await startTcpProxy(() => ({ path: redis.socketPath! }), { path: join(redis.dataDir, `p${i}.sock`) });
+    const { server, client } = await startInstance(store);
+    const front = await startTcpProxy(() => {
+      const [host, port] = instances[i]!.server.addresses.grpc!.split(":") as [string, string];
+      return { host, port: Number(port) };
+    });
+    instances.push({ server, client, store, front, alive: true });
+  }
+
+  // What the store publishes, straight from it; a subscriber of its own that no fault touches but the store's death.
+  const published: KnownChange[] = [];
+  const tap = control.duplicate();
+  tap.on("error", () => undefined);
+  await tap.connect();
+  await tap.subscribe(CHANGES_CHANNEL, (change) => void published.push(parseKnown(change)));
+
+  const connection = createStoreConnection({ url: settings(redis.url).storeUrl!, log });
+  await connection.whenReady({ deadlineMs: performance.now() + 5000, signal: AbortSignal.timeout(5000) });
+  const config = settings(redis.url);
+  const sessions = createSessionStore({
+    connection,
+    scripts: createScripts({ connection, shebang: true }),
+    settings: config,
+  });
+  const ring = parseTokenKeys(readFileSync(config.tokenKeysFile, "utf8"));
+
+  return {
+    authorities,
+    persistent,
+    instances,
+    published,
+    ring,
+    decode: (position: string) => decodePosition(ring, "default", position),
+
+    /** What the sweep does to one partition, now. */
+    async sweep(partition: number): Promise<void> {
+      await sessions.expire(partition, 100, {
+        deadlineMs: performance.now() + 2000,
+        signal: AbortSignal.timeout(2000),
+      });
+    },
+
+    async readLog(partition: number): Promise<KnownChange[]> {
+      const entries = await control.xRange(partitionKeys(partition)[1], "-", "+");
+      return (entries ?? []).map((entry) => parseKnown(entry!.message["c"]!));
+    },
+
+    async trim(partition: number, keep: number): Promise<void> {
+      await control.sendCommand(["XTRIM", partitionKeys(partition)[1], "MAXLEN", String(keep)]);
+    },
+
+    /** As kill -9 looks from outside: every connection breaks, and whatever was under way stays unanswered. */
+    async killInstance(i: number): Promise<void> {
+      const instance = instances[i]!;
+      instance.alive = false;
+      for (const proxy of [instance.front, instance.store]) {
+        proxy.refuse(true);
+        proxy.cut();
+      }
+      instance.client.close();
+      await instance.server.close();
+    },
+
+    async reviveInstance(i: number): Promise<void> {
+      const instance = instances[i]!;
+      instance.store.refuse(false);
+      Object.assign(instance, await startInstance(instance.store));
+      instance.front.refuse(false);
+      instance.alive = true;
+    },
+
+    async close(): Promise<void> {
+      for (const { client, server, store, front } of instances) {
+        client.close();
+        await front.stop();
+        await server.close();
+        await store.stop();
+      }
+      await connection.close();
+      tap.destroy();
+      await authorities.close();
+    },
+  };
+}
