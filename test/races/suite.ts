@@ -7,7 +7,7 @@ import type { Held, Login, Part, RaceSubject, Variant } from "./subject.ts";
 
 const VARIANTS: readonly Variant[] = ["simple", "hash", "secure", "device"];
 /** How many calls want to be the one that rotates, or regenerates. */
-const RIVALS = 4;
+const RIVALS = 3;
 
 /** N calls with one bearer: one rotates it, every other is told so; then its token is the one that goes on. */
 export async function rotateAgainstRotate(
@@ -122,16 +122,16 @@ export async function revokeAllAgainstCreate(
 ): Promise<void> {
   await race(rounds, async (index) => {
     const user = `revoke-all-${index}`;
-    const old = await login(subject, user);
+    const old = await allOf(times(2, (n) => () => login(subject, user, variantOf(index + n + 1))));
     const [created, revoked] = await rivals(
       () => login(subject, user, variantOf(index)),
       () => subject.revokeAll(user),
     );
     const { id, bearer } = valueOf(created);
-    await assertDead(subject, old.bearer);
+    for (const session of old) await assertDead(subject, session.bearer);
     const alive = await subject.validate(bearer);
     assert.deepEqual(await subject.list(user), alive ? [id] : [], "a session is alive that no list shows");
-    assert.equal(valueOf(revoked), alive ? 1 : 2, "the count of ended sessions is wrong");
+    assert.equal(valueOf(revoked), alive ? 2 : 3, "the count of ended sessions is wrong");
   });
 }
 
@@ -143,7 +143,7 @@ export async function deviceLoginAgainstDeviceLogin(
   await race(rounds, async (index) => {
     const user = `device-${index}`;
     const device: Login = { variant: "device", deviceId: `phone of ${user}` };
-    const logins = await allOf(times(3, () => () => login(subject, user, device)));
+    const logins = await allOf(times(2, () => () => login(subject, user, device)));
     const verdicts = await Promise.all(logins.map(({ bearer }) => subject.validate(bearer)));
     const alive = logins.filter((_, n) => verdicts[n]).map(({ id }) => id);
     assert.equal(alive.length, 1, `${alive.length} sessions are alive on one device`);
@@ -201,14 +201,10 @@ export async function revokeWithoutProof(
     const second = valueOf(rotated);
     assert.ok(!valueOf(revoked) && typeof second === "object", "a forged token ended the session");
     assert.ok(valueOf(valid), "a token was dead while it was rotated");
-    assert.ok(await subject.validate(second.token), "a forged token ended the session");
     const third = await subject.rotate(second.token);
-    assert.ok(typeof third === "object");
-    const [ended] = await rivals(
-      () => subject.revokeToken(bearer),
-      () => subject.validate(third.token),
-    );
-    assert.equal(await subject.validate(third.token), !valueOf(ended), "a stale token did not do what it said");
+    assert.ok(typeof third === "object", "a forged token ended the session");
+    const ended = await subject.revokeToken(bearer);
+    assert.equal(await subject.validate(third.token), !ended, "a stale token did not do what it said");
   });
 }
 
@@ -277,8 +273,6 @@ async function allOf<T>(calls: (() => Promise<T>)[]): Promise<T[]> {
   return (await rivals(...calls)).map(valueOf);
 }
 
-/** By two checks at once, so that the service is asked at both instances. */
 async function assertDead(subject: Part<"validate">, bearer: string): Promise<void> {
-  const verdicts = await Promise.all([subject.validate(bearer), subject.validate(bearer)]);
-  assert.deepEqual(verdicts, [false, false], "alive after it was ended");
+  assert.ok(!(await subject.validate(bearer)), "alive after it was ended");
 }
