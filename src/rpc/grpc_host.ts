@@ -14,7 +14,7 @@ import { SessionError } from "../domain/errors.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
 import { listen } from "./listen.ts";
-import type { IncomingCall, Pipeline } from "./pipeline.ts";
+import type { IncomingCall, Pipeline, Sink } from "./pipeline.ts";
 import type { Answer, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
 
@@ -107,7 +107,7 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
   };
   const serverStream = (call: ServerWritableStream<Buffer, Buffer>) => {
     const open = () => decodeRequest(method, call.request);
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode }));
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, sink: sinkOf(call) }));
   };
   const bidi = (call: ServerDuplexStream<Buffer, Buffer>) => {
     const open = () => decodedRequests(method, call);
@@ -155,6 +155,13 @@ function encodeShared(method: DescMethod, answer: Answer): Buffer {
   let bytes = encodedOnce.get(answer);
   if (bytes === undefined) encodedOnce.set(answer, (bytes = encodeAnswer(method, answer)));
   return bytes;
+}
+
+function sinkOf(call: ServerWritableStream<Buffer, Buffer>): Sink<Buffer> {
+  return {
+    write: (bytes) => call.write(bytes),
+    onRoom: (listener) => void call.on("drain", listener),
+  };
 }
 
 /** Writes the answers as fast as the client reads them, then the status. */

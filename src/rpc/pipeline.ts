@@ -10,6 +10,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { Caller } from "../domain/call.ts";
 import { createDeadlines, type Deadlines } from "../domain/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
+import { isFeed, pulled, type Feed } from "../domain/feed.ts";
 import type { SessionServiceImpl } from "../service/contract.ts";
 import { ANONYMOUS, type Authenticate } from "./authentication.ts";
 import { CallFailure, toFailure } from "./errors.ts";
@@ -54,6 +55,15 @@ export type StreamCodec<T> = {
   /** The one request of a server stream, or the requests of a bidirectional one as they come. */
   open(): Message | AsyncIterable<Message>;
   encode(answer: Answer): T;
+  /** Where the answers of a feed go at once; without it they come out of the stream like all others. */
+  readonly sink?: Sink<T>;
+};
+
+export type Sink<T> = {
+  /** Takes it in any case; false: there is no room for another one. */
+  write(bytes: T): boolean;
+  /** Calls the listener whenever there is room again. */
+  onRoom(listener: () => void): void;
 };
 
 export type Pipeline = {
@@ -138,7 +148,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     const startedMs = performance.now();
     let caller: Caller | undefined;
     let call: LiveCall | undefined;
-    let answers: AsyncIterator<Answer> | undefined;
+    let answers: AsyncIterator<Answer | Feed<Answer>> | undefined;
     let finished = false;
 
     // Also called by an interruption, for a host that is stuck in a write to a client that is gone does not come back.
@@ -149,6 +159,24 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       call?.end();
       answers?.return?.().catch(() => undefined);
       report(route, startedMs, caller, failure);
+    }
+
+    const waitForReader = () => deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader()));
+
+    /** Writes what comes; ends with the call only. */
+    function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<never> {
+      let stopWaiting: (() => void) | undefined;
+      const resume = feed((answer) => {
+        const hasRoom = !finished && sink.write(codec.encode(answer));
+        if (!hasRoom) stopWaiting ??= waitForReader();
+        return hasRoom;
+      });
+      sink.onRoom(() => {
+        stopWaiting?.();
+        stopWaiting = undefined;
+        resume();
+      });
+      return new Promise(() => undefined);
     }
 
     try {
@@ -166,12 +194,18 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       streams.add(call);
       interruptOnCancel(call, incoming);
       answers = handler(checked(route, input), call.context)[Symbol.asyncIterator]();
-      for (;;) {
-        const step = await call.race(answers.next());
+      for (let source = answers; ;) {
+        const step = await call.race(source.next());
         if (step.done === true) break;
-        const stopWaiting = deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader()));
-        yield codec.encode(step.value);
-        stopWaiting();
+        if (!isFeed(step.value)) {
+          const stopWaiting = waitForReader();
+          yield codec.encode(step.value);
+          stopWaiting();
+        } else if (codec.sink !== undefined) {
+          await call.race(pour(step.value, codec.sink));
+        } else {
+          source = pulled(step.value);
+        }
       }
       finish(undefined);
     } catch (thrown) {

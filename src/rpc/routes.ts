@@ -3,6 +3,7 @@
 import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
+import type { Feed } from "../domain/feed.ts";
 import type { Handler, MethodName, SessionServiceImpl } from "../service/contract.ts";
 import { SCOPE_OF_METHOD, type Scope } from "./scopes.ts";
 
@@ -11,7 +12,10 @@ export type Answer = MessageInitShape<DescMessage>;
 
 /** A handler with its message types forgotten; its shape follows from the method's kind. */
 export type UnaryHandler = (request: Message, call: CallContext) => Promise<Answer>;
-export type StreamHandler = (input: Message | AsyncIterable<Message>, call: CallContext) => AsyncIterable<Answer>;
+export type StreamHandler = (
+  input: Message | AsyncIterable<Message>,
+  call: CallContext,
+) => AsyncIterable<Answer | Feed<Answer>>;
 
 export type Route = {
   readonly method: DescMethod;

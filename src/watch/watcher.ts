@@ -7,6 +7,7 @@ import {
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/invalidations_pb.ts";
 import type { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import type { Feed } from "../domain/feed.ts";
 
 /** What a watcher wants to hear of; an empty set is everything. */
 export type WatchFilter = {
@@ -29,46 +30,50 @@ export type Watcher = {
   readonly filter: WatchFilter;
   /** Queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
   push(message: WatchMessage, positionNow: () => string): void;
-  /** Everything that is queued; waits while nothing is. Rejects with the signal's reason. */
-  take(signal: AbortSignal): Promise<WatchInvalidationsResponse[]>;
+  /** What is queued and all that comes, once, as a feed. */
+  take(signal: AbortSignal): Promise<[Feed<WatchInvalidationsResponse>]>;
 };
 
 export function createWatcher(id: string, tenant: string, filter: WatchFilter): Watcher {
-  let queue: WatchInvalidationsResponse[] = [];
+  let queue: WatchMessage[] = [];
   let queuedBytes = 0;
-  let wake: (() => void) | undefined;
+  // Messages pass by the queue while there is room for them.
+  let hasRoom = false;
+  let send: (message: WatchInvalidationsResponse) => boolean;
+
+  function sendQueued(): void {
+    hasRoom = true;
+    while (hasRoom && queue.length > 0) {
+      const { message, bytes } = queue.shift()!;
+      queuedBytes -= bytes;
+      hasRoom = send(message);
+    }
+  }
 
   return {
     id,
     tenant,
     filter,
-    push({ message, bytes }, positionNow) {
-      if (queue.length >= MAX_QUEUED_MESSAGES || queuedBytes + bytes > MAX_QUEUED_BYTES) {
-        queue = [resetMessage(WatchResetCause.OVERFLOW, positionNow())];
+    push(message, positionNow) {
+      if (hasRoom) {
+        hasRoom = send(message.message);
+      } else if (queue.length >= MAX_QUEUED_MESSAGES || queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
+        queue = [{ message: resetMessage(WatchResetCause.OVERFLOW, positionNow()), bytes: 0 }];
         queuedBytes = 0;
       } else {
         queue.push(message);
-        queuedBytes += bytes;
+        queuedBytes += message.bytes;
       }
-      wake?.();
     },
     async take(signal) {
       signal.throwIfAborted();
-      if (queue.length === 0) {
-        await new Promise<void>((resolve, reject) => {
-          const abort = () => reject(signal.reason);
-          signal.addEventListener("abort", abort, { once: true });
-          wake = () => {
-            wake = undefined;
-            signal.removeEventListener("abort", abort);
-            resolve();
-          };
-        });
-      }
-      const taken = queue;
-      queue = [];
-      queuedBytes = 0;
-      return taken;
+      return [
+        (to) => {
+          send = to;
+          sendQueued();
+          return sendQueued;
+        },
+      ];
     },
   };
 }

@@ -14,6 +14,8 @@ export type ServerProcess = {
   /** host:port of its gRPC listener. */
   readonly address: string;
   usage(): Promise<Usage>;
+  /** Anything that the module understands but "usage". */
+  send(message: string): void;
   /** kill -9; harmless when it is gone. */
   kill(): Promise<void>;
 };
@@ -56,6 +58,7 @@ export async function startMeasured(
       child.send("usage");
       return (await reply()) as Usage;
     },
+    send: (message) => void child.send(message),
     async kill() {
       child.kill("SIGKILL");
       await ended.catch(() => undefined);
@@ -63,9 +66,10 @@ export async function startMeasured(
   };
 }
 
-/** In the child: says where it listens, and answers every message with what it uses. */
-export function serveUsage(address: string): void {
-  process.on("message", () => {
+/** In the child: says where it listens, and answers "usage" with what it uses; every other message is `onMessage`'s. */
+export function serveUsage(address: string, onMessage?: (message: string) => void): void {
+  process.on("message", (message: string) => {
+    if (message !== "usage") return onMessage?.(message);
     const { user, system } = process.cpuUsage();
     // Twice: what a finalizer lets go of is collected the second time.
     globalThis.gc?.();

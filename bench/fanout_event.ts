@@ -1,0 +1,23 @@
+// The event that every contestant sends, as large as those of the service, and how often.
+
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { WatchInvalidationsResponseSchema } from "../gen/session/v1/invalidations_pb.ts";
+import { InvalidationReason } from "../gen/session/v1/session_pb.ts";
+
+export const EVENT_SPACING_MS = 25;
+
+export const EVENT = create(WatchInvalidationsResponseSchema, {
+  event: {
+    case: "invalidation",
+    value: {
+      sessionId: "CE34Hja4EKWv6JBBJL3nDozjeq0I",
+      userId: "user-1",
+      reason: InvalidationReason.REVOKED,
+      version: 1n,
+      at: timestampFromMs(Date.now()),
+      actor: "anonymous",
+      changeId: "171-1-42",
+    },
+  },
+});

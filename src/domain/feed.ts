@@ -1,0 +1,31 @@
+// A feed: what a stream handler yields when from now on its answers are pushed, so that one costs a call and no promise.
+
+/**
+ * Begins to send, and returns what is to be called whenever there is room again. `send` takes the answer in any case; when
+ * it says false there is no room for another one until then.
+ */
+export type Feed<T> = (send: (answer: T) => boolean) => () => void;
+
+export function isFeed<T extends object>(step: T | Feed<T>): step is Feed<T> {
+  return typeof step === "function";
+}
+
+/** The same, one at a time as they are asked for. */
+export async function* pulled<T>(feed: Feed<T>): AsyncGenerator<T, never, void> {
+  const waiting: T[] = [];
+  let wake: (() => void) | undefined;
+  const resume = feed((answer) => {
+    waiting.push(answer);
+    wake?.();
+    return false;
+  });
+  for (;;) {
+    const next = waiting.shift();
+    if (next !== undefined) {
+      yield next;
+      resume();
+    } else {
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  }
+}

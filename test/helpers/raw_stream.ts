@@ -1,0 +1,70 @@
+// Server streams of gRPC over plain HTTP/2: little work for each message, for thousands of watchers in one process.
+
+import { connect, type ClientHttp2Session } from "node:http2";
+import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/invalidations_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+
+/** Larger than anything that waits, so that no stream waits for a window. */
+const WINDOW_BYTES = 8 * 2 ** 20;
+
+/** A connection that holds that many streams. */
+export function connectRaw(address: string): Promise<ClientHttp2Session> {
+  return new Promise((resolve, reject) => {
+    const session = connect(`http://${address}`, { settings: { initialWindowSize: WINDOW_BYTES, enablePush: false } });
+    session.once("error", reject);
+    session.once("remoteSettings", () => {
+      session.setLocalWindowSize(WINDOW_BYTES);
+      session.off("error", reject);
+      session.on("error", () => undefined);
+      resolve(session);
+    });
+  });
+}
+
+export type RawStream = {
+  /** Cancels it; resolves when it has ended. */
+  close(): Promise<void>;
+};
+
+/** Watches; `onMessage` gets each message as it came. */
+export function openWatch(
+  session: ClientHttp2Session,
+  request: MessageInitShape<typeof WatchInvalidationsRequestSchema>,
+  onMessage: (bytes: Buffer) => void,
+): RawStream {
+  const { watchInvalidations } = SessionService.method;
+  const stream = session.request({
+    ":method": "POST",
+    ":path": `/${SessionService.typeName}/${watchInvalidations.name}`,
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  stream.end(envelope(toBinary(WatchInvalidationsRequestSchema, create(WatchInvalidationsRequestSchema, request))));
+  stream.on("error", () => undefined);
+  let rest: Buffer = Buffer.alloc(0);
+  stream.on("data", (chunk: Buffer) => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    while (rest.length >= 5) {
+      const end = 5 + rest.readUInt32BE(1);
+      if (rest.length < end) break;
+      onMessage(rest.subarray(5, end));
+      rest = rest.subarray(end);
+    }
+  });
+  const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
+  return {
+    close() {
+      // CANCEL
+      stream.close(8);
+      return closed;
+    },
+  };
+}
+
+function envelope(message: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(5 + message.length);
+  bytes.writeUInt32BE(message.length, 1);
+  bytes.set(message, 5);
+  return bytes;
+}
