@@ -75,42 +75,46 @@ export function createInvalidationsService({ sessions, changes, hub, keyRing }: 
     filter: WatchFilter,
     call: CallContext,
   ): AsyncIterable<WatchInvalidationsResponse> {
-    const position = encodePosition(keyRing(), call.caller.tenant, start);
+    // Where the watcher stands, which is what a reset says: partitions still to come are where it left them.
+    const at = [...resumed];
     for (const [partition, end] of start.entries()) {
-      const from = resumed[partition]!;
-      if (isAfter(from, end)) yield resetMessage(WatchResetCause.EPOCH_CHANGED, position, partition);
-      else if (isAfter(end, from)) yield* replayPartition(partition, from, end, position, filter, call);
+      if (isAfter(at[partition]!, end)) yield resetTo(at, partition, end, call);
+      else yield* replayPartition(at, partition, end, filter, call);
     }
   }
 
   async function* replayPartition(
+    at: LogEnd[],
     partition: number,
-    from: LogEnd,
     end: LogEnd,
-    position: string,
     filter: WatchFilter,
     call: CallContext,
   ): AsyncIterable<WatchInvalidationsResponse> {
-    for (let at = from; isAfter(end, at);) {
+    while (isAfter(end, at[partition]!)) {
       const budget = { deadlineMs: performance.now() + REPLAY_TIMEOUT_MS, signal: call.signal };
-      const batch = await changes.readLog(partition, at, REPLAY_BATCH, budget);
-      const first = batch[0];
-      if (first === undefined || !follows(at, first.end)) {
-        const cause = first && first.end.epoch !== at.epoch ? WatchResetCause.EPOCH_CHANGED : WatchResetCause.TRIMMED;
-        yield resetMessage(cause, position, partition);
-        if (first === undefined) return;
-      }
+      const batch = await changes.readLog(partition, at[partition]!, REPLAY_BATCH, budget);
       for (const change of batch) {
-        // Within a batch, only a new epoch breaks the sequence.
-        if (change !== first && !follows(at, change.end)) {
-          yield resetMessage(WatchResetCause.EPOCH_CHANGED, position, partition);
+        if (!isAfter(end, at[partition]!)) return;
+        const { epoch, seq } = change.end;
+        const isBeyond = isAfter(change.end, end);
+        if (!follows(at[partition]!, change.end)) {
+          yield resetTo(at, partition, isBeyond ? end : { epoch, seq: seq - 1 }, call);
         }
-        at = change.end;
-        if (isAfter(at, end)) return;
+        if (isBeyond) return;
+        at[partition] = change.end;
         const message = wants(filter, change) ? changeMessage(change) : undefined;
         if (message !== undefined) yield message.message;
       }
+      if (batch.length === 0) yield resetTo(at, partition, end, call);
     }
+  }
+
+  /** Moves the watcher on to `end`, and tells that what was between may be missing. */
+  function resetTo(at: LogEnd[], partition: number, end: LogEnd, call: CallContext): WatchInvalidationsResponse {
+    const sameEpoch = at[partition]!.epoch === end.epoch && !isAfter(at[partition]!, end);
+    at[partition] = end;
+    const cause = sameEpoch ? WatchResetCause.TRIMMED : WatchResetCause.EPOCH_CHANGED;
+    return resetMessage(cause, encodePosition(keyRing(), call.caller.tenant, at), partition);
   }
 }
 

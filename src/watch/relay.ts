@@ -16,7 +16,7 @@ export type ResetCause = "trimmed" | "epoch_changed";
 export type RelayEvents = {
   /** The next change of its partition. */
   onChange(change: Change): void;
-  /** Changes of this partition may be missing up to `end`. */
+  /** Changes of this partition may be missing before where the relay stands now. */
   onReset(partition: number, cause: ResetCause): void;
 };
 
@@ -89,7 +89,10 @@ export async function startRelay(changes: ChangeStore, events: RelayEvents, log:
       const batch = await changes.readLog(partition, ends[partition]!, FILL_BATCH, budget());
       for (const change of batch) {
         const end = ends[partition]!;
-        if (!follows(end, change.end)) reset(partition, change.end.epoch === end.epoch ? "trimmed" : "epoch_changed");
+        const { epoch, seq } = change.end;
+        if (!follows(end, change.end)) {
+          reset(partition, epoch === end.epoch ? "trimmed" : "epoch_changed", { epoch, seq: seq - 1 });
+        }
         take(change);
       }
       const heard = heardDuringFill.get(partition);
@@ -99,8 +102,10 @@ export async function startRelay(changes: ChangeStore, events: RelayEvents, log:
     }
   }
 
-  function reset(partition: number, cause: ResetCause): void {
+  /** Goes on at `end`, first: a watcher that resumes from the reset is to continue after it. */
+  function reset(partition: number, cause: ResetCause, end: LogEnd): void {
     log.warn({ partition, cause }, "changes cannot be told: watchers are reset");
+    ends[partition] = end;
     events.onReset(partition, cause);
   }
 
@@ -112,9 +117,10 @@ export async function startRelay(changes: ChangeStore, events: RelayEvents, log:
     if (!before.some((end, partition) => isAfter(end, tails[partition]!))) return;
     const again = await changes.readTails(budget());
     again.forEach((tail, partition) => {
-      if (!isAfter(before[partition]!, tail)) return;
-      reset(partition, "epoch_changed");
-      ends[partition] = tail;
+      // A fill may have found the new epoch meanwhile: then it has said so, and stands in it.
+      const { epoch } = before[partition]!;
+      if (isAfter(before[partition]!, tail) && ends[partition]!.epoch === epoch)
+        reset(partition, "epoch_changed", tail);
     });
   }
 
@@ -123,8 +129,7 @@ export async function startRelay(changes: ChangeStore, events: RelayEvents, log:
     for (let fillsLeft = 2; fillsLeft > 0 && isAfter(tail, ends[partition]!); fillsLeft--) await fill(partition);
     if (!isAfter(tail, ends[partition]!)) return;
     // The log ends before its own tail: its end was trimmed away.
-    reset(partition, "trimmed");
-    ends[partition] = tail;
+    reset(partition, tail.epoch === ends[partition]!.epoch ? "trimmed" : "epoch_changed", tail);
   }
 
   /** One proof at a time serves everybody who asked before it began; who asks later waits for the next one. */
