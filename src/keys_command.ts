@@ -10,7 +10,7 @@ export function runKeys(args: readonly string[]): string | undefined {
   if (file === undefined || rest.length > 0 || (kid !== undefined) !== (action === "retire")) return undefined;
   switch (action) {
     case "generate":
-      generateTokenKeysFile(file);
+      if (!generateTokenKeysFile(file)) throw new Error(`${file} exists; rotate it instead`);
       return `${file}: key 1 is active\n`;
     case "rotate":
       return `${file}: key ${rotateTokenKeysFile(file).kid} is active, the one before it verifies\n`;

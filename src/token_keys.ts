@@ -1,7 +1,7 @@
 // The key ring file of tokens (SA_TOKEN_KEYS_FILE): reading, making and rotating it.
 
 import { randomBytes } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { TokenKey, TokenKeyRing } from "./domain/token.ts";
 
@@ -26,11 +26,16 @@ export function parseTokenKeys(text: string): TokenKeyRing {
   return { active: active!, verifying: usable };
 }
 
-/** Makes a ring of one new key; fails when the file exists. */
-export function generateTokenKeysFile(path: string): void {
-  if (existsSync(path)) throw new Error(`${path} exists; rotate it instead`);
+/** Makes a ring of one new key; false when the file exists, also when another process has just made it. */
+export function generateTokenKeysFile(path: string): boolean {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  writeEntries(path, [newEntry(1)]);
+  try {
+    writeEntries(path, [newEntry(1)], linkSync);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
 }
 
 /** Adds a new active key; the one before verifies from now on. Its kid is the next after the highest. */
@@ -41,7 +46,7 @@ export function rotateTokenKeysFile(path: string): { kid: number } {
   const kept = entries.map(
     (entry) => ({ ...entry, state: entry.state === "active" ? "verify-only" : entry.state }) as const,
   );
-  writeEntries(path, [...kept, newEntry(kid)]);
+  writeEntries(path, [...kept, newEntry(kid)], renameSync);
   return { kid };
 }
 
@@ -54,6 +59,7 @@ export function retireTokenKey(path: string, kid: number): void {
   writeEntries(
     path,
     entries.map((candidate) => (candidate === entry ? { ...candidate, state: "retired" } : candidate)),
+    renameSync,
   );
 }
 
@@ -66,12 +72,15 @@ function newEntry(kid: number): KeyEntry {
   return { kid, key: randomBytes(KEY_BYTES).toString("base64url"), state: "active" };
 }
 
-// Written aside and renamed, so that a service that reloads never sees half a file.
-function writeEntries(path: string, keys: readonly KeyEntry[]): void {
+// Written aside and put into place whole, so that a service that reloads never sees half a file.
+function writeEntries(path: string, keys: readonly KeyEntry[], place: (aside: string, path: string) => void): void {
   const aside = `${path}.${process.pid}.tmp`;
-  writeFileSync(aside, `${JSON.stringify({ keys }, undefined, 2)}\n`, { mode: 0o600 });
-  chmodSync(aside, 0o600);
-  renameSync(aside, path);
+  try {
+    writeFileSync(aside, `${JSON.stringify({ keys }, undefined, 2)}\n`, { mode: 0o600 });
+    place(aside, path);
+  } finally {
+    rmSync(aside, { force: true });
+  }
 }
 
 function parseEntries(text: string): KeyEntry[] {

@@ -10,10 +10,11 @@ export type Question = NonNullable<MessageInitShape<typeof BatchValidateRequestS
 type Waiting = {
   readonly question: Question;
   readonly resolve: (result: ValidateResult) => void;
-  readonly reject: (error: Error) => void;
+  readonly reject: (error: unknown) => void;
 };
 
-const MAX_ENTRIES = 1000;
+/** The longest texts allowed, in so many questions, stay below the 256 KiB that the service takes in one message. */
+const MAX_ENTRIES = 400;
 
 /** Asks the service; rejects when it could not tell. */
 export function createBatcher(
@@ -28,7 +29,7 @@ export function createBatcher(
       const { results } = await connection.unary(SessionService.method.batchValidate, { entries }, timeoutMs);
       batch.forEach(({ resolve }, index) => resolve(results[index]!));
     } catch (error) {
-      for (const { reject } of batch) reject(error as Error);
+      for (const { reject } of batch) reject(error);
     }
   }
 

@@ -4,24 +4,27 @@
 // only stored if nothing newer than the call that filled it has been heard of its session.
 
 import type { Session } from "../../gen/session/v1/session_pb.ts";
+import { nowMs } from "./clock.ts";
 
 type Entry = {
   readonly session: Session;
-  /** On the clock of performance.now(). */
+  /** All times are of nowMs(). */
   readonly deadlineMs: number;
-  readonly filledMs: number;
   readonly refreshMs: number;
-  refreshing: boolean;
+  refreshAtMs: number;
 };
 
 /** What a call that may fill the cache notes before it is sent. */
 export type FillTicket = { readonly generation: number; readonly heard: number; readonly sentMs: number };
 
+export type FillAnswer = { readonly session: Session; readonly expiresInMs: number };
+
 export type Lookup =
   | {
       readonly kind: "hit";
       readonly session: Session;
-      /** True once, when the entry wants a refresh. */ readonly stale: boolean;
+      /** True once, when the entry wants a refresh. */
+      readonly stale: boolean;
     }
   | { readonly kind: "miss" }
   | { readonly kind: "bypass" };
@@ -29,17 +32,18 @@ export type Lookup =
 export type SessionCache = ReturnType<typeof createCache>;
 
 /** A hit older than this share of what the session had left asks the service again, so that a busy session does not idle out. */
-const REFRESH_SHARE = 0.25;
+const REFRESH_SHARE = 0.1;
 const REFRESH_MAX_MS = 60_000;
 
 export function createCache(maxEntries: number) {
   // In the order of use: the first is the one to evict.
   const entries = new Map<string, Entry>();
   const keysOfSession = new Map<string, Set<string>>();
-  // For each session of which something was heard while fills were under way: how manyth thing that was.
+  // Fills under way, oldest first; and for each session of which something was heard since the oldest: how manyth thing
+  // that was, in that order.
+  const fills = new Set<FillTicket>();
   const heardOf = new Map<string, number>();
   let heard = 0;
-  let fills = 0;
   // Grows whenever continuity is lost: what was asked before belongs to another life.
   let generation = 0;
   let safeUntilMs = -Infinity;
@@ -53,50 +57,75 @@ export function createCache(maxEntries: number) {
     if (keys?.size === 0) keysOfSession.delete(entry.session.sessionId);
   }
 
+  function store(key: string, { session, expiresInMs }: FillAnswer, sentMs: number): void {
+    const refreshMs = Math.min(REFRESH_MAX_MS, expiresInMs * REFRESH_SHARE);
+    entries.set(key, { session, deadlineMs: sentMs + expiresInMs, refreshMs, refreshAtMs: sentMs + refreshMs });
+    let keys = keysOfSession.get(session.sessionId);
+    if (keys === undefined) keysOfSession.set(session.sessionId, (keys = new Set()));
+    keys.add(key);
+    if (entries.size > maxEntries) remove(entries.keys().next().value!);
+  }
+
+  /** Forgets what was heard before the oldest fill that is still under way. */
+  function close(ticket: FillTicket): void {
+    fills.delete(ticket);
+    const oldest = fills.values().next().value;
+    for (const [sessionId, at] of heardOf) {
+      if (oldest !== undefined && at > oldest.heard) return;
+      heardOf.delete(sessionId);
+    }
+  }
+
   return {
     lookup(key: string): Lookup {
-      const nowMs = performance.now();
-      if (nowMs >= safeUntilMs) return { kind: "bypass" };
+      const atMs = nowMs();
+      if (atMs >= safeUntilMs) return { kind: "bypass" };
       const entry = entries.get(key);
       if (entry === undefined) return { kind: "miss" };
-      if (nowMs >= entry.deadlineMs) {
+      if (atMs >= entry.deadlineMs) {
         remove(key);
         return { kind: "miss" };
       }
       entries.delete(key);
       entries.set(key, entry);
-      const stale = !entry.refreshing && nowMs - entry.filledMs >= entry.refreshMs;
-      if (stale) entry.refreshing = true;
+      const stale = atMs >= entry.refreshAtMs;
+      if (stale) entry.refreshAtMs = Infinity;
       return { kind: "hit", session: entry.session, stale };
     },
 
+    /** Every ticket is given back, to `endFill` or to `abandonFill`. */
     beginFill(): FillTicket {
-      fills++;
-      return { generation, heard, sentMs: performance.now() };
+      const ticket = { generation, heard, sentMs: nowMs() };
+      fills.add(ticket);
+      return ticket;
     },
 
-    /** Stores the answer unless something newer was heard; `expiresInMs` undefined: it must not be stored. */
-    endFill(key: string, ticket: FillTicket, session: Session | undefined, expiresInMs: number | undefined): void {
-      if (--fills === 0) queueMicrotask(() => fills === 0 && heardOf.clear());
+    /** Stores the answer unless something newer was heard; undefined: there is nothing that may be kept. */
+    endFill(key: string, ticket: FillTicket, answer: FillAnswer | undefined): void {
       remove(key);
-      if (session === undefined || expiresInMs === undefined || ticket.generation !== generation) return;
-      if ((heardOf.get(session.sessionId) ?? 0) > ticket.heard) return;
-      entries.set(key, {
-        session,
-        deadlineMs: ticket.sentMs + expiresInMs,
-        filledMs: ticket.sentMs,
-        refreshMs: Math.min(REFRESH_MAX_MS, expiresInMs * REFRESH_SHARE),
-        refreshing: false,
-      });
-      let keys = keysOfSession.get(session.sessionId);
-      if (keys === undefined) keysOfSession.set(session.sessionId, (keys = new Set()));
-      keys.add(key);
-      if (entries.size > maxEntries) remove(entries.keys().next().value!);
+      if (
+        answer !== undefined &&
+        ticket.generation === generation &&
+        (heardOf.get(answer.session.sessionId) ?? 0) <= ticket.heard
+      ) {
+        store(key, answer, ticket.sentMs);
+      }
+      close(ticket);
+    },
+
+    /** The service could not tell: what is there stays as good as it is, and is refreshed later. */
+    abandonFill(key: string, ticket: FillTicket): void {
+      close(ticket);
+      const entry = entries.get(key);
+      if (entry?.refreshAtMs === Infinity) entry.refreshAtMs = nowMs() + entry.refreshMs;
     },
 
     invalidate(sessionId: string): void {
       heard++;
-      if (fills > 0) heardOf.set(sessionId, heard);
+      if (fills.size > 0) {
+        heardOf.delete(sessionId);
+        heardOf.set(sessionId, heard);
+      }
       for (const key of [...(keysOfSession.get(sessionId) ?? [])]) remove(key);
     },
 
@@ -105,6 +134,7 @@ export function createCache(maxEntries: number) {
       generation++;
       entries.clear();
       keysOfSession.clear();
+      heardOf.clear();
       safeUntilMs = -Infinity;
     },
 
@@ -113,7 +143,7 @@ export function createCache(maxEntries: number) {
     },
 
     get safeForMs(): number {
-      return Math.max(0, safeUntilMs - performance.now());
+      return Math.max(0, safeUntilMs - nowMs());
     },
     get size(): number {
       return entries.size;

@@ -10,7 +10,15 @@ import {
   type MessageInitShape,
   type MessageShape,
 } from "@bufbuild/protobuf";
-import { ChannelCredentials, Client, Metadata, type ClientReadableStream } from "@grpc/grpc-js";
+import {
+  ChannelCredentials,
+  Client,
+  Metadata,
+  status,
+  type ClientReadableStream,
+  type ClientUnaryCall,
+} from "@grpc/grpc-js";
+import { nowMs } from "./clock.ts";
 
 /** How to reach and convince the service. */
 export type ClientCredentials = {
@@ -38,22 +46,32 @@ export function openConnection(address: string, credentials: ClientCredentials) 
     return sent;
   }
 
+  const pending = new Set<ClientUnaryCall>();
+
   return {
+    /** An answer that was read only after the deadline is none: nobody knows how old it is. */
     unary<I extends DescMethodUnary>(
       method: I,
       request: MessageInitShape<I["input"]>,
       timeoutMs: number,
     ): Promise<MessageShape<I["output"]>> {
       return new Promise((resolve, reject) => {
-        client.makeUnaryRequest(
+        const deadlineMs = nowMs() + timeoutMs;
+        const call = client.makeUnaryRequest(
           pathOf(method),
           encoder(method.input),
           (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
           request,
           metadata(),
           { deadline: Date.now() + timeoutMs },
-          (error, answer) => (error ? reject(error) : resolve(answer!)),
+          (error, answer) => {
+            pending.delete(call);
+            if (error) reject(error);
+            else if (nowMs() > deadlineMs) reject(tooLate());
+            else resolve(answer!);
+          },
         );
+        pending.add(call);
       });
     },
 
@@ -70,8 +88,16 @@ export function openConnection(address: string, credentials: ClientCredentials) 
       );
     },
 
-    close: () => client.close(),
+    close(): void {
+      for (const call of pending) call.cancel();
+      client.close();
+    },
   };
+}
+
+function tooLate(): Error {
+  const details = "the answer came too late";
+  return Object.assign(new Error(`DEADLINE_EXCEEDED: ${details}`), { code: status.DEADLINE_EXCEEDED, details });
 }
 
 function encoder<D extends DescMethodUnary["input"]>(desc: D) {

@@ -5,17 +5,21 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import { status, type ServiceError } from "@grpc/grpc-js";
 import type { Invalidation, WatchInvalidationsResponse } from "../../gen/session/v1/invalidations_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import { nowMs } from "./clock.ts";
 import type { Connection } from "./connection.ts";
 
 export type WatchLoopEvents = {
   onInvalidation(invalidation: Invalidation): void;
   /** Continuity is lost. */
   onReset(): void;
-  /** Until then, on the clock of performance.now(), everything that happened before now has been heard. */
+  /** Until then, on the clock of nowMs(), what has been heard is good enough to serve from. */
   onLease(untilMs: number): void;
+  /** The stream ended or says nothing any more; another is on its way. */
+  onBroken(why: string): void;
 };
 
 const RENEWALS_PER_LEASE = 3;
+const OPEN_TIMEOUT_MS = 5000;
 const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 1000;
 
@@ -35,18 +39,20 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
     let watchId = "";
     let leaseMs = 0;
     let renewTimer: NodeJS.Timeout | undefined;
-    let lastProofMs = performance.now();
+    let lastProofMs = 0;
     let over = false;
+    const openTimer = setTimeout(() => end("the stream does not open"), OPEN_TIMEOUT_MS);
+    openTimer.unref();
 
     function renew(): void {
-      const sentMs = performance.now();
+      const sentMs = nowMs();
       // A stream that proves nothing for two leases is dead, whatever TCP says.
-      if (sentMs - lastProofMs > 2 * leaseMs) return end(undefined);
+      if (sentMs - lastProofMs > 2 * leaseMs) return end("no renewal comes back");
       const nonce = `${watchId}-${sentMs}`;
       renewals.set(nonce, sentMs);
       connection.unary(renewWatch, { watchId, nonce }, leaseMs).catch((error: ServiceError) => {
         renewals.delete(nonce);
-        if (error.code === status.NOT_FOUND) end(undefined);
+        if (error.code === status.NOT_FOUND) end(error.message);
       });
     }
 
@@ -54,12 +60,15 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
       if (over) return;
       switch (event.case) {
         case "opened":
-          failures = 0;
+          clearTimeout(openTimer);
           watchId = event.value.watchId;
-          leaseMs = durationMs(event.value.lease!);
-          lastProofMs = performance.now();
+          leaseMs = event.value.lease === undefined ? 0 : durationMs(event.value.lease);
+          if (leaseMs <= 0) return end("the service gives no lease");
+          lastProofMs = nowMs();
           // Without a position to resume from, what happened before is unknown.
           if (position === "") events.onReset();
+          // A handler may have closed the client.
+          if (over) return;
           position = event.value.position;
           renew();
           renewTimer = setInterval(renew, leaseMs / RENEWALS_PER_LEASE);
@@ -68,7 +77,7 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
         case "invalidation":
           return events.onInvalidation(event.value);
         case "reset":
-          position = event.value.position;
+          // Its position is not taken: the changes of other partitions before it may still be on their way.
           return events.onReset();
         case "checkpoint": {
           position = event.value.position;
@@ -76,19 +85,23 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
           if (sentMs === undefined) return;
           renewals.delete(event.value.nonce);
           lastProofMs = sentMs;
+          failures = 0;
           return events.onLease(sentMs + leaseMs);
         }
         default:
       }
     }
 
-    function end(error: ServiceError | undefined): void {
+    function end(why: string, code?: status): void {
       if (over) return;
       over = true;
+      clearTimeout(openTimer);
       clearInterval(renewTimer);
       stream.cancel();
       if (closed) return;
-      if (error?.code === status.INVALID_ARGUMENT) {
+      events.onBroken(why);
+      // The position cannot be read any more.
+      if (code === status.INVALID_ARGUMENT) {
         position = "";
         events.onReset();
       }
@@ -99,9 +112,9 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
     }
 
     stream.on("data", take);
-    stream.on("error", (error: ServiceError) => end(error));
-    stream.on("end", () => end(undefined));
-    endStream = () => end(undefined);
+    stream.on("error", (error: ServiceError) => end(error.message, error.code));
+    stream.on("end", () => end("the service ended the stream"));
+    endStream = () => end("closed");
   }
 
   connect();

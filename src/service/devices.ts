@@ -1,7 +1,6 @@
 // Device sessions: CreateDeviceSession, GetDeviceSession, ListUserDevices, RevokeDevice.
 
 import { DeviceType } from "../../gen/session/v1/session_pb.ts";
-import type { CallContext } from "../domain/call.ts";
 import type { SessionCreator } from "../store/create.ts";
 import type { DeviceStore } from "../store/devices.ts";
 import { SESSION_KIND } from "../store/record.ts";
@@ -34,8 +33,10 @@ export function createDevicesService({ create, sessions, devices, defaults }: De
     },
 
     async getDeviceSession(request, call) {
-      if (request.userId === "") return { session: await lastSessionOn(request.deviceId, call) };
-      return { session: storedSessionMessage(await devices.get(request.userId, request.deviceId, call)) };
+      const { deviceId } = request;
+      const userId = request.userId === "" ? await devices.lastUserId(deviceId, call) : request.userId;
+      if (userId === undefined) throw sessionNotFound();
+      return { session: storedSessionMessage(await devices.get(userId, deviceId, call)) };
     },
 
     async listUserDevices(request, call) {
@@ -46,11 +47,4 @@ export function createDevicesService({ create, sessions, devices, defaults }: De
       return { deleted: await devices.revoke(request.userId, request.deviceId, call) };
     },
   } satisfies SessionServiceImpl;
-
-  async function lastSessionOn(deviceId: string, call: CallContext) {
-    const hint = await devices.lastSessionId(deviceId, call);
-    const session = hint && storedSessionMessage(await sessions.get(hint, "id", call));
-    if (!session || session.device?.deviceId !== deviceId) throw sessionNotFound();
-    return session;
-  }
 }

@@ -1,7 +1,7 @@
 // Device sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { ownerOf } from "../domain/owner.ts";
+import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
 import type { StoreDeps } from "./deps.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./record.ts";
@@ -36,20 +36,20 @@ export function createDeviceStore({ connection, scripts, settings }: StoreDeps) 
     return tag === "ok";
   }
 
-  /** Remembers the last login on a device. A hint: whoever reads it asks the session itself. */
+  /** Remembers who logged in last on a device. A hint: whoever reads it asks the user's devices. */
   async function remember(deviceId: string, record: SessionRecord, call: CallContext): Promise<void> {
     const key = deviceHintKey(call.caller.tenant, deviceId);
-    const args = [record.sessionId, String(record.createdMs), String(record.absoluteExpiresMs)];
+    const args = [record.owner, String(record.createdMs), String(record.absoluteExpiresMs)];
     const { tag } = await scripts.run("devices_hint", [key], args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
   }
 
-  /** The session_id of the last login on a device, whoever the user; it may be dead. */
-  async function lastSessionId(deviceId: string, call: CallContext): Promise<string | undefined> {
+  /** The user who logged in last on a device; the session there may be dead. */
+  async function lastUserId(deviceId: string, call: CallContext): Promise<string | undefined> {
     const key = deviceHintKey(call.caller.tenant, deviceId);
     const reply = await connection.send(key, ["GET", key], call);
-    return reply === null ? undefined : String(reply).split(" ")[1];
+    return reply === null ? undefined : userIdOfOwner(String(reply).split(" ")[1]!);
   }
 
-  return { get, revoke, remember, lastSessionId };
+  return { get, revoke, remember, lastUserId };
 }

@@ -8,7 +8,8 @@ export type SessionKind = (typeof SESSION_KIND)[keyof typeof SESSION_KIND];
 
 const FORMAT = 1;
 const HEADER_LENGTH = 64;
-const SECRET_LENGTH = 72;
+const DIGEST_LENGTH = 32;
+const RETIRED_LENGTH = 40;
 const KIND_FORWARD = 255;
 /** The low bits of the record's flags: what another address than the login's does. */
 export const IP_BINDING = { off: 0, warn: 1, invalidate: 2 } as const;
@@ -43,7 +44,9 @@ export function decodeRecord(sessionId: string, bytes: Buffer): SessionRecord {
     throw new Error(`unreadable record: ${bytes.length} bytes, format ${bytes[0]}`);
   }
   const kind = bytes[1]!;
-  const ownerStart = kind === SESSION_KIND.secure ? HEADER_LENGTH + SECRET_LENGTH : HEADER_LENGTH;
+  const digestEnd = HEADER_LENGTH + DIGEST_LENGTH;
+  const isSecure = kind === SESSION_KIND.secure;
+  const ownerStart = isSecure ? digestEnd + 1 + bytes[digestEnd]! * RETIRED_LENGTH : HEADER_LENGTH;
   const ownerEnd = ownerStart + bytes.readUInt16BE(4);
   const deviceEnd = ownerEnd + bytes.readUInt16BE(6);
   const identityEnd = deviceEnd + bytes.readUInt32BE(8);
@@ -60,7 +63,7 @@ export function decodeRecord(sessionId: string, bytes: Buffer): SessionRecord {
     expiresMs: bytes.readDoubleBE(40),
     absoluteExpiresMs: bytes.readDoubleBE(48),
     idleTimeoutMs: bytes.readDoubleBE(56),
-    secretDigest: kind === SESSION_KIND.secure ? bytes.subarray(HEADER_LENGTH, HEADER_LENGTH + 32) : undefined,
+    secretDigest: isSecure ? bytes.subarray(HEADER_LENGTH, digestEnd) : undefined,
     forwardsTo: kind === KIND_FORWARD ? bytes.toString("latin1", ownerEnd, deviceEnd) : undefined,
     identity: bytes.subarray(deviceEnd, identityEnd),
     data: bytes.subarray(identityEnd, identityEnd + bytes.readUInt32BE(12)),

@@ -165,8 +165,7 @@ export function isAfter(a: LogEnd, b: LogEnd): boolean {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }
 
-/** Whether nothing is between them. The first change of a log that never had one follows its start. */
+/** Whether nothing is between them. */
 export function follows(end: LogEnd, next: LogEnd): boolean {
-  if (end.epoch === next.epoch) return next.seq === end.seq + 1;
-  return end.epoch === 0 && next.seq === 1;
+  return end.epoch === next.epoch && next.seq === end.seq + 1;
 }

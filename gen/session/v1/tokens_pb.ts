@@ -116,7 +116,7 @@ export type CreateSecureSessionResponse = Message<"session.v1.CreateSecureSessio
 
   /**
    * The bearer, shown this once: `sat1_` and base64url of key id, session_id, 256 random bits and an HMAC-SHA256 over
-   * them. With a request_id seen before it is a fresh one, and the token of the first answer is dead.
+   * them. With a request_id seen before it is a fresh one, and the token of the first answer is dead (its use ends nothing).
    *
    * @generated from field: string token = 2;
    */

@@ -1,8 +1,8 @@
 #!lua
--- Remembers which session logged in last on a device, whoever the user: a hint, in the device's own partition, that its
--- reader verifies. The newest login wins, in whatever order the hints arrive.
+-- Remembers who logged in last on a device: a hint, in the device's own partition, whose reader asks the user's devices. The
+-- newest login wins, in whatever order the hints arrive.
 -- KEYS  hint
--- ARGV  1 session_id, 2 when it was created, ms, 3 when it ends at the latest, ms
+-- ARGV  1 owner, 2 when the session was created, ms, 3 when it ends at the latest, ms
 -- Returns {'ok'}
 local created = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) ')
 if not created or tonumber(created) <= tonumber(ARGV[2]) then

@@ -26,8 +26,8 @@ if request_ttl > 0 then
     local r = record_read(id, now)
     if not r then return { 'request_id_spent' } end
     if kind == KIND_SECURE then
-      -- The caller never saw the first token, so it dies at once.
-      secret_replace(r, secret, 0)
+      -- The caller says that it never saw the first token.
+      secret_replace(r, secret, now, VOID)
       record_changed(r, now, retention, 'rotated', actor, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }
@@ -76,7 +76,7 @@ end
 local r = {
   id = ARGV[1], owner = owner, kind = kind, flags = tonumber(ARGV[4]), version = 1, created = now, accessed = now,
   idle = tonumber(ARGV[5]), absolute = now + tonumber(ARGV[6]), device = device, identity = ARGV[8], data = ARGV[9],
-  secret = secret, previous_secret = NO_SECRET, grace_until = 0,
+  secret = secret, retired = {},
 }
 r.expires = math.min(now + r.idle, r.absolute)
 record_write(r)

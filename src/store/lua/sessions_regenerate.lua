@@ -25,7 +25,7 @@ change_append(now, 'regenerated', r.id, r.owner, r.version, actor)
 
 r.id = ARGV[3]
 r.version = r.version + 1
-if r.kind == KIND_SECURE then secret_replace(r, ARGV[8], now + grace) end
+if r.kind == KIND_SECURE then secret_replace(r, ARGV[8], now, grace) end
 slide(r, now)
 record_write(r)
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[5]) end

@@ -7,7 +7,9 @@
 local now = now_ms()
 local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
 if not r or r.kind ~= KIND_SECURE then return { 'not_found' } end
-if secret_state(r, ARGV[3], now) == 'stale' then
+local state = secret_state(r, ARGV[3], now)
+if state == 'void' then return { 'not_found' } end
+if state == 'stale' then
   secret_reused(r, now, tonumber(ARGV[4]), ARGV[5])
   return { 'reused' }
 end

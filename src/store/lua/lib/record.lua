@@ -1,7 +1,8 @@
 -- The record of a session: ONE string. src/store/record.ts reads the same layout.
 --   0 format u8 = 1 | 1 kind u8 | 2 flags u16 | 4 owner length u16 | 6 device length u16 | 8 identity length u32 |
 --   12 data length u32 | 16 version | 24 created | 32 accessed | 40 expires | 48 absolute | 56 idle   (f64, ms)
---   64 secret: only of a secure session: SHA-256 of the secret, SHA-256 of the one before, end of its grace (f64, ms)
+--   64 secret: only of a secure session: SHA-256 of the secret, then a count u8 of the secrets that were rotated away and
+--      may still be in their grace, and of each its SHA-256 and the end of the grace (f64, ms)
 --   then owner | device | identity | data
 -- Times and the version are doubles because `struct` cuts 8-byte integers to 32 bits on some engines; a double is exact
 -- to 2^53. A forward is what a regeneration with a grace leaves under the old id: its device segment is the new id.
@@ -9,12 +10,17 @@
 -- @include lib/partition
 local HEADER, HEADER_LENGTH, ACCESSED_OFFSET = '>BBHHHIIdddddd', 64, 32
 local KIND_HASH, KIND_SECURE, KIND_FORWARD = 1, 2, 255
-local NO_SECRET = string.rep('\0', 32)
+
+local function secrets_pack(r)
+  if r.kind ~= KIND_SECURE then return '' end
+  local parts = { r.secret, string.char(#r.retired) }
+  for _, old in ipairs(r.retired) do parts[#parts + 1] = old.secret .. struct.pack('>d', old.grace_until) end
+  return table.concat(parts)
+end
 
 local function record_pack(r)
-  local secret = r.kind == KIND_SECURE and r.secret .. r.previous_secret .. struct.pack('>d', r.grace_until) or ''
   return struct.pack(HEADER, 1, r.kind, r.flags, #r.owner, #r.device, #r.identity, #r.data, r.version, r.created,
-    r.accessed, r.expires, r.absolute, r.idle) .. secret .. r.owner .. r.device .. r.identity .. r.data
+    r.accessed, r.expires, r.absolute, r.idle) .. secrets_pack(r) .. r.owner .. r.device .. r.identity .. r.data
 end
 
 -- The record under exactly this id, or nil: of a live session or a forward. Alive is what the engine's own expiry says:
@@ -33,7 +39,10 @@ local function record_read_exact(id, now)
     return string.sub(raw, position - length + 1, position)
   end
   if r.kind == KIND_SECURE then
-    r.secret, r.previous_secret, r.grace_until = segment(32), segment(32), struct.unpack('>d', segment(8))
+    r.secret, r.retired = segment(32), {}
+    for i = 1, string.byte(segment(1)) do
+      r.retired[i] = { secret = segment(32), grace_until = struct.unpack('>d', segment(8)) }
+    end
   end
   r.owner, r.device = segment(owner_length), segment(device_length)
   r.identity, r.data = segment(identity_length), segment(data_length)

@@ -1,17 +1,33 @@
 -- The secret of a secure session, compared by SHA-256 digest. Only the service mints tokens, so a secret that is neither
--- the current one nor the one before within its grace has been rotated away: its use is a theft, or follows one.
+-- the current one nor within its grace was rotated away for good: its use is a theft, or follows one.
 -- @include lib/finish
 -- @include lib/audit
 
--- 'current', 'grace' or 'stale'.
+-- What the count in the record can say; the oldest go first.
+local MAX_RETIRED = 255
+
+-- The grace of a secret that nobody was ever told: it is not honoured, and its use is no theft.
+local VOID = -1
+
+-- 'current', 'grace', 'void' or 'stale'.
 local function secret_state(r, secret, now)
   if secret == r.secret then return 'current' end
-  if secret == r.previous_secret and now <= r.grace_until then return 'grace' end
+  for _, old in ipairs(r.retired) do
+    if secret == old.secret and old.grace_until == VOID then return 'void' end
+    if secret == old.secret and now <= old.grace_until then return 'grace' end
+  end
   return 'stale'
 end
 
-local function secret_replace(r, secret, grace_until)
-  r.previous_secret, r.grace_until, r.secret = r.secret, grace_until, secret
+-- The current secret keeps for its grace, as do those that were replaced shortly before it: each for its own.
+local function secret_replace(r, secret, now, grace)
+  r.retired[#r.retired + 1] = { secret = r.secret, grace_until = grace == VOID and VOID or now + grace }
+  local kept = {}
+  for _, old in ipairs(r.retired) do
+    if old.grace_until == VOID or old.grace_until > now then kept[#kept + 1] = old end
+  end
+  while #kept > MAX_RETIRED do table.remove(kept, 1) end
+  r.secret, r.retired = secret, kept
 end
 
 local function secret_reused(r, now, retention, actor)
