@@ -1,0 +1,340 @@
+// The cached client against a real service: what it serves from memory, what it asks for, and how it fails.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { hash } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { IpBinding } from "../../gen/session/v1/session_pb.ts";
+import type { Invalidation, SessionClient, SessionClientOptions } from "../../src/client/index.ts";
+import { createSessionClient } from "../../src/client/index.ts";
+import { startLink } from "../client/link.ts";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import { freePort, redisServerMissing } from "../helpers/redis_server.ts";
+import { startServerProcess } from "../helpers/server_process.ts";
+
+const skip = redisServerMissing();
+const CLIENT = new URL("../../src/client/index.ts", import.meta.url).pathname;
+const TODO_GRACE = "BatchValidate leaves expires_in out for a secret in its grace";
+const unhandled: unknown[] = [];
+process.on("unhandledRejection", (error) => unhandled.push(error));
+
+let authorities: Authorities;
+let address: string;
+
+before(async () => {
+  if (skip) return;
+  authorities = await startAuthorities({ touchIntervalMs: 0, env: { SA_ROTATION_GRACE: "1s" } });
+  address = authorities.servers[0]!.addresses.grpc!;
+});
+after(async () => {
+  await authorities?.close();
+  assert.deepEqual(unhandled, []);
+});
+
+/** A client of the test's, and with its cache in use. */
+async function open(t: TestContext, options: Partial<SessionClientOptions> = {}): Promise<SessionClient> {
+  const client = createSessionClient({ address, timeoutMs: 2500, ...options });
+  t.after(() => client.close());
+  if (options.cache !== false) await until(() => client.statistics().safeForMs > 0, "it got no lease");
+  return client;
+}
+
+async function until(done: () => boolean, otherwise: string, timeoutMs = 10_000): Promise<void> {
+  for (const deadlineMs = performance.now() + timeoutMs; !done(); await sleep(5)) {
+    if (performance.now() > deadlineMs) assert.fail(otherwise);
+  }
+}
+
+const service = () => authorities.clients[0]!;
+const seconds = (count: number) => ({ seconds: BigInt(count), nanos: 0 });
+const login = async (userId: string, more = {}) => (await service().createSession({ userId, ...more })).session!;
+const counts = (client: SessionClient) => {
+  const { hits, misses, bypasses, entries } = client.statistics();
+  return { hits, misses, bypasses, entries };
+};
+
+describe("the cached client", { skip, concurrency: true }, () => {
+  test("finds a session in memory until it ends", async (t) => {
+    const client = await open(t);
+    const { session, token } = await service().createSecureSession({ userId: "uma", data: { theme: "dark" } });
+    const found = await client.validateToken(token);
+    assert.equal(found?.sessionId, session!.sessionId);
+    assert.equal(await client.validateToken(token), found);
+    assert.deepEqual(counts(client), { hits: 1, misses: 1, bypasses: 0, entries: 1 });
+    await service().deleteSession({ sessionId: session!.sessionId });
+    await until(() => client.statistics().entries === 0, "the end was not heard of");
+    assert.equal(await client.validateToken(token), undefined);
+  });
+
+  test("an answer that is not valid is not kept, nor is one that nobody may ask for", async (t) => {
+    const client = await open(t);
+    for (const token of ["nonsense", "", "x".repeat(257), "\ud800"]) {
+      assert.equal(await client.validateToken(token), undefined);
+      assert.equal(await client.getSession(token), undefined);
+    }
+    assert.equal(client.statistics().entries, 0);
+    await assert.rejects(client.validateToken("nonsense", { ipAddress: "x".repeat(257) }), TypeError);
+  });
+
+  test("a bad question does not spoil the others of its tick", async (t) => {
+    const client = await open(t);
+    const { sessionId } = await login("vic");
+    const [good, bad, worse] = await Promise.allSettled([
+      client.getSession(sessionId),
+      client.validateToken("x".repeat(1000)),
+      client.getSession(sessionId, { ipAddress: "x".repeat(1000) }),
+    ]);
+    assert.equal(good.status === "fulfilled" && good.value?.sessionId, sessionId);
+    assert.deepEqual([bad.status, worse.status], ["fulfilled", "rejected"]);
+  });
+
+  test("what is asked in one tick travels in one message, and in several when it is much", async (t) => {
+    const client = await open(t);
+    const ids = await Promise.all(Array.from({ length: 900 }, async (_, i) => (await login(`tick-${i}`)).sessionId));
+    const calls = () => metric('method="BatchValidate"');
+    const before = await calls();
+    const found = await Promise.all(ids.map((id) => client.getSession(id)));
+    assert.deepEqual(
+      found.map((session) => session?.sessionId),
+      ids,
+    );
+    const messages = (await calls()) - before;
+    assert.ok(messages >= 3 && messages < 30, `${messages} messages`);
+    assert.deepEqual(counts(client), { hits: 0, misses: 900, bypasses: 0, entries: 900 });
+  });
+
+  test("holds no more than its bound", async (t) => {
+    const client = await open(t, { cache: { maxEntries: 3 } });
+    for (let i = 0; i < 6; i++) await client.getSession((await login(`bound-${i}`)).sessionId);
+    assert.equal(client.statistics().entries, 3);
+  });
+
+  test("two keys of one session end together", async (t) => {
+    const client = await open(t);
+    const { sessionId } = await login("two");
+    await client.getSession(sessionId);
+    await client.getSession(sessionId, { ipAddress: "192.0.2.1" });
+    assert.equal(client.statistics().entries, 2);
+    await service().updateSessionData({ sessionId, data: { changed: true } });
+    await until(() => client.statistics().entries === 0, "the change was not heard of");
+    assert.deepEqual((await client.getSession(sessionId))?.data, { changed: true });
+  });
+
+  test("an entry ends with its session, to the moment", async (t) => {
+    const client = await open(t);
+    const { sessionId } = await login("brief", { absoluteTimeout: seconds(1), idleTimeout: seconds(1) });
+    const createdMs = performance.now();
+    let lastValidMs = 0;
+    while ((await client.getSession(sessionId)) !== undefined) {
+      lastValidMs = performance.now() - createdMs;
+      await sleep(2);
+    }
+    assert.ok(lastValidMs > 500 && lastValidMs <= 1000, `valid for ${lastValidMs} ms`);
+    assert.ok(client.statistics().hits > 10);
+  });
+
+  test("a busy session that is found in memory does not idle out; one that is left alone does", async (t) => {
+    const client = await open(t);
+    const busy = await login("busy", { idleTimeout: seconds(1) });
+    const idle = await login("idle", { idleTimeout: seconds(1) });
+    await client.getSession(idle.sessionId);
+    for (const endMs = performance.now() + 3000; performance.now() < endMs; await sleep(10)) {
+      assert.ok(await client.getSession(busy.sessionId), "it idled out");
+    }
+    const { hits, misses } = client.statistics();
+    assert.ok(hits > 20 * misses, `${hits} hits, ${misses} misses`);
+    assert.equal(await client.getSession(idle.sessionId), undefined);
+  });
+
+  test("a session that is presented from elsewhere is seen by the service every time", async (t) => {
+    const client = await open(t);
+    const { sessionId } = await login("ip", { ipAddress: "192.0.2.1", ipBinding: IpBinding.WARN });
+    await client.getSession(sessionId, { ipAddress: "198.51.100.7" });
+    assert.equal(client.statistics().entries, 0);
+    await client.getSession(sessionId, { ipAddress: "192.0.2.1" });
+    assert.equal(client.statistics().entries, 1);
+  });
+
+  test("an id that was regenerated is good for its grace and not longer", async (t) => {
+    const client = await open(t);
+    const { sessionId } = await login("regenerated");
+    const renewed = await service().regenerateSession({ sessionId, grace: seconds(1) });
+    assert.equal((await client.getSession(sessionId))?.sessionId, renewed.session!.sessionId);
+    await sleep(1200);
+    assert.equal(await client.getSession(sessionId), undefined);
+  });
+
+  test("what callers share is frozen", async (t) => {
+    const client = await open(t);
+    const found = await client.getSession((await login("frozen", { data: { cart: ["book"] } })).sessionId);
+    assert.throws(() => (found!.data!["cart"] as string[]).push("theft"), TypeError);
+    assert.throws(() => (found!.userId = "root"), TypeError);
+  });
+
+  test("tells of every session that ends or changes, whoever asks, and survives a handler that throws", async (t) => {
+    const client = await open(t, { cache: false });
+    assert.equal(client.statistics().safeForMs, 0);
+    const warnings: Error[] = [];
+    const collect = (warning: Error) => warnings.push(warning);
+    process.on("warning", collect);
+    t.after(() => process.off("warning", collect));
+    const heard: Invalidation[] = [];
+    let resets = 0;
+    client.onReset(() => void resets++);
+    client.onInvalidated(() => {
+      throw new Error("a handler's fault");
+    });
+    client.onInvalidated(async () => Promise.reject(new Error("a handler's later fault")));
+    const stop = client.onInvalidated((invalidation) => heard.push(invalidation));
+    await until(() => resets > 0, "the watch did not begin");
+    const { sessionId } = await login("told");
+    await service().deleteSession({ sessionId });
+    const mine = () => heard.filter((invalidation) => invalidation.sessionId === sessionId);
+    await until(() => mine().length > 0, "it was not told");
+    assert.equal(mine()[0]!.userId, "told");
+    await until(() => warnings.some(({ message }) => message === "a handler's fault"), "no warning");
+    await until(() => warnings.some(({ message }) => message === "a handler's later fault"), "no warning");
+    stop();
+    const after = heard.length;
+    await service().deleteSession({ sessionId: (await login("told")).sessionId });
+    await sleep(100);
+    assert.equal(heard.length, after);
+  });
+
+  test("without a cache every lookup goes to the service", async (t) => {
+    const client = await open(t, { cache: false });
+    const { sessionId } = await login("uncached");
+    await client.getSession(sessionId);
+    await client.getSession(sessionId);
+    assert.deepEqual(counts(client), { hits: 0, misses: 0, bypasses: 2, entries: 0 });
+  });
+
+  // The service answers how long the session has left, not the secret.
+  test("a secret that was rotated away is good for its grace and not longer", { todo: TODO_GRACE }, async (t) => {
+    const client = await open(t);
+    const { token } = await service().createSecureSession({ userId: "rotated" });
+    await service().rotateToken({ token });
+    await client.validateToken(token);
+    await sleep(1300);
+    assert.equal(await client.validateToken(token), undefined);
+  });
+});
+
+describe("the cached client and a service that comes and goes", { skip, concurrency: true }, () => {
+  test("one that was started before the service finds it, and fails closed when it is gone", async (t) => {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const client = createSessionClient({ address: listen });
+    t.after(() => client.close());
+    await assert.rejects(client.validateToken("any"), { code: 14 });
+    const server = await startServerProcess(authorities.redis, { SA_GRPC_LISTEN: listen });
+    await until(() => client.statistics().safeForMs > 0, "it did not find the service");
+    const { sessionId } = await login("early");
+    assert.ok(await client.getSession(sessionId));
+
+    await server.kill();
+    const killedMs = performance.now();
+    assert.ok(await client.getSession(sessionId), "within the lease it serves from memory");
+    await until(() => client.statistics().safeForMs === 0, "the lease does not end");
+    assert.ok(performance.now() - killedMs <= 3000);
+    await assert.rejects(client.getSession(sessionId), { code: 14 });
+    assert.match(client.statistics().watchError!, /UNAVAILABLE/);
+
+    const again = await startServerProcess(authorities.redis, { SA_GRPC_LISTEN: listen });
+    t.after(() => again.kill());
+    await until(() => client.statistics().safeForMs > 0, "it did not find the service again");
+    assert.ok(await client.getSession(sessionId));
+    assert.equal(client.statistics().watchError, undefined);
+  });
+
+  test("a link on which nothing arrives any more fails closed within the timeout", async (t) => {
+    const link = await startLink(address);
+    const client = await open(t, { address: link.address, timeoutMs: 300 });
+    t.after(() => link.stop());
+    const { sessionId } = await login("hole");
+    await client.getSession(sessionId);
+    link.hold("toService", true);
+    await until(() => client.statistics().safeForMs === 0, "one-way checkpoints keep the lease alive", 3500);
+    const askedMs = performance.now();
+    await assert.rejects(client.getSession(sessionId), { code: 4 });
+    assert.ok(performance.now() - askedMs < 600);
+    link.hold("toService", false);
+    await until(() => client.statistics().safeForMs > 0, "it does not recover");
+    assert.ok(await client.getSession(sessionId));
+  });
+
+  test("close() rejects what is under way and what comes later", async () => {
+    const link = await startLink(address);
+    const client = createSessionClient({ address: link.address });
+    await until(() => client.statistics().safeForMs > 0, "it got no lease");
+    const { sessionId } = await login("closing");
+    await client.getSession(sessionId);
+    link.hold("toClient", true);
+    const sent = client.validateToken("sent");
+    await sleep(50);
+    const queued = client.validateToken("queued");
+    client.close();
+    const startMs = performance.now();
+    const outcomes = await Promise.allSettled([sent, queued, client.getSession(sessionId)]);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      ["rejected", "rejected", "rejected"],
+    );
+    assert.ok(performance.now() - startMs < 500);
+    assert.deepEqual([client.statistics().entries, client.statistics().safeForMs], [0, 0]);
+    client.close();
+    await link.stop();
+  });
+
+  test("close() leaves nothing behind: the process ends", async () => {
+    const { sessionId } = await login("process");
+    const use = (target: string) => `
+      import { createSessionClient } from ${JSON.stringify(CLIENT)};
+      const client = createSessionClient({ address: ${JSON.stringify(target)} });
+      client.onInvalidated(() => undefined);
+      await client.getSession(${JSON.stringify(sessionId)}).catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      client.getSession(${JSON.stringify(sessionId)}).catch(() => undefined);
+      client.close();`;
+    for (const target of [address, `127.0.0.1:${await freePort()}`]) {
+      await promisify(execFile)("node", ["--input-type=module", "-e", use(target)], { timeout: 5000 });
+    }
+  });
+
+  test("an API key is sent, and why the watch is refused can be seen", async (t) => {
+    const key = (name: string, scopes: string[]) => ({ name, tenant: "default", sha256: hash("sha256", name), scopes });
+    const file = join(authorities.redis.dataDir, "keys.json");
+    writeFileSync(file, JSON.stringify({ keys: [key("backend", ["read", "watch"]), key("reader", ["read"])] }));
+    const server = await startServerProcess(authorities.redis, { SA_API_KEYS_FILE: file });
+    t.after(() => server.kill());
+    const backend = await open(t, { address: server.address, credentials: { apiKey: "backend" } });
+    const { sessionId } = await login("keyed");
+    assert.ok(await backend.getSession(sessionId));
+
+    const reader = createSessionClient({ address: server.address, credentials: { apiKey: "reader" } });
+    t.after(() => reader.close());
+    assert.ok(await reader.getSession(sessionId));
+    await until(() => /PERMISSION_DENIED/.test(reader.statistics().watchError ?? ""), "no reason is given");
+    const stranger = createSessionClient({ address: server.address, cache: false });
+    t.after(() => stranger.close());
+    await assert.rejects(stranger.getSession(sessionId), { code: 16 });
+  });
+
+  test("a timeout that would outlive the lease is refused", () => {
+    for (const timeoutMs of [0, 2501, NaN]) {
+      assert.throws(() => createSessionClient({ address, timeoutMs }), RangeError);
+    }
+  });
+});
+
+/** The sum of the calls that the service counted. */
+async function metric(labels: string): Promise<number> {
+  const page = await (await fetch(`http://${authorities.httpAddresses[0]}/metrics`)).text();
+  const lines = page
+    .split("\n")
+    .filter((line) => !line.startsWith("#") && line.includes(labels) && /_count\{/.test(line));
+  return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+}
