@@ -28,8 +28,10 @@ export function createDevicesService({ create, sessions, devices, defaults }: De
       const created = await create(session, call);
       // In another slot, so not in the same step. When it fails the caller hears UNAVAILABLE, and its retry with the
       // same request_id makes good for it.
-      await devices.remember(device.deviceId, created.record, call);
-      return { session: storedSessionMessage(created) };
+      // A retry answers the session that was made then, which may be on another device than this request's.
+      const message = storedSessionMessage(created);
+      await devices.remember(message.device!.deviceId, created.record, call);
+      return { session: message };
     },
 
     async getDeviceSession(request, call) {

@@ -1,0 +1,93 @@
+// ip_binding, as the contract tells of it: what a session does that is presented from another address than its login's.
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import { InvalidationReason, IpBinding, Verdict } from "../../gen/session/v1/session_pb.ts";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import type { AuthorityClient } from "../helpers/grpc_client.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+
+const skip = redisServerMissing();
+let authorities: Authorities;
+let client: AuthorityClient;
+
+before(async () => {
+  if (skip) return;
+  authorities = await startAuthorities();
+  client = authorities.clients[0]!;
+});
+after(async () => {
+  if (skip) return;
+  await authorities.assertStoreSound();
+  await authorities.close();
+});
+
+describe("ip_binding", { skip }, () => {
+  const bound = async (ipBinding: IpBinding, ipAddress = "192.0.2.1") => {
+    const userId = `ip ${ipBinding} ${ipAddress}`;
+    const [simple, secure] = await Promise.all([
+      client.createSession({ userId, ipAddress, ipBinding }),
+      client.createSecureSession({ userId, ipAddress, ipBinding }),
+    ]);
+    return { userId, sessionId: simple.session!.sessionId, token: secure.token, secureId: secure.session!.sessionId };
+  };
+  const mismatches = async (userId: string) => {
+    return (await authorities.auditEvents(userId)).filter((event) => event === "ip_mismatch").length;
+  };
+
+  test("WARN leaves the session alive, says so, and writes one entry an hour for each address", async () => {
+    const { userId, sessionId, token } = await bound(IpBinding.WARN);
+    for (const ipAddress of ["", "192.0.2.1", "::ffff:192.0.2.1"]) {
+      assert.equal((await client.getSession({ sessionId, ipAddress })).ipMismatch, false, ipAddress);
+      assert.equal((await client.validateToken({ token, ipAddress })).ipMismatch, false, ipAddress);
+    }
+    assert.equal(await mismatches(userId), 0);
+    for (const ipAddress of ["192.0.2.2", "192.0.2.2", "2001:db8::1"]) {
+      const { session, ipMismatch } = await client.getSession({ sessionId, ipAddress });
+      assert.deepEqual([session!.sessionId, session!.ipAddress, ipMismatch], [sessionId, "192.0.2.1", true]);
+      const validated = await client.validateToken({ token, ipAddress });
+      assert.deepEqual([validated.verdict, validated.ipMismatch], [Verdict.VALID, true]);
+    }
+    assert.equal(await mismatches(userId), 4, "two sessions, two addresses");
+    const marks = await authorities.control.keys(`*:i:${sessionId}:*`);
+    assert.equal(marks.length, 2);
+    for (const mark of marks) {
+      const ttlMs = await authorities.control.pTTL(mark);
+      assert.ok(ttlMs > 3_500_000 && ttlMs <= 3_600_000);
+      await authorities.control.del(mark);
+    }
+    await client.getSession({ sessionId, ipAddress: "192.0.2.2" });
+    assert.equal(await mismatches(userId), 5, "the hour has passed");
+  });
+
+  test("INVALIDATE ends the session", async () => {
+    const { userId, sessionId, token, secureId } = await bound(IpBinding.INVALIDATE);
+    assert.equal((await client.getSession({ sessionId, ipAddress: "192.0.2.1" })).ipMismatch, false);
+    const other = { ipAddress: "192.0.2.2" };
+    await assert.rejects(client.getSession({ sessionId, ...other }), {
+      code: status.NOT_FOUND,
+      reason: "SESSION_NOT_FOUND",
+    });
+    const { verdict, session, ipMismatch } = await client.validateToken({ token, ...other });
+    assert.deepEqual([verdict, session, ipMismatch], [Verdict.INVALID, undefined, false]);
+    for (const id of [sessionId, secureId]) {
+      const { reason, note } = await client.explainSession({ sessionId: id });
+      assert.deepEqual([reason, note], [InvalidationReason.REVOKED, "ip_mismatch"]);
+    }
+    assert.deepEqual((await authorities.auditEvents(userId)).toSorted(), ["created", "created", "revoked", "revoked"]);
+  });
+
+  test("OFF, and a login without an address, compare nothing", async () => {
+    for (const { userId, sessionId, token } of [
+      await bound(IpBinding.OFF),
+      await bound(IpBinding.UNSPECIFIED),
+      await bound(IpBinding.INVALIDATE, ""),
+    ]) {
+      assert.equal((await client.getSession({ sessionId, ipAddress: "192.0.2.2" })).ipMismatch, false);
+      const { verdict, ipMismatch } = await client.validateToken({ token, ipAddress: "192.0.2.2" });
+      assert.deepEqual([verdict, ipMismatch], [Verdict.VALID, false]);
+      assert.equal(await mismatches(userId), 0);
+    }
+  });
+});

@@ -1,0 +1,68 @@
+// The values of the reference model, and what it does to single ones by the book: a merge patch and an increment.
+
+export type Kind = "simple" | "hash" | "secure" | "device";
+export type Data = Record<string, unknown> | undefined;
+
+/** What a Create asks for. */
+export type Login = {
+  readonly userId: string;
+  readonly kind: Kind;
+  readonly data: Data;
+  readonly fields: Record<string, string>;
+  /** Empty but for a device session. */
+  readonly device: string;
+  readonly requestId: string;
+  readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
+  /** The step in which the user proved who they are. */
+  readonly authenticated: number | undefined;
+  /** The number of the secret that a secure session gets. */
+  readonly secret: number;
+};
+
+export type ModelSession = Pick<Login, "userId" | "kind" | "device"> & {
+  id: string;
+  version: bigint;
+  data: Data;
+  fields: Map<string, string>;
+  secret: number;
+  /** The secrets before, each as long as its grace lasts. */
+  graces: Set<number>;
+  /** The secrets that a retried create replaced: dead, and their use is no theft. */
+  voids: Set<number>;
+  readonly created: number;
+  /** The step of the last access that slid the idle timeout. */
+  accessed: number;
+};
+
+/** A token: the id and the secret that it was minted for. */
+export type ModelToken = { readonly id: string; readonly secret: number };
+/** A failed call by its reason, or the answer. */
+export type Outcome<T> = { readonly error: string } | { readonly value: T };
+export type Explained = { state: "alive" | "ended" | "unknown"; userId: string; reason: string };
+
+const INT64_MAX = 2n ** 63n - 1n;
+const INT64_MIN = -(2n ** 63n);
+
+/** The pseudo code of RFC 7396 section 2, word for word, on Maps so that no member name is special. */
+export function mergePatchByTheBook(target: unknown, patch: unknown): unknown {
+  if (!isObject(patch)) return patch;
+  const result = new Map(Object.entries(isObject(target) ? target : {}));
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) result.delete(name);
+    else result.set(name, mergePatchByTheBook(result.get(name), value));
+  }
+  return Object.fromEntries(result);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The sum as an int64, or why there is none. */
+export function incremented(text: string, delta: bigint): bigint | "NOT_AN_INTEGER" | "INTEGER_OVERFLOW" {
+  if (!/^(0|-?[1-9]\d{0,18})$/.test(text)) return "NOT_AN_INTEGER";
+  const before = BigInt(text);
+  if (before > INT64_MAX || before < INT64_MIN) return "NOT_AN_INTEGER";
+  const value = before + delta;
+  return value > INT64_MAX || value < INT64_MIN ? "INTEGER_OVERFLOW" : value;
+}

@@ -1,0 +1,58 @@
+// Steps on secure sessions by their token: validate, rotate, revoke, with the current secret and with old ones.
+
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Verdict } from "../../gen/session/v1/session_pb.ts";
+import { outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
+
+const validateToken = stepOf(
+  "validateToken",
+  fc.record({ n: which, noTouch: fc.boolean() }),
+  async (run, { n, noTouch }) => {
+    const shown = run.token(n);
+    const { verdict, session } = await run.client.validateToken({ token: shown.token, noTouch });
+    const expected = run.model.validateToken(shown, !noTouch);
+    assert.equal(verdict, "value" in expected ? Verdict.VALID : Verdict.INVALID);
+    if ("value" in expected) run.assertSame({ value: session! }, expected);
+    else assert.equal(session, undefined);
+  },
+);
+
+/** Several ids and, last, a token in one message: each answers for itself. */
+const batch = { ids: fc.array(which, { maxLength: 3 }), n: which, touch: fc.boolean() };
+const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, { ids, n, touch }) => {
+  const shown = run.token(n);
+  const expected = [...ids.map((id) => run.model.validate(run.id(id), false)), run.model.validateToken(shown, touch)];
+  const { results } = await run.client.batchValidate({
+    entries: [
+      ...ids.map((id) => ({ handle: { case: "sessionId" as const, value: run.id(id) } })),
+      { handle: { case: "token" as const, value: shown.token }, touch },
+    ],
+  });
+  assert.equal(results.length, expected.length);
+  expected.forEach((outcome, i) => {
+    assert.equal(results[i]!.verdict, "value" in outcome ? Verdict.VALID : Verdict.INVALID);
+    if ("value" in outcome) run.assertSame({ value: results[i]!.session! }, outcome, false);
+  });
+});
+
+const rotateToken = stepOf("rotateToken", which, async (run, n) => {
+  const shown = run.token(n);
+  const actual = await outcomeOf(run.client.rotateToken({ token: shown.token }));
+  const expected = run.model.rotate(shown, run.nextSecret);
+  run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
+  if ("value" in actual) run.noteAnswer(actual.value.session!, actual.value.token);
+});
+
+const revokeToken = stepOf("revokeToken", which, async (run, n) => {
+  const shown = run.token(n);
+  const { deleted } = await run.client.revokeToken({ token: shown.token });
+  assert.equal(deleted, run.model.revokeToken(shown));
+});
+
+export const tokenSteps: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 2, arbitrary: validateToken },
+  { weight: 2, arbitrary: rotateToken },
+  revokeToken,
+  batchValidate,
+);
