@@ -22,23 +22,27 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   const keys = await allKeys(client);
   const ttls = await inBatches(keys, (key) => send("PTTL", key));
   const live = new Map<string, Live>();
+  const ofKind = (kind: string) => keys.filter((key) => partsOf(key).kind === kind);
 
   for (const [i, key] of keys.entries()) {
-    const { kind, rest } = partsOf(key);
+    const { kind } = partsOf(key);
     if (!KINDS.includes(kind)) faults.push(`${key} is of no known kind`);
     if (Number(ttls[i]) === -1 && !WITHOUT_TTL.includes(kind)) faults.push(`${key} has no TTL`);
-    if (kind !== "s") continue;
-    const bytes = await client.sendCommand(["GET", key], { typeMapping: { 36: Buffer } } as never);
-    if (bytes === null) continue;
-    const record = decodeRecord(rest, bytes as unknown as Buffer);
-    const expiresAt = Number(await send("PEXPIRETIME", key));
+  }
+  await inBatches(ofKind("s"), async (key) => {
+    const [bytes, expiresAt] = await Promise.all([
+      client.sendCommand(["GET", key], { typeMapping: { 36: Buffer } } as never),
+      send("PEXPIRETIME", key).then(Number),
+    ]);
+    if (bytes === null) return;
+    const record = decodeRecord(partsOf(key).rest, bytes as unknown as Buffer);
     if (expiresAt !== record.expiresMs)
       faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
     // What a regeneration leaves under the old id for its grace is in no index.
-    if (record.forwardsTo !== undefined) continue;
+    if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.identity).device?.deviceId ?? "");
     live.set(record.sessionId, { expiresMs: record.expiresMs, owner: record.owner, device });
-  }
+  });
 
   const [indexed, living, onDevices, unswept] = [new Set(), new Set(), new Set(), new Set<string>()];
   const check = (key: string, id: string, owner: string, device?: string, score?: number) => {
@@ -50,7 +54,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
       faults.push(`${key} has ${id} at ${score}, not ${session.expiresMs}`);
     return undefined;
   };
-  for (const key of keys.filter((each) => partsOf(each).kind === "live")) {
+  for (const key of ofKind("live")) {
     for (const [member, score] of await members(client, key)) {
       const [id, owner, device = ""] = member.split(" ") as [string, string, string?];
       if (score < now) unswept.add(id);
@@ -58,30 +62,29 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
       living.add(id);
     }
   }
-  for (const key of keys) {
-    const { base, kind, rest } = partsOf(key);
-    if (kind === "u") {
-      for (const [id, score] of await members(client, key)) {
-        if (score < now) continue;
-        indexed.add(id);
-        check(key, id, rest, undefined, score);
-      }
-    } else if (kind === "d") {
-      for (const [device, id] of Object.entries((await send("HGETALL", key)) as Record<string, string>)) {
-        // The sweep clears the entry of a session that a timeout has ended.
-        if (!unswept.has(id)) check(key, id, rest, device);
-        onDevices.add(id);
-      }
-    } else if (kind === "f") {
-      const session = live.get(rest);
-      const expiresAt = Number(await send("PEXPIRETIME", key));
-      if (!session && expiresAt >= now) faults.push(`${key} belongs to no session`);
-      if (session && expiresAt !== session.expiresMs)
-        faults.push(`${key} expires at ${expiresAt}, not with its session`);
-    } else if (kind === "log") {
-      faults.push(...(await logFaults(client, key, base)));
+  await inBatches(ofKind("u"), async (key) => {
+    for (const [id, score] of await members(client, key)) {
+      if (score < now) continue;
+      indexed.add(id);
+      check(key, id, partsOf(key).rest, undefined, score);
     }
-  }
+  });
+  await inBatches(ofKind("d"), async (key) => {
+    for (const [device, id] of Object.entries((await send("HGETALL", key)) as Record<string, string>)) {
+      // The sweep clears the entry of a session that a timeout has ended.
+      if (!unswept.has(id)) check(key, id, partsOf(key).rest, device);
+      onDevices.add(id);
+    }
+  });
+  await inBatches(ofKind("f"), async (key) => {
+    const session = live.get(partsOf(key).rest);
+    const expiresAt = Number(await send("PEXPIRETIME", key));
+    if (!session && expiresAt >= now) faults.push(`${key} belongs to no session`);
+    if (session && expiresAt !== session.expiresMs) faults.push(`${key} expires at ${expiresAt}, not with its session`);
+  });
+  await inBatches(ofKind("log"), async (key) => {
+    faults.push(...(await logFaults(client, key, partsOf(key).base)));
+  });
   for (const [id, session] of live) {
     if (session.expiresMs < now + 50) continue;
     if (!indexed.has(id)) faults.push(`session ${id} is in no user's index`);
