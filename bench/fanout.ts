@@ -7,18 +7,19 @@ import { startMeasured, startServerProcess, type ServerProcess } from "../test/h
 import { EVENT_SPACING_MS } from "./fanout_event.ts";
 import { median, machine } from "./report.ts";
 
-const CONNECTIONS = 10;
-const WATCHERS = Number(process.env["BENCH_WATCHERS"] ?? 500);
+const CONNECTIONS = 20;
+const WATCHERS = Number(process.env["BENCH_WATCHERS"] ?? 1000);
 const EVENTS = Number(process.env["BENCH_EVENTS"] ?? 100);
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 7);
+const QUIET_MS = 5000;
 /** The tag of an invalidation in a message of the watch. */
 const INVALIDATION_TAG = 0x12;
 
 type Contestant = {
   readonly name: string;
   readonly server: ServerProcess;
-  /** Makes the server send that many events. */
-  readonly trigger: (count: number) => Promise<void>;
+  /** Prepares that many events; then what makes the server send them. */
+  readonly prepare: (count: number) => Promise<() => Promise<void>>;
   received: number;
   readonly micros: number[];
 };
@@ -27,10 +28,10 @@ const authorities = await startAuthorities();
 const [client] = authorities.clients;
 
 const bench = (kind: string) => startMeasured(new URL("fanout_server.ts", import.meta.url).pathname, [kind]);
-const bySending = (server: ServerProcess) => async (count: number) => server.send(String(count));
+const bySending = (server: ServerProcess) => async (count: number) => async () => server.send(String(count));
 const contestants = [
   await contestant("bare grpc-js, a ready Buffer", await bench("bare"), bySending),
-  await contestant("ours", await startServerProcess(authorities.redis), () => revoke),
+  await contestant("ours", await startServerProcess(authorities.redis), () => sessionsToRevoke),
   await contestant("grpc-js, serialised for each", await bench("each"), bySending),
   await contestant("connect-node", await bench("connect"), bySending),
 ];
@@ -45,10 +46,14 @@ for (let round = 0; round <= ROUNDS; round++) {
 
 console.log(`${machine()}; ${WATCHERS} watchers on ${CONNECTIONS} connections, ${ROUNDS} rounds of ${EVENTS} events`);
 const floor = contestants[0]!;
+const quietBefore = await contestants[1]!.server.usage();
+await sleep(QUIET_MS);
+const quiet = ((await contestants[1]!.server.usage()).cpuMicros - quietBefore.cpuMicros) / WATCHERS / (QUIET_MS / 1000);
 for (const { name, micros } of contestants) {
   const ratio = median(micros.map((value, round) => value / floor.micros[round]!));
   console.log(`${name.padEnd(30)} ${median(micros).toFixed(2)} us for each event and watcher, ${ratio.toFixed(2)}x`);
 }
+console.log(`ours, nothing happening            ${quiet.toFixed(1)} us a second for each watcher`);
 for (const { server } of contestants) await server.kill();
 await authorities.close();
 process.exit();
@@ -56,9 +61,9 @@ process.exit();
 async function contestant(
   name: string,
   server: ServerProcess,
-  triggerOf: (server: ServerProcess) => (count: number) => Promise<void>,
+  preparing: (server: ServerProcess) => Contestant["prepare"],
 ): Promise<Contestant> {
-  const made: Contestant = { name, server, trigger: triggerOf(server), received: 0, micros: [] };
+  const made: Contestant = { name, server, prepare: preparing(server), received: 0, micros: [] };
   for (let i = 0; i < CONNECTIONS; i++) {
     const session = await connectRaw(server.address);
     for (let j = 0; j < WATCHERS / CONNECTIONS; j++) {
@@ -72,8 +77,9 @@ async function contestant(
 /** CPU microseconds of the server for each event and watcher. */
 async function measure(one: Contestant): Promise<number> {
   const wanted = one.received + EVENTS * WATCHERS;
+  const trigger = await one.prepare(EVENTS);
   const before = await one.server.usage();
-  await one.trigger(EVENTS);
+  await trigger();
   for (let waits = 0; one.received < wanted; waits++) {
     if (waits > 3000) throw new Error(`${one.name}: ${wanted - one.received} events did not come`);
     await sleep(10);
@@ -82,10 +88,16 @@ async function measure(one: Contestant): Promise<number> {
   return (cpuMicros - before.cpuMicros) / EVENTS / WATCHERS;
 }
 
-/** Ends sessions on another instance than the one that is measured. */
-async function revoke(count: number): Promise<void> {
+/** Their revocations are the events of our server; another instance makes them. */
+async function sessionsToRevoke(count: number): Promise<() => Promise<void>> {
+  const sessionIds: string[] = [];
   for (let i = 0; i < count; i++) {
     const { session } = await client!.createSession({ userId: `user-${i}` });
-    await Promise.all([client!.invalidateSession({ sessionId: session!.sessionId }), sleep(EVENT_SPACING_MS)]);
+    sessionIds.push(session!.sessionId);
   }
+  return async () => {
+    for (const sessionId of sessionIds) {
+      await Promise.all([client!.invalidateSession({ sessionId }), sleep(EVENT_SPACING_MS)]);
+    }
+  };
 }

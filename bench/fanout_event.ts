@@ -5,7 +5,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { WatchInvalidationsResponseSchema } from "../gen/session/v1/invalidations_pb.ts";
 import { InvalidationReason } from "../gen/session/v1/session_pb.ts";
 
-export const EVENT_SPACING_MS = 25;
+export const EVENT_SPACING_MS = 20;
 
 export const EVENT = create(WatchInvalidationsResponseSchema, {
   event: {
