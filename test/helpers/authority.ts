@@ -45,7 +45,6 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     // The token keys are made there, and removed with the store.
     SA_DATA_DIR: redis.dataDir,
     SA_LOG_LEVEL: "fatal",
-    SA_DATA_DIR: redis.dataDir,
     ...(options.touchIntervalMs === undefined ? {} : { SA_TOUCH_INTERVAL: `${options.touchIntervalMs}ms` }),
     ...options.env,
   });
