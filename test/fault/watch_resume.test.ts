@@ -1,0 +1,205 @@
+// Resuming a watch: exactly what was missed or a reset, on any instance; and which positions are refused.
+
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import { WatchResetCause } from "../../gen/session/v1/invalidations_pb.ts";
+import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
+import { decodePosition, encodePosition } from "../../src/domain/position.ts";
+import type { TokenKeyRing } from "../../src/domain/token.ts";
+import { partitionKeys } from "../../src/store/keys.ts";
+import { parseTokenKeys } from "../../src/token_keys.ts";
+import { startAuthorities, type Authorities } from "../helpers/authority.ts";
+import { redisServerMissing } from "../helpers/redis_server.ts";
+import { createWatchClient, type WatchClient, type WatchRequest, type WatchStream } from "../helpers/watch_client.ts";
+
+const skip = redisServerMissing();
+const acme = { authorization: "Bearer acme-key" };
+const globex = { authorization: "Bearer globex-key" };
+
+let directory: string;
+let authorities: Authorities;
+let ring: TokenKeyRing;
+const opened: WatchClient[] = [];
+
+before(async () => {
+  if (skip) return;
+  directory = mkdtempSync(join(tmpdir(), "sa-watch-"));
+  const keys = ["acme", "globex"].map((tenant) => {
+    const sha256 = createHash("sha256").update(`${tenant}-key`).digest("hex");
+    return { name: tenant, tenant, sha256, scopes: ["read", "write", "watch"] };
+  });
+  writeFileSync(join(directory, "keys.json"), JSON.stringify({ keys }));
+  authorities = await startAuthorities({ instances: 2, env: { SA_API_KEYS_FILE: join(directory, "keys.json") } });
+  ring = parseTokenKeys(readFileSync(join(authorities.redis.dataDir, "token_keys.json"), "utf8"));
+});
+after(async () => {
+  for (const each of opened) each.close();
+  if (skip) return;
+  await authorities.close();
+  rmSync(directory, { recursive: true });
+});
+
+function start(request: WatchRequest = {}, instance = 0, headers = acme): WatchStream {
+  const watchClient = createWatchClient(authorities.servers[instance]!.addresses.grpc!, headers);
+  opened.push(watchClient);
+  return watchClient.watch(request);
+}
+
+function told(stream: WatchStream) {
+  return stream.record.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
+}
+
+function resetsOf(stream: WatchStream) {
+  return stream.record.events.flatMap(({ event }) => (event.case === "reset" ? [event.value] : []));
+}
+
+const partitionOf = (userId: string) => partitionOfOwner(ownerOf("acme", userId));
+
+/** A user for each of two partitions, the lower one first, so that it is replayed first. */
+function usersApart(name: string): [low: string, high: string] {
+  const users = [`${name}-1`, `${name}-2`, `${name}-3`].toSorted((a, b) => partitionOf(a) - partitionOf(b));
+  const [low, , high] = users as [string, string, string];
+  assert.notEqual(partitionOf(low), partitionOf(high));
+  return [low, high];
+}
+
+async function createAndDelete(userId: string): Promise<string> {
+  const client = authorities.clients[0]!;
+  const { session } = await client.createSession({ userId }, { metadata: acme });
+  await client.deleteSession({ sessionId: session!.sessionId }, { metadata: acme });
+  return session!.sessionId;
+}
+
+/** A position of now, of a watcher that is gone. */
+async function positionNow(): Promise<string> {
+  const stream = start();
+  const position = await stream.checkpoint();
+  stream.cancel();
+  await stream.ended;
+  return position;
+}
+
+test("a resumption on another instance brings exactly what was missed, in order", { skip }, async () => {
+  const [low, high] = usersApart("resume");
+  await createAndDelete(low);
+  const resumePosition = await positionNow();
+  const missed = [await createAndDelete(low), await createAndDelete(low), await createAndDelete(high)];
+  const stream = start({ resumePosition }, 1);
+  assert.equal((await stream.opened()).position, resumePosition);
+  const later = await createAndDelete(low);
+  await stream.checkpoint();
+  assert.deepEqual(
+    told(stream).map(({ sessionId }) => sessionId),
+    [...missed, later],
+  );
+  assert.deepEqual(resetsOf(stream), []);
+});
+
+test("a position that is forged, cut, of another tenant or of another key is INVALID_ARGUMENT", { skip }, async () => {
+  const position = await positionNow();
+  const bytes = Buffer.from(position, "base64url");
+  const otherKey = { kid: ring.active.kid, key: randomBytes(32) };
+  const otherRing = { active: otherKey, verifying: new Map([[otherKey.kid, otherKey]]) };
+  const otherKid = { active: { ...ring.active, kid: 999 }, verifying: ring.verifying };
+  const forged = [3, 20, bytes.length - 1].map((at) => {
+    const changed = Buffer.from(bytes);
+    changed[at]! ^= 1;
+    return changed.toString("base64url");
+  });
+  const refused = [
+    ...forged,
+    bytes.subarray(0, -1).toString("base64url"),
+    bytes.subarray(0, 10).toString("base64url"),
+    "x",
+    encodePosition(otherRing, "acme", decodePosition(ring, "acme", position)),
+    encodePosition(otherKid, "acme", decodePosition(ring, "acme", position)),
+    encodePosition(ring, "globex", decodePosition(ring, "acme", position)),
+  ];
+  for (const resumePosition of refused) {
+    const error = await start({ resumePosition }).ended;
+    assert.deepEqual([error?.code, error?.fields], [status.INVALID_ARGUMENT, ["resume_position"]]);
+  }
+  const foreign = await start({ resumePosition: position }, 0, globex).ended;
+  assert.equal(foreign?.code, status.INVALID_ARGUMENT, "another tenant's caller");
+});
+
+test("a tenant hears nothing of another's sessions, and cannot renew its streams", { skip }, async () => {
+  const stream = start({}, 0, globex);
+  const { watchId } = await stream.opened();
+  await createAndDelete("of-acme");
+  await stream.checkpoint();
+  assert.deepEqual(told(stream), []);
+  const renewal = authorities.clients[0]!.renewWatch({ watchId, nonce: "n" }, { metadata: acme });
+  await assert.rejects(renewal, { code: status.NOT_FOUND, reason: "WATCH_NOT_FOUND" });
+});
+
+test(
+  "a trimmed log is a reset of its partition, whose position skips no partition still to come",
+  { skip },
+  async () => {
+    const [low, high] = usersApart("trimmed");
+    await createAndDelete(low);
+    await createAndDelete(high);
+    const resumePosition = await positionNow();
+    await createAndDelete(low);
+    const inHigh = await createAndDelete(high);
+    await authorities.control.sendCommand(["XTRIM", partitionKeys(partitionOf(low))[1], "MAXLEN", "0"]);
+    const stream = start({ resumePosition }, 1);
+    await stream.checkpoint();
+    const [reset, ...more] = resetsOf(stream);
+    assert.deepEqual(more, []);
+    assert.deepEqual([reset!.cause, reset!.partition], [WatchResetCause.TRIMMED, partitionOf(low)]);
+    assert.deepEqual(
+      told(stream).map(({ sessionId }) => sessionId),
+      [inHigh],
+    );
+    // As if the stream had broken right after the reset.
+    const again = start({ resumePosition: reset!.position });
+    await again.checkpoint();
+    assert.deepEqual(
+      told(again).map(({ sessionId }) => sessionId),
+      [inHigh],
+      "what was still to come",
+    );
+    assert.deepEqual(resetsOf(again), []);
+  },
+);
+
+test("a new epoch is a reset, after which a resumption goes on without another one", { skip }, async () => {
+  const userId = "epoch";
+  await createAndDelete(userId);
+  const stream = start();
+  await stream.opened();
+  await authorities.control.hSet(partitionKeys(partitionOf(userId))[3], "replid", "of another store");
+  const sessionId = await createAndDelete(userId);
+  await stream.checkpoint();
+  const [reset, ...more] = resetsOf(stream);
+  assert.deepEqual(more, []);
+  assert.deepEqual([reset!.cause, reset!.partition], [WatchResetCause.EPOCH_CHANGED, partitionOf(userId)]);
+  assert.deepEqual(
+    told(stream).map((change) => change.sessionId),
+    [sessionId],
+  );
+  const again = start({ resumePosition: reset!.position }, 1);
+  await again.checkpoint();
+  assert.deepEqual(
+    told(again).map((change) => change.sessionId),
+    [sessionId],
+  );
+  assert.deepEqual(resetsOf(again), []);
+});
+
+test("a store that lost the only changes of a partition is a reset of it", { skip }, async () => {
+  const userId = "never before";
+  const resumePosition = await positionNow();
+  await createAndDelete(userId);
+  await authorities.control.sendCommand(["FLUSHALL"]);
+  const stream = start({ resumePosition }, 1);
+  await stream.checkpoint();
+  assert.ok(resetsOf(stream).some(({ partition }) => partition === undefined || partition === partitionOf(userId)));
+});
