@@ -207,12 +207,16 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     async flood(changes) {
       const userId = `${prefix}-flood${"y".repeat(235)}`;
       userIds.push(userId);
-      const { session } = await client().createHashSession({ userId, fields: { n: "0" } });
-      const sessionId = session!.sessionId;
+      // The fault before this one may not be over.
+      const created = await client()
+        .createHashSession({ userId, fields: { n: "0" } })
+        .catch(() => undefined);
+      if (created === undefined) return;
+      const { sessionId, version: first } = created.session!;
       await race(changes, async () => {
         const startMs = performance.now();
         const { value } = await client().incrementSessionField({ sessionId, field: "n", delta: 1n });
-        const version = session!.version + value;
+        const version = first + value;
         writes.push({ sessionId, userId, reason: R.CHANGED, version, startMs, ackedMs: performance.now() });
       }).catch(() => undefined);
     },

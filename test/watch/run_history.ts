@@ -78,7 +78,7 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
   async "watcher stalls"({ random, writers, followers }, act) {
     const slow = random.pick(followers).stream();
     slow.stall();
-    await Promise.all([act(), writers.flood(1600)]);
+    await Promise.all([act(), writers.flood(1300)]);
     slow.unstall();
   },
   async "instance killed"({ world, random }, act) {

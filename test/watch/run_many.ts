@@ -36,7 +36,10 @@ export async function runHistories(first: number, count: number, onEach?: (done:
     const world = await startWorld({ persistent });
     try {
       for (let seed = first; seed < first + count; seed++) {
-        if ((seed % 2 === 1) === persistent) await one(world, seed);
+        if ((seed % 2 === 1) !== persistent) continue;
+        await one(world, seed).catch((error: unknown) => {
+          outcome.failures.push(`seed ${seed}: ${error instanceof Error ? error.stack : String(error)}`);
+        });
       }
     } finally {
       await world.close();
