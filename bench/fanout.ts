@@ -11,7 +11,7 @@ const CONNECTIONS = 20;
 const WATCHERS = Number(process.env["BENCH_WATCHERS"] ?? 1000);
 const EVENTS = Number(process.env["BENCH_EVENTS"] ?? 100);
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 7);
-const QUIET_MS = 5000;
+const QUIET_MS = 2000;
 /** The tag of an invalidation in a message of the watch. */
 const INVALIDATION_TAG = 0x12;
 
@@ -21,7 +21,9 @@ type Contestant = {
   /** Prepares that many events; then what makes the server send them. */
   readonly prepare: (count: number) => Promise<() => Promise<void>>;
   received: number;
+  /** Of each round: all that the server used, and that less what it uses in as much time when nothing happens. */
   readonly micros: number[];
+  readonly microsOfEvents: number[];
 };
 
 const authorities = await startAuthorities();
@@ -36,24 +38,30 @@ const contestants = [
   await contestant("connect-node", await bench("connect"), bySending),
 ];
 
+const quietMicros: number[] = [];
 for (let round = 0; round <= ROUNDS; round++) {
   for (const one of contestants) {
-    const micros = await measure(one);
+    const quiet = await measureQuiet(one);
+    const { micros, seconds } = await measure(one);
     // The first round warms up.
-    if (round > 0) one.micros.push(micros);
+    if (round === 0) continue;
+    one.micros.push(micros);
+    one.microsOfEvents.push(micros - (quiet * seconds) / EVENTS);
+    if (one.name === "ours") quietMicros.push(quiet);
   }
 }
 
 console.log(`${machine()}; ${WATCHERS} watchers on ${CONNECTIONS} connections, ${ROUNDS} rounds of ${EVENTS} events`);
 const floor = contestants[0]!;
-const quietBefore = await contestants[1]!.server.usage();
-await sleep(QUIET_MS);
-const quiet = ((await contestants[1]!.server.usage()).cpuMicros - quietBefore.cpuMicros) / WATCHERS / (QUIET_MS / 1000);
-for (const { name, micros } of contestants) {
-  const ratio = median(micros.map((value, round) => value / floor.micros[round]!));
-  console.log(`${name.padEnd(30)} ${median(micros).toFixed(2)} us for each event and watcher, ${ratio.toFixed(2)}x`);
+for (const { name, micros, microsOfEvents } of contestants) {
+  const ratioTo = (values: number[], others: number[]) => median(values.map((value, round) => value / others[round]!));
+  const [all, events] = [ratioTo(micros, floor.micros), ratioTo(microsOfEvents, floor.microsOfEvents)];
+  console.log(`${name.padEnd(30)} ${median(micros).toFixed(2)} us for each event and watcher, ${all.toFixed(2)}x`);
+  console.log(
+    `${"  less the quiet server's".padEnd(30)} ${median(microsOfEvents).toFixed(2)} us, ${events.toFixed(2)}x`,
+  );
 }
-console.log(`ours, nothing happening            ${quiet.toFixed(1)} us a second for each watcher`);
+console.log(`ours, nothing happening        ${median(quietMicros).toFixed(1)} us a second for each watcher`);
 for (const { server } of contestants) await server.kill();
 await authorities.close();
 process.exit();
@@ -63,7 +71,7 @@ async function contestant(
   server: ServerProcess,
   preparing: (server: ServerProcess) => Contestant["prepare"],
 ): Promise<Contestant> {
-  const made: Contestant = { name, server, prepare: preparing(server), received: 0, micros: [] };
+  const made: Contestant = { name, server, prepare: preparing(server), received: 0, micros: [], microsOfEvents: [] };
   for (let i = 0; i < CONNECTIONS; i++) {
     const session = await connectRaw(server.address);
     for (let j = 0; j < WATCHERS / CONNECTIONS; j++) {
@@ -74,10 +82,11 @@ async function contestant(
   return made;
 }
 
-/** CPU microseconds of the server for each event and watcher. */
-async function measure(one: Contestant): Promise<number> {
+/** CPU microseconds of the server for each event and watcher, and how long that took. */
+async function measure(one: Contestant): Promise<{ micros: number; seconds: number }> {
   const wanted = one.received + EVENTS * WATCHERS;
   const trigger = await one.prepare(EVENTS);
+  const startedMs = performance.now();
   const before = await one.server.usage();
   await trigger();
   for (let waits = 0; one.received < wanted; waits++) {
@@ -85,7 +94,15 @@ async function measure(one: Contestant): Promise<number> {
     await sleep(10);
   }
   const { cpuMicros } = await one.server.usage();
-  return (cpuMicros - before.cpuMicros) / EVENTS / WATCHERS;
+  const micros = (cpuMicros - before.cpuMicros) / EVENTS / WATCHERS;
+  return { micros, seconds: (performance.now() - startedMs) / 1000 };
+}
+
+/** CPU microseconds a second for each watcher while nothing happens. */
+async function measureQuiet({ server }: Contestant): Promise<number> {
+  const before = await server.usage();
+  await sleep(QUIET_MS);
+  return ((await server.usage()).cpuMicros - before.cpuMicros) / WATCHERS / (QUIET_MS / 1000);
 }
 
 /** Their revocations are the events of our server; another instance makes them. */

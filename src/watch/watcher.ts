@@ -53,7 +53,12 @@ export function createWatcher(id: string, tenant: string, filter: WatchFilter): 
   return {
     id,
     tenant,
-    filter,
+    filter: {
+      ownerPrefix: filter.ownerPrefix,
+      owners: sharedIfEmpty(filter.owners),
+      sessionIds: sharedIfEmpty(filter.sessionIds),
+      reasons: sharedIfEmpty(filter.reasons),
+    },
     push(message, positionNow) {
       if (hasRoom) {
         hasRoom = send(message.message);
@@ -76,6 +81,13 @@ export function createWatcher(id: string, tenant: string, filter: WatchFilter): 
       ];
     },
   };
+}
+
+// Every change looks at every watcher's filter: one empty set for all of them stays in the processor's cache.
+const EMPTY: ReadonlySet<never> = new Set();
+
+function sharedIfEmpty<T>(set: ReadonlySet<T>): ReadonlySet<T> {
+  return set.size === 0 ? EMPTY : set;
 }
 
 export function resetMessage(cause: WatchResetCause, position: string, partition?: number): WatchInvalidationsResponse {
