@@ -39,10 +39,10 @@ export function createCache(maxEntries: number) {
   // In the order of use: the first is the one to evict.
   const entries = new Map<string, Entry>();
   const keysOfSession = new Map<string, Set<string>>();
-  // Fills under way, oldest first; and for each session of which something was heard since the oldest: how manyth thing
-  // that was, in that order.
+  // Fills under way, oldest first; and for each session and partition of which something was heard since the oldest: how
+  // manyth thing that was, in that order.
   const fills = new Set<FillTicket>();
-  const heardOf = new Map<string, number>();
+  const heardOf = new Map<string | number, number>();
   let heard = 0;
   // Grows whenever continuity is lost: what was asked before belongs to another life.
   let generation = 0;
@@ -70,10 +70,27 @@ export function createCache(maxEntries: number) {
   function close(ticket: FillTicket): void {
     fills.delete(ticket);
     const oldest = fills.values().next().value;
-    for (const [sessionId, at] of heardOf) {
+    for (const [what, at] of heardOf) {
       if (oldest !== undefined && at > oldest.heard) return;
-      heardOf.delete(sessionId);
+      heardOf.delete(what);
     }
+  }
+
+  function hear(what: string | number): void {
+    heard++;
+    if (fills.size === 0) return;
+    heardOf.delete(what);
+    heardOf.set(what, heard);
+  }
+
+  /** Whether nothing was heard of the session since the call was sent. */
+  function isNews(sessionId: string, ticket: FillTicket): boolean {
+    const last = Math.max(heardOf.get(sessionId) ?? 0, heardOf.get(partitionOf(sessionId)) ?? 0);
+    return ticket.generation === generation && last <= ticket.heard;
+  }
+
+  function removeSession(sessionId: string): void {
+    for (const key of [...(keysOfSession.get(sessionId) ?? [])]) remove(key);
   }
 
   return {
@@ -103,13 +120,7 @@ export function createCache(maxEntries: number) {
     /** Stores the answer unless something newer was heard; undefined: there is nothing that may be kept. */
     endFill(key: string, ticket: FillTicket, answer: FillAnswer | undefined): void {
       remove(key);
-      if (
-        answer !== undefined &&
-        ticket.generation === generation &&
-        (heardOf.get(answer.session.sessionId) ?? 0) <= ticket.heard
-      ) {
-        store(key, answer, ticket.sentMs);
-      }
+      if (answer !== undefined && isNews(answer.session.sessionId, ticket)) store(key, answer, ticket.sentMs);
       close(ticket);
     },
 
@@ -121,12 +132,16 @@ export function createCache(maxEntries: number) {
     },
 
     invalidate(sessionId: string): void {
-      heard++;
-      if (fills.size > 0) {
-        heardOf.delete(sessionId);
-        heardOf.set(sessionId, heard);
+      hear(sessionId);
+      removeSession(sessionId);
+    },
+
+    /** Continuity is lost for the sessions of one partition. */
+    clearPartition(partition: number): void {
+      hear(partition);
+      for (const sessionId of [...keysOfSession.keys()]) {
+        if (partitionOf(sessionId) === partition) removeSession(sessionId);
       }
-      for (const key of [...(keysOfSession.get(sessionId) ?? [])]) remove(key);
     },
 
     /** Continuity is lost: everything goes, and what is under way is not stored. */
@@ -149,4 +164,9 @@ export function createCache(maxEntries: number) {
       return entries.size;
     },
   };
+}
+
+/** The first byte of a session_id, as the contract has it. */
+function partitionOf(sessionId: string): number {
+  return Buffer.from(sessionId.slice(0, 2), "base64url")[0] ?? -1;
 }

@@ -57,7 +57,13 @@ export type SessionClient = {
 };
 
 /** What a client is made of; a test may put something else in. */
-export type ClientParts = { readonly createCache: typeof createCache; readonly startWatchLoop: typeof startWatchLoop };
+export type ClientParts = {
+  readonly openConnection: typeof openConnection;
+  readonly createCache: typeof createCache;
+  readonly startWatchLoop: typeof startWatchLoop;
+};
+
+export const CLIENT_PARTS: ClientParts = { openConnection, createCache, startWatchLoop };
 
 const DEFAULT_MAX_ENTRIES = 10_000;
 const DEFAULT_TIMEOUT_MS = 1000;
@@ -66,13 +72,13 @@ const MAX_TIMEOUT_MS = 2500;
 const MAX_TEXT_BYTES = 256;
 
 export function createSessionClient(options: SessionClientOptions): SessionClient {
-  return assembleSessionClient(options, { createCache, startWatchLoop });
+  return assembleSessionClient(options, CLIENT_PARTS);
 }
 
 export function assembleSessionClient(options: SessionClientOptions, parts: ClientParts): SessionClient {
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
   if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) throw new RangeError(`timeoutMs is 1 to ${MAX_TIMEOUT_MS}`);
-  const connection = openConnection(options.address, options.credentials ?? {});
+  const connection = parts.openConnection(options.address, options.credentials ?? {});
   const ask = createBatcher(connection, timeoutMs);
   const cache =
     options.cache === false ? undefined : parts.createCache(options.cache?.maxEntries ?? DEFAULT_MAX_ENTRIES);
@@ -91,8 +97,9 @@ export function assembleSessionClient(options: SessionClientOptions, parts: Clie
         cache?.invalidate(invalidation.sessionId);
         invalidated.call(invalidation);
       },
-      onReset() {
-        cache?.clear();
+      onReset(partition) {
+        if (partition === undefined) cache?.clear();
+        else cache?.clearPartition(partition);
         reset.call();
       },
       onLease(untilMs) {

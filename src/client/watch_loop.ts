@@ -10,8 +10,8 @@ import type { Connection } from "./connection.ts";
 
 export type WatchLoopEvents = {
   onInvalidation(invalidation: Invalidation): void;
-  /** Continuity is lost. */
-  onReset(): void;
+  /** Continuity is lost for the sessions of a partition; undefined: for all. */
+  onReset(partition: number | undefined): void;
   /** Until then, on the clock of nowMs(), what has been heard is good enough to serve from. */
   onLease(untilMs: number): void;
   /** The stream ended or says nothing any more; another is on its way. */
@@ -66,7 +66,7 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
           if (leaseMs <= 0) return end("the service gives no lease");
           lastProofMs = nowMs();
           // Without a position to resume from, what happened before is unknown.
-          if (position === "") events.onReset();
+          if (position === "") events.onReset(undefined);
           // A handler may have closed the client.
           if (over) return;
           position = event.value.position;
@@ -78,7 +78,7 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
           return events.onInvalidation(event.value);
         case "reset":
           // Its position is not taken: the changes of other partitions before it may still be on their way.
-          return events.onReset();
+          return events.onReset(event.value.partition);
         case "checkpoint": {
           position = event.value.position;
           const sentMs = renewals.get(event.value.nonce);
@@ -103,7 +103,7 @@ export function startWatchLoop(connection: Connection, events: WatchLoopEvents):
       // The position cannot be read any more.
       if (code === status.INVALID_ARGUMENT) {
         position = "";
-        events.onReset();
+        events.onReset(undefined);
       }
       failures++;
       const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(failures, 10));

@@ -90,6 +90,21 @@ describe("the cache", () => {
     assert.deepEqual([cache.lookup("a").kind, cache.lookup("b").kind, cache.size], ["miss", "miss", 0]);
   });
 
+  test("a reset of one partition drops its sessions and what is under way of them, and no other", () => {
+    const [ofZero, ofOne] = [0, 1].map((partition) => Buffer.alloc(21, partition).toString("base64url"));
+    const cache = leased();
+    fill(cache, ofZero!);
+    fill(cache, ofOne!);
+    const [lateZero, lateOne] = [cache.beginFill(), cache.beginFill()];
+    cache.clearPartition(0);
+    cache.endFill("late zero", lateZero, answerOf(ofZero!));
+    cache.endFill("late one", lateOne, answerOf(ofOne!));
+    assert.deepEqual(
+      [ofZero!, ofOne!, "late zero", "late one"].map((key) => cache.lookup(key).kind),
+      ["miss", "hit", "miss", "hit"],
+    );
+  });
+
   test("an invalidation ends all keys of the session and no other", () => {
     const cache = leased();
     fill(cache, "token of a", "a");
