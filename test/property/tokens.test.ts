@@ -157,7 +157,7 @@ describe("through the service", { skip: redisServerMissing() }, () => {
       (thrown: unknown) => thrown,
     );
     assert.ok(error instanceof CallError, "succeeded");
-    return { ...error, message: error.message };
+    return Object.assign({ message: error.message }, error);
   };
 
   test("a bad token costs no store call and is answered like an expired one, by every method", async () => {
