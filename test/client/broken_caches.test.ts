@@ -1,6 +1,7 @@
 // Caches that are broken on purpose are caught by the staleness probe; the real one passes the same schedules.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assembleSessionClient, CLIENT_PARTS, type ClientParts } from "../../src/client/client.ts";
@@ -28,6 +29,8 @@ type Scene = {
   /** How late lookups are answered, and how many were. */
   readonly answers: { delayMs: number; late: number };
   readonly subject: Subject & { id: string };
+  /** Lets the probe's readers ask for the session. */
+  readonly read: () => void;
 };
 type Schedule = (scene: Scene) => Promise<void>;
 
@@ -36,17 +39,21 @@ const end = async (subject: Subject & { id: string }) => {
   subject.endedMs = performance.now();
 };
 
-/** The session ends while a question about it is under way. */
-const endDuringFill: Schedule = async ({ answers, subject }) => {
-  answers.delayMs = 1000;
+/** The session ends while the answer to a question about it is on its way. */
+const endDuringFill: Schedule = async ({ client, answers, subject, read }) => {
+  answers.delayMs = 500;
+  const asked = subject.lookUp(client);
   await until(() => answers.late > 0, "nothing was asked");
   answers.delayMs = 0;
   await end(subject);
-  await sleep(LEASE_MS + 1000);
+  await asked;
+  read();
+  await sleep(LEASE_MS + 500);
 };
 
 /** What the service sends arrives late, in order and without a loss; meanwhile the session ends. */
-const endOnSlowLink: Schedule = async ({ client, link, subject }) => {
+const endOnSlowLink: Schedule = async ({ client, link, subject, read }) => {
+  read();
   await until(() => client.statistics().hits > 10, "nothing was found in memory");
   link.delay("toClient", 4200);
   await sleep(4700);
@@ -56,7 +63,8 @@ const endOnSlowLink: Schedule = async ({ client, link, subject }) => {
 };
 
 /** The session ends while the link is down. */
-const endWhileCut: Schedule = async ({ client, link, subject }) => {
+const endWhileCut: Schedule = async ({ client, link, subject, read }) => {
+  read();
   await until(() => client.statistics().hits > 10, "nothing was found in memory");
   link.cut(true);
   await end(subject);
@@ -65,7 +73,8 @@ const endWhileCut: Schedule = async ({ client, link, subject }) => {
 };
 
 /** And the log forgets it before the link is up again. */
-const endWhileCutAndTrim: Schedule = async ({ client, link, subject }) => {
+const endWhileCutAndTrim: Schedule = async ({ client, link, subject, read }) => {
+  read();
   await until(() => client.statistics().hits > 10, "nothing was found in memory");
   const [key] = await authorities.keysOfSession(subject.id);
   link.cut(true);
@@ -108,17 +117,17 @@ async function play(parts: ClientParts, schedule: Schedule): Promise<string[]> {
   );
   await until(() => client.statistics().safeForMs > 0, "it got no lease");
   const probe = startProbe({ client });
-  const { session } = await authorities.clients[0]!.createSession({ userId: "probe" });
+  const { session } = await authorities.clients[0]!.createSession({ userId: randomUUID() });
   const id = session!.sessionId;
-  const subject = Object.assign(probe.add({ name: id, lookUp: (by) => by.getSession(id) }), { id });
+  const subject = { name: id, id, lookUp: (by: SessionClient) => by.getSession(id) };
   try {
-    await schedule({ client, link, answers, subject });
+    await schedule({ client, link, answers, subject, read: () => void probe.add(subject) });
   } finally {
     await probe.stop();
     client.close();
     await link.stop();
   }
-  assert.ok(probe.counts.valid > 0);
+  assert.ok(probe.counts.valid + probe.counts.invalid > 0);
   return probe.violations;
 }
 
