@@ -16,6 +16,8 @@ type Held = {
   /** The token before the last rotation. */
   stale: string;
   version: bigint;
+  /** How often the store had lost everything when it was created. */
+  readonly losses: number;
 };
 type User = { readonly id: string; readonly held: Map<string, Held> };
 
@@ -85,6 +87,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
   }
 
   async function create(user: User): Promise<Acked> {
+    const losses = world.losses();
     const variant = random.pick(["simple", "hash", "secure", "device"] as const);
     const evicts = random.chance(0.08);
     const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
@@ -100,8 +103,8 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     for (const { id } of replaced) user.held.delete(id);
     const { sessionId: id, version } = answer.session!;
     sessionIds.push(id);
-    user.held.set(id, { id, variant, token: answer.token ?? "", stale: "", device, version });
-    return replaced.map((held) => [held.id, R.EVICTED]);
+    user.held.set(id, { id, variant, token: answer.token ?? "", stale: "", device, version, losses });
+    return replaced.filter(isKept).map((held) => [held.id, R.EVICTED]);
   }
 
   async function update(_user: User, held: Held): Promise<Acked> {
@@ -130,7 +133,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     if (held.stale === "") return rotate(user, held);
     await world.authorities.passGrace(held.id);
     const { verdict } = await client().validateToken({ token: held.stale });
-    if (verdict !== Verdict.INVALID) throw new Unsure();
+    if (verdict !== Verdict.INVALID || !isKept(held)) throw new Unsure();
     return ended(user, held, R.TOKEN_REUSED);
   }
 
@@ -178,6 +181,11 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     await world.authorities.expireNow(held.id);
     await world.sweep(partitionOfOwner(ownerOf("default", user.id)));
     return ended(user, held, R.EXPIRED);
+  }
+
+  // Some answers are the same when the session was lost with its store; then they acknowledge nothing.
+  function isKept(held: Held): boolean {
+    return held.losses === world.losses();
   }
 
   // One call at a time works on a session, so each change is the next version.

@@ -43,7 +43,7 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
   async "store restarted"({ world, random }, act) {
     const acting = act();
     await sleep(random.below(60));
-    await world.authorities.redis.restart();
+    await world.restartStore();
     await acting;
   },
   async "messages dropped"({ world, random }, act) {
@@ -57,7 +57,7 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
     const { world } = scene;
     for (const { store } of world.instances) store.dropMessages(() => true);
     await act();
-    await world.authorities.redis.restart();
+    await world.restartStore();
     for (const { store } of world.instances) store.dropMessages(undefined);
   },
   async "log trimmed under a disconnected watcher"({ world, random, writers, followers }, act) {
@@ -72,7 +72,7 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
     const away = random.pick(followers);
     away.disconnect();
     await act();
-    await world.authorities.redis.restart();
+    await world.restartStore();
     away.reconnect();
   },
   async "watcher stalls"({ random, writers, followers }, act) {

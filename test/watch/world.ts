@@ -79,6 +79,8 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
   });
   const ring = parseTokenKeys(readFileSync(config.tokenKeysFile, "utf8"));
 
+  let losses = 0;
+
   return {
     authorities,
     persistent,
@@ -86,6 +88,15 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
     published,
     ring,
     decode: (position: string) => decodePosition(ring, "default", position),
+
+    /** How often the store has lost everything. */
+    losses: () => losses,
+
+    /** kill -9 and a new process. */
+    async restartStore(): Promise<void> {
+      if (!persistent) losses++;
+      await redis.restart();
+    },
 
     /** What the sweep does to one partition, now. */
     async sweep(partition: number): Promise<void> {
