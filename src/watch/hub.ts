@@ -57,19 +57,22 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
   }
 
   function tellReset(partition: number, cause: ResetCause): void {
+    pushAll((tenant) => sized(resetMessage(RESET_CAUSES[cause], positionOf(tenant), partition)));
+  }
+
+  /** To every watcher, made once for each tenant: a store that lost everything resets all partitions at once. */
+  function pushAll(messageOf: (tenant: string) => WatchMessage): void {
+    const ofTenant = new Map<string, WatchMessage>();
     for (const watcher of watchers.values()) {
-      push(watcher, sized(resetMessage(RESET_CAUSES[cause], positionOf(watcher.tenant), partition)));
+      let message = ofTenant.get(watcher.tenant);
+      if (message === undefined) ofTenant.set(watcher.tenant, (message = messageOf(watcher.tenant)));
+      push(watcher, message);
     }
   }
 
   async function checkpointAll(): Promise<void> {
     await relay.prove();
-    const ofTenant = new Map<string, WatchMessage>();
-    for (const watcher of watchers.values()) {
-      let message = ofTenant.get(watcher.tenant);
-      if (message === undefined) ofTenant.set(watcher.tenant, (message = checkpoint(positionOf(watcher.tenant), "")));
-      push(watcher, message);
-    }
+    pushAll((tenant) => checkpoint(positionOf(tenant), ""));
   }
 
   let underway: Promise<void> | undefined;
