@@ -12,7 +12,7 @@ try {
   console.log(session === undefined ? "not logged in" : `logged in as ${session.userId}`);
 } catch (error) {
   // The service could not tell: fail closed.
-  console.log(`try again later: ${error}`);
+  console.log(`try again later: ${String(error)}`);
 }
 console.log(client.statistics());
 client.close();

@@ -1,6 +1,6 @@
 // Staleness through faults: three cached clients of two instances are hammered while sessions end in every way there is.
 //
-// About 25 s; STALENESS_SECONDS asks for more.
+// About 30 s; STALENESS_SECONDS asks for more.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -90,7 +90,7 @@ test("no cached client serves a session later than a lease after its end, throug
   const lapses = countLapses(clients);
 
   await runFaults(links, first);
-  const endMs = performance.now() + SECONDS * 1000 - 25_000;
+  const endMs = performance.now() + SECONDS * 1000 - 30_000;
   while (performance.now() < endMs) {
     await randomFault(links);
     await sleep(LEASE_MS * Math.random());
@@ -109,20 +109,20 @@ test("no cached client serves a session later than a lease after its end, throug
   t.diagnostic(`the clients lost their lease ${lapses.counts.join(", ")} times`);
   assert.deepEqual(probe.violations.slice(0, 10), []);
   // It was no idle run: much was found in memory, much ended, some of it was served stale, and every lease lapsed.
-  assert.ok(hits.every((count) => count > 1000) && ended > 200 && staleValid > 0 && invalid > 1000);
-  assert.ok(lapses.counts.every((count) => count >= 2));
+  assert.ok(hits.every((count) => count > 500) && ended > 200 && staleValid > 0 && invalid > 1000);
+  assert.ok(lapses.counts.every((count) => count >= 1));
 });
 
 /** Every fault once; those of links while the store is well, so that each is seen for what it is. */
 async function runFaults(links: readonly Link[], first: string): Promise<void> {
   const { redis, control, servers } = authorities;
   const [blackholed, oneWay, slow] = links as [Link, Link, Link];
-  await sleep(2500);
+  await sleep(1500);
   blackholed.hold("toService", true);
   blackholed.hold("toClient", true);
   oneWay.hold("toService", true);
   slow.delay("toClient", 1500);
-  await sleep(4500);
+  await sleep(4200);
   for (const link of links) calm(link);
   for (let i = 0; i < 4; i++) {
     await sleep(300);
@@ -131,7 +131,7 @@ async function runFaults(links: readonly Link[], first: string): Promise<void> {
   redis.pause();
   await sleep(4000);
   redis.resume();
-  await sleep(1500);
+  await sleep(1200);
   await redis.kill();
   await sleep(700);
   await redis.restart();
@@ -142,7 +142,7 @@ async function runFaults(links: readonly Link[], first: string): Promise<void> {
   for (const link of links) calm(link);
   oneWay.leadTo(first);
   await servers[1]!.close();
-  await sleep(2500);
+  await sleep(1500);
 }
 
 async function randomFault(links: readonly Link[]): Promise<void> {
@@ -190,7 +190,7 @@ function startPopulation(probe: Probe) {
         continue;
       }
       const subject = probe.add(session);
-      await sleep(200 + Math.random() * 2500);
+      await sleep(200 + Math.random() * 2000);
       while (!(await hasEnded(session))) await sleep(50);
       subject.endedMs ??= performance.now();
       ended++;
