@@ -1,7 +1,7 @@
 // The cached client against a real service: what it serves from memory, what it asks for, and how it fails.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { hash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -321,6 +321,31 @@ describe("the cached client and a service that comes and goes", { skip, concurre
     const stranger = createSessionClient({ address: server.address, cache: false });
     t.after(() => stranger.close());
     await assert.rejects(stranger.getSession(sessionId), { code: 16 });
+  });
+
+  const noOpenssl = spawnSync("openssl", ["version"]).error ? "openssl is not installed" : false;
+  test("TLS both ways: with its certificate it is let in, without it fails closed", { skip: noOpenssl }, async (t) => {
+    const certFile = join(authorities.redis.dataDir, "cert.pem");
+    const keyFile = join(authorities.redis.dataDir, "key.pem");
+    const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost
+      -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout ${keyFile} -out ${certFile}`;
+    spawnSync("openssl", made.split(/\s+/), { stdio: "ignore" });
+    const server = await startServerProcess(authorities.redis, {
+      SA_TLS_CERT_FILE: certFile,
+      SA_TLS_KEY_FILE: keyFile,
+      SA_TLS_CLIENT_CA_FILE: certFile,
+    });
+    t.after(() => server.kill());
+    const tls = { caFile: certFile, certFile, keyFile };
+    const client = await open(t, { address: server.address, credentials: { tls } });
+    const { sessionId } = await login("tls");
+    assert.ok(await client.getSession(sessionId));
+    for (const credentials of [{}, { tls: {} }, { tls: { caFile: certFile } }]) {
+      const stranger = createSessionClient({ address: server.address, credentials });
+      t.after(() => stranger.close());
+      await assert.rejects(stranger.getSession(sessionId));
+      assert.equal(stranger.statistics().safeForMs, 0);
+    }
   });
 
   test("a timeout that would outlive the lease is refused", () => {
