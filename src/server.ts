@@ -64,7 +64,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     undo.push(() => authentication.close());
 
     const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-    const changes = createChangeStore(connection, log);
+    const changes = createChangeStore(store, log);
     const hub = await startWatchHub(changes, tokenKeys.current, log);
     undo.push(() => hub.stop());
     const clock = startStoreClock(connection);

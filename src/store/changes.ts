@@ -5,10 +5,12 @@ import type { CallBudget } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import type { LogEnd } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
-import type { StoreConnection } from "./connection.ts";
+import type { StoreReply } from "./connection.ts";
 import { storeUnavailable } from "./connection_errors.ts";
 import { createLink } from "./connection_link.ts";
+import type { StoreDeps } from "./deps.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
+import { unexpectedTag } from "./replies.ts";
 
 /** Something happened to a session; src/store/lua/lib/change.lua writes it. */
 export type Change = {
@@ -26,25 +28,11 @@ export type Change = {
 /** The end of every partition's log, by its number. */
 export type Tails = readonly LogEnd[];
 
-// A partition that has had no change begins an epoch when it is first asked for, so that a store that lost everything is
-// told from one that never had anything. The next change goes on in it, as src/store/lua/lib/change.lua has it.
-const BEGIN_LOG = `
-  local log, tail, meta = KEYS[2], KEYS[3], KEYS[4]
-  local last = redis.call('GET', tail) or (redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1] or {})[1]
-  if last then return last end
-  local time = redis.call('TIME')
-  local begun = string.format('%.0f-0', time[1] * 1000 + math.floor(time[2] / 1000))
-  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
-  redis.call('SET', tail, begun, 'PX', ARGV[1])
-  redis.call('HSET', meta, 'replid', replid)
-  return begun`;
-const TAIL_TTL_MS = 410 * 86_400_000;
-
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
 export type ChangeStore = ReturnType<typeof createChangeStore>;
 
-export function createChangeStore(connection: StoreConnection, log: Logger) {
+export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "connection" | "scripts">, log: Logger) {
   /** All tails, by one MGET on a single node and pipelined GETs in a cluster. */
   async function readTails(call: CallBudget): Promise<Tails> {
     const replies =
@@ -56,10 +44,11 @@ export function createChangeStore(connection: StoreConnection, log: Logger) {
     );
   }
 
-  async function beginLog(partition: number, call: CallBudget): Promise<Buffer> {
-    const keys = partitionKeys(partition);
-    const command = ["EVAL", BEGIN_LOG, String(keys.length), ...keys, String(TAIL_TTL_MS)];
-    return (await connection.send(keys[2], command, call)) as Buffer;
+  /** A partition that has had no change begins an epoch when it is first asked for. */
+  async function beginLog(partition: number, call: CallBudget): Promise<StoreReply> {
+    const { tag, values } = await scripts.run("changes_begin", [...partitionKeys(partition)], [], call);
+    if (tag !== "ok") throw unexpectedTag(tag);
+    return values[0]!;
   }
 
   /** At most `count` changes of a partition after `end`, oldest first. */

@@ -27,14 +27,20 @@ local function log_open(now)
   return { epoch = epoch, seq = seq }
 end
 
+-- Writes how far the log goes, and says it as text.
+local function tail_put(log)
+  local tail = int(log.epoch) .. '-' .. int(log.seq)
+  redis.call('SET', TAIL, tail, 'PX', int(TAIL_TTL_MS))
+  return tail
+end
+
 -- Appends one change and publishes the same bytes:
 -- `<epoch>-<seq> <reason> <session_id> <owner> <version> <at ms> <actor>`, owner and actor percent-encoded.
 local function change_append(now, reason, id, owner, version, actor)
   log_end = log_end or log_open(now)
   log_end.seq = log_end.seq + 1
-  local position = int(log_end.epoch) .. '-' .. int(log_end.seq)
+  local position = tail_put(log_end)
   local change = table.concat({ position, reason, id, owner, int(version), int(now), actor }, ' ')
   redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, position, 'c', change)
-  redis.call('SET', TAIL, position, 'PX', int(TAIL_TTL_MS))
   redis.call('PUBLISH', CHANGES_CHANNEL, change)
 end
