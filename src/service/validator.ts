@@ -23,6 +23,9 @@ export type Validation = {
   readonly expiresIn?: Duration;
 };
 
+/** A live session, and whether what was shown for it is a rotated-away token or a former id in its grace. */
+type Found = { readonly record: SessionRecord; readonly inGrace: boolean };
+
 type ValidatorDeps = {
   readonly sessions: SessionStore;
   readonly tokens: TokenStore;
@@ -40,7 +43,8 @@ export function createValidator(deps: ValidatorDeps) {
 
   /** Of a secure session the id opens nothing. */
   async function byId(sessionId: string, touch: boolean, ipAddress: string, call: CallContext) {
-    return verdictOn(await sessions.findById(sessionId, call), "id", touch, ipAddress, call);
+    const record = await sessions.findById(sessionId, call);
+    return verdictOn(record && { record, inGrace: record.sessionId !== sessionId }, "id", touch, ipAddress, call);
   }
 
   async function byToken(token: string, touch: boolean, ipAddress: string, call: CallContext) {
@@ -48,34 +52,44 @@ export function createValidator(deps: ValidatorDeps) {
   }
 
   async function verdictOn(
-    record: SessionRecord | undefined,
+    found: Found | undefined,
     proof: "id" | "token",
     touch: boolean,
     ipAddress: string,
     call: CallContext,
   ): Promise<Validation> {
-    if (record === undefined) return INVALID;
-    const ip = await checkIpBinding(record, ipAddress, call);
+    if (found === undefined) return INVALID;
+    const ip = await checkIpBinding(found.record, ipAddress, call);
     if (ip === "ended") return INVALID;
-    const touched = touch ? await slide(record, proof, call) : record;
-    if (touched === undefined) return INVALID;
-    const nowMs = clock.nowMs();
+    const record = touch ? await slide(found.record, proof, call) : found.record;
+    if (record === undefined) return INVALID;
+    const session = sessionMessage(record);
     return {
       verdict: Verdict.VALID,
-      session: sessionMessage(touched),
+      session,
       ipMismatch: ip === "mismatch",
-      expiresIn: nowMs === undefined ? undefined : durationFromMs(Math.max(0, Math.floor(touched.expiresMs - nowMs))),
+      expiresIn: expiresIn(record, found.inGrace),
     };
   }
 
+  /** What was shown in its grace is good for less long than the session, so nothing is said then. */
+  function expiresIn(record: SessionRecord, inGrace: boolean): Duration | undefined {
+    const nowMs = clock.nowMs();
+    if (nowMs === undefined || inGrace) return undefined;
+    return durationFromMs(Math.max(0, Math.floor(record.expiresMs - nowMs)));
+  }
+
   /** The session of a token that was minted for this tenant and is honoured now; a forged one costs no store call. */
-  async function findByToken(token: string, call: CallContext): Promise<SessionRecord | undefined> {
+  async function findByToken(token: string, call: CallContext): Promise<Found | undefined> {
     const opened = openToken(keyRing(), call.caller.tenant, token);
     const record = opened && (await sessions.find(opened.sessionId, call));
     if (record?.secretDigest === undefined) return undefined;
-    if (timingSafeEqual(record.secretDigest, opened!.digest)) return record;
+    if (timingSafeEqual(record.secretDigest, opened!.digest)) {
+      return { record, inGrace: record.sessionId !== opened!.sessionId };
+    }
     // Whether the secret is within its grace, or reused, is decided by the store's clock.
-    return (await tokens.check(opened!.sessionId, opened!.digest, call))?.record;
+    const checked = await tokens.check(opened!.sessionId, opened!.digest, call);
+    return checked && { record: checked.record, inGrace: true };
   }
 
   /** The record after the access; undefined when the session ended in between. */

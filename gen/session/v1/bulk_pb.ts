@@ -99,7 +99,7 @@ export type ValidateResult = Message<"session.v1.ValidateResult"> & {
 
   /**
    * How long the session has left at least, when this was answered: what a cache counts down from before its call. Unset
-   * when the service cannot tell.
+   * when the service cannot tell, and for a former id or token in its grace: then the answer must not be kept.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */
