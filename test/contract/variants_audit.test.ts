@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import { AuditEventType, SessionState } from "../../gen/session/v1/security_pb.ts";
 import { InvalidationReason, Verdict } from "../../gen/session/v1/session_pb.ts";
@@ -47,11 +47,13 @@ const make = async (userId: string) => (await client.createSession({ userId }, a
 
 describe("ListAuditEvents", { skip }, () => {
   test("newest first, by page, by type and by time", async () => {
-    const instants: number[] = [];
+    const instants: Timestamp[] = [];
     const ids: string[] = [];
     for (let n = 0; n < 5; n++) {
-      instants.push(await authorities.nextMs());
-      ids.push(await make("trail"));
+      await authorities.nextMs();
+      const { session } = await client.createSession({ userId: "trail" }, acme);
+      instants.push(session!.createdAt!);
+      ids.push(session!.sessionId);
       await client.deleteSession({ sessionId: ids[n]! }, acme);
     }
     const list = async (request: object) => {
@@ -67,7 +69,8 @@ describe("ListAuditEvents", { skip }, () => {
     );
     assert.deepEqual(await list({ types: [CREATED, DELETED] }), all);
     assert.deepEqual(await list({ types: [AuditEventType.ROTATED] }), []);
-    const [startTime, endTime] = [timestampFromMs(instants[1]!), timestampFromMs(instants[3]!)];
+    // From the instant of an event, and before that of another.
+    const [startTime, endTime] = [instants[1]!, instants[3]!];
     assert.deepEqual(await list({ startTime }), all.slice(0, 8));
     assert.deepEqual(await list({ endTime }), all.slice(4));
     assert.deepEqual(await list({ startTime, endTime }), all.slice(4, 8));

@@ -34,12 +34,13 @@ after(async () => {
   }
 });
 
-/** What every Create takes, but for timeouts. */
+/** Of what every Create takes. */
 type Request = {
   readonly userId: string;
   readonly limit?: { readonly maxSessions: number; readonly onExceed?: OnExceed };
   readonly requestId?: string;
   readonly authenticatedAt?: Timestamp;
+  readonly idleTimeout?: { readonly seconds: bigint; readonly nanos: number };
 };
 
 /** One Create of each variant, in turn; the session's id. */
@@ -75,7 +76,11 @@ describe("limits", { skip }, () => {
 
   test("EVICT_OLDEST ends the least recently accessed, down to the limit", async () => {
     const ids: string[] = [];
-    for (let n = 0; n < 6; n++) ids.push(await create(n, { userId: "evict" }));
+    // The least recently accessed are not the first to expire.
+    for (let n = 0; n < 6; n++) {
+      const idleTimeout = { seconds: BigInt(3600 * (6 - n)), nanos: 0 };
+      ids.push(await create(n, { userId: "evict", idleTimeout }));
+    }
     // The first is the oldest no more.
     await authorities.nextMs();
     await client.getSession({ sessionId: ids[0]! });

@@ -131,6 +131,17 @@ describe("rotation", { skip }, () => {
     assert.deepEqual(await authorities.auditEvents("rotate"), ["created", "rotated"]);
   });
 
+  test("twice in a grace gives each old token its own grace", async () => {
+    const { token: first, sessionId } = await login("twice");
+    const { token: second } = await client.rotateToken({ token: first });
+    const { token: third } = await client.rotateToken({ token: second });
+    for (const token of [first, second, third]) assert.equal(await verdictOf(token), Verdict.VALID);
+    await authorities.passGrace(sessionId);
+    assert.equal(await verdictOf(third), Verdict.VALID);
+    assert.equal(await verdictOf(first), Verdict.INVALID);
+    assert.equal(await verdictOf(third), Verdict.INVALID, "the oldest token was reused");
+  });
+
   test("is won by one of ten", async () => {
     const { token } = await login("ten");
     const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => client.rotateToken({ token })));

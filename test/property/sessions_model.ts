@@ -55,14 +55,9 @@ export class SessionsModel {
 
     if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
     const session: ModelSession = {
-      ...{ id, userId, kind, device, version: 1n, data: login.data, fields: new Map(Object.entries(login.fields)) },
-      ...{
-        secret: login.secret,
-        graces: new Set<number>(),
-        voids: new Set<number>(),
-        created: this.step,
-        accessed: this.step,
-      },
+      ...{ id, userId, kind, device, version: 1n, idleMs: login.idleMs, data: login.data, secret: login.secret },
+      fields: new Map(Object.entries(login.fields)),
+      ...{ graces: new Set<number>(), voids: new Set<number>(), created: this.step, accessed: this.step },
     };
     this.#live.set(id, session);
     if (login.requestId !== "") this.#made.set(requestKey, { id, secret: login.secret, kind });

@@ -12,6 +12,7 @@ export type Login = {
   /** Empty but for a device session. */
   readonly device: string;
   readonly requestId: string;
+  readonly idleMs: number;
   readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
   /** The step in which the user proved who they are. */
   readonly authenticated: number | undefined;
@@ -19,7 +20,7 @@ export type Login = {
   readonly secret: number;
 };
 
-export type ModelSession = Pick<Login, "userId" | "kind" | "device"> & {
+export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "idleMs"> & {
   id: string;
   version: bigint;
   data: Data;

@@ -1,10 +1,11 @@
 // Steps that create a session of any variant: under limits, with a request id, with the time of the login.
 
 import fc from "fast-check";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { OnExceed, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import type { Data, Kind } from "./sessions_model_values.ts";
-import { outcomeOf, sometimes, stepOf, two, type Run } from "./steps_run.ts";
+import { DAY_MS, outcomeOf, sometimes, stepOf, two, type Run } from "./steps_run.ts";
 import { data, fields } from "./steps_values.ts";
 
 type Options = {
@@ -14,6 +15,7 @@ type Options = {
   readonly fields: Record<string, string>;
   readonly device: number;
   readonly requestId: string;
+  readonly idleMs: number;
   readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
   /** How many steps ago the user proved who they are. */
   readonly provedAgo: number | undefined;
@@ -26,6 +28,8 @@ const options: fc.Arbitrary<Options> = fc.record({
   fields,
   device: two,
   requestId: fc.oneof({ weight: 3, arbitrary: fc.constant("") }, fc.constantFrom("r1", "r2")),
+  // Not all the same, or what is accessed first would end first.
+  idleMs: fc.constantFrom(DAY_MS, DAY_MS, 2 * DAY_MS, DAY_MS / 24),
   limit: sometimes(3, fc.record({ max: fc.integer({ min: 1, max: 4 }), evict: fc.boolean() })),
   provedAgo: sometimes(3, fc.nat(6)),
 });
@@ -33,11 +37,13 @@ const options: fc.Arbitrary<Options> = fc.record({
 export const createSteps = stepOf("create", options, async (run, o) => {
   const step = Math.max(0, run.model.step - (o.provedAgo ?? 0));
   const authenticated = o.provedAgo === undefined ? undefined : step;
+  const { kind, requestId, idleMs, limit } = o;
   const login = {
-    ...{ userId: run.user(o.user), kind: o.kind, requestId: o.requestId, limit: o.limit, authenticated },
-    data: o.kind === "hash" ? undefined : o.data,
-    fields: o.kind === "hash" ? o.fields : {},
-    device: o.kind === "device" ? run.device(o.device) : "",
+    userId: run.user(o.user),
+    ...{ kind, requestId, idleMs, limit, authenticated },
+    data: kind === "hash" ? undefined : o.data,
+    fields: kind === "hash" ? o.fields : {},
+    device: kind === "device" ? run.device(o.device) : "",
     secret: run.nextSecret,
   };
   const actual = await outcomeOf(send(run.client, run, login));
@@ -53,7 +59,7 @@ async function send(client: AuthorityClient, run: Run, login: Login): Promise<{ 
   const { userId, requestId, device: deviceId, limit } = login;
   const onExceed = limit?.evict ? OnExceed.EVICT_OLDEST : OnExceed.REJECT;
   const common = {
-    ...{ userId, requestId },
+    ...{ userId, requestId, idleTimeout: durationFromMs(login.idleMs) },
     ...(limit && { limit: { maxSessions: limit.max, onExceed } }),
     ...(login.authenticated !== undefined && { authenticatedAt: run.instant(login.authenticated) }),
   };

@@ -20,13 +20,13 @@ const validateToken = stepOf(
 
 /** Several ids and, last, a token in one message: each answers for itself. */
 const batch = { ids: fc.array(which, { maxLength: 3 }), n: which, touch: fc.boolean() };
-const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, { ids, n, touch }) => {
-  const shown = run.token(n);
-  const expected = [...ids.map((id) => run.model.validate(run.id(id), false)), run.model.validateToken(shown, touch)];
+const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, s) => {
+  const [ids, shown] = [s.ids.map((n) => run.id(n)), run.token(s.n)];
+  const expected = [...ids.map((id) => run.model.validate(id, false)), run.model.validateToken(shown, s.touch)];
   const { results } = await run.client.batchValidate({
     entries: [
-      ...ids.map((id) => ({ handle: { case: "sessionId" as const, value: run.id(id) } })),
-      { handle: { case: "token" as const, value: shown.token }, touch },
+      ...ids.map((value) => ({ handle: { case: "sessionId" as const, value } })),
+      { handle: { case: "token" as const, value: shown.token }, touch: s.touch },
     ],
   });
   assert.equal(results.length, expected.length);
@@ -50,9 +50,15 @@ const revokeToken = stepOf("revokeToken", which, async (run, n) => {
   assert.equal(deleted, run.model.revokeToken(shown));
 });
 
+const shown = fc.oneof({ weight: 2, arbitrary: validateToken }, rotateToken, revokeToken, batchValidate);
+
+const shownLate = stepOf("late", shown, async (run, step) => {
+  for (const n of [0, 1]) await run.passGrace(run.user(n));
+  await step(run);
+});
+
 export const tokenSteps: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 2, arbitrary: validateToken },
+  { weight: 3, arbitrary: shown },
   { weight: 2, arbitrary: rotateToken },
-  revokeToken,
-  batchValidate,
+  shownLate,
 );

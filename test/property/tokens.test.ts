@@ -97,8 +97,8 @@ const MUTATIONS: readonly ((a: string, b: string, stranger: TokenKeyRing) => str
   (a) => a + ["=", "==", " ", "\n", "\u0000", "A", a][randomInt(7)]!,
   (a) => [" ", "\n", "Bearer ", "sat1_"][randomInt(4)]! + a,
   (a) => a.replace("sat1_", ["sat2_", "SAT1_", "sat1-", "", "sat1__"][randomInt(5)]!),
-  (a) => a.replaceAll("-", "+").replaceAll("_", "/"),
-  (a) => (randomInt(2) ? a.toUpperCase() : a.toLowerCase()),
+  (a) => `sat1_${a.slice(5).replaceAll("-", "+").replaceAll("_", "/")}`,
+  (a) => `sat1_${randomInt(2) ? a.slice(5).toUpperCase() : a.slice(5).toLowerCase()}`,
   (a, b) => {
     const at = 5 + randomInt(a.length - 5);
     return a.slice(0, at) + b.slice(at);
