@@ -1,6 +1,6 @@
 // A file of settings that is read again whenever it changes, such as keys.
 
-import { readFileSync, unwatchFile, watchFile } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import type { Logger } from "pino";
 
 export type WatchedFile<T> = {
@@ -23,16 +23,22 @@ type WatchedFileOptions<T> = {
 /** Reads the file now; throws when it cannot be read or is faulty. A later faulty version is logged and not used. */
 export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>): WatchedFile<T> {
   const { parse, log, what, pollIntervalMs = 2_000 } = options;
-  const read = () => {
+  // Looked at before the file is read: a change while it is read is seen the next time.
+  let version = versionOf(path);
+  let value = read();
+
+  function read(): T {
     try {
       return parse(readFileSync(path, "utf8"));
     } catch (error) {
       throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
     }
-  };
-  let value = read();
+  }
 
-  function reload(): void {
+  function look(): void {
+    const seen = versionOf(path);
+    if (seen === version) return;
+    version = seen;
     try {
       value = read();
       log.info(`${what} reloaded`);
@@ -42,6 +48,16 @@ export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>)
     }
   }
   // Polled, for a file behind a symbolic link that is swapped (as mounted secrets are) raises no event of its own.
-  watchFile(path, { interval: pollIntervalMs, persistent: false }, reload);
-  return { current: () => value, close: () => unwatchFile(path, reload) };
+  const timer = setInterval(look, pollIntervalMs);
+  timer.unref();
+  return { current: () => value, close: () => clearInterval(timer) };
+}
+
+function versionOf(path: string): string {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return [dev, ino, size, mtimeNs, ctimeNs].join(" ");
+  } catch (error) {
+    return String((error as NodeJS.ErrnoException).code);
+  }
 }
