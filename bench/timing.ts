@@ -2,7 +2,7 @@
 // guesses that are right but for their last byte and guesses that are random. Exits 1 when |t| is 4.5 or more, again and
 // again. `node bench/timing.ts [measurements]`
 
-import { randomBytes, randomFillSync } from "node:crypto";
+import { createSecretKey, randomBytes, randomFillSync } from "node:crypto";
 import { newSessionId } from "../src/domain/session_id.ts";
 import { mintToken, newSecret, openToken, type TokenKeyRing } from "../src/domain/token.ts";
 import { createValidator } from "../src/service/validator.ts";
@@ -21,7 +21,7 @@ type Subject = { readonly right: Buffer; prepare(guess: Buffer): void; check(): 
 
 const secret = newSecret();
 const sessionId = newSessionId(0);
-const key = { kid: 1, key: randomBytes(BYTES) };
+const key = { kid: 1, key: createSecretKey(randomBytes(BYTES)) };
 const ring: TokenKeyRing = { active: key, verifying: new Map([[key.kid, key]]) };
 const genuine = mintToken(ring, "default", sessionId, secret);
 

@@ -1,6 +1,6 @@
 // The key ring file of tokens (SA_TOKEN_KEYS_FILE): reading, making and rotating it.
 
-import { randomBytes } from "node:crypto";
+import { createSecretKey, randomBytes } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { TokenKey, TokenKeyRing } from "./domain/token.ts";
@@ -19,7 +19,7 @@ export function parseTokenKeys(text: string): TokenKeyRing {
   let active: TokenKey | undefined;
   for (const { kid, key, state } of parseEntries(text)) {
     if (state === "retired") continue;
-    const tokenKey = { kid, key: Buffer.from(key, "base64url") };
+    const tokenKey = { kid, key: createSecretKey(key, "base64url") };
     usable.set(kid, tokenKey);
     if (state === "active") active = tokenKey;
   }

@@ -1,7 +1,6 @@
 // What every Create takes, whatever the variant.
 
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
 import type { NewSession } from "../store/create.ts";
 import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/record.ts";
@@ -48,13 +47,18 @@ export function newSession(
     fields: own.fields ?? [],
     requestId: request.requestId,
     ...limitOf(request.limit, defaults),
-    authenticatedAtMs: request.authenticatedAt ? Math.max(1, timestampMs(request.authenticatedAt)) : 0,
+    // Rounded down: what began in the same millisecond as a revoke-all began before it.
+    authenticatedAtMs: request.authenticatedAt ? Math.max(1, wholeMs(request.authenticatedAt)) : 0,
   };
 }
 
 /** Whole milliseconds; undefined for no duration. */
 export function durationMs(duration: Duration | undefined): number | undefined {
-  return duration && Number(duration.seconds) * 1000 + Math.floor(duration.nanos / 1e6);
+  return duration && wholeMs(duration);
+}
+
+function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
+  return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
 }
 
 function limitOf(

@@ -1,7 +1,7 @@
 // Resuming a watch: exactly what was missed or a reset, on any instance; and which positions are refused.
 
 import assert from "node:assert/strict";
-import { createHash, randomBytes } from "node:crypto";
+import { createSecretKey, createHash, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -103,7 +103,7 @@ test("a resumption on another instance brings exactly what was missed, in order"
 test("a position that is forged, cut, of another tenant or of another key is INVALID_ARGUMENT", { skip }, async () => {
   const position = await positionNow();
   const bytes = Buffer.from(position, "base64url");
-  const otherKey = { kid: ring.active.kid, key: randomBytes(32) };
+  const otherKey = { kid: ring.active.kid, key: createSecretKey(randomBytes(32)) };
   const otherRing = { active: otherKey, verifying: new Map([[otherKey.kid, otherKey]]) };
   const otherKid = { active: { ...ring.active, kid: 999 }, verifying: ring.verifying };
   const forged = [3, 20, bytes.length - 1].map((at) => {

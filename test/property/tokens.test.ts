@@ -1,7 +1,7 @@
 // A million tokens and ids that we make, a million that we did not, and what a bad token costs the store: nothing.
 
 import assert from "node:assert/strict";
-import { createHash, randomBytes, randomInt } from "node:crypto";
+import { createSecretKey, createHash, randomBytes, randomInt } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -18,7 +18,7 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 const MILLION = 1_000_000;
 const SECRET_AT = 2 + 21;
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const keyOf = (kid: number) => ({ kid, key: randomBytes(32) });
+const keyOf = (kid: number) => ({ kid, key: createSecretKey(randomBytes(32)) });
 const ringOf = (active: ReturnType<typeof keyOf>, ...others: ReturnType<typeof keyOf>[]): TokenKeyRing => ({
   active,
   verifying: new Map([active, ...others].map((key) => [key.kid, key])),
@@ -54,7 +54,7 @@ test("10^6 tokens and ids: all parse, and none is like another", () => {
 test("10^6 tokens that were not minted here: none opens, none throws", () => {
   const [active, old] = [keyOf(7), keyOf(6)];
   const ring = ringOf(active, old);
-  const stranger = ringOf({ ...active, key: randomBytes(32) });
+  const stranger = ringOf({ ...active, key: createSecretKey(randomBytes(32)) });
   const genuine = Array.from({ length: 500 }, () => mintToken(ring, "t", newSessionId(randomInt(256)), newSecret()));
   genuine.push(...Array.from({ length: 500 }, () => mintToken(ringOf(old), "t", newSessionId(0), newSecret())));
   const known = new Set(genuine);
@@ -182,7 +182,7 @@ describe("through the service", { skip: redisServerMissing() }, () => {
         bytes[i]! ^= 1;
         return `sat1_${bytes.toString("base64url")}`;
       }),
-      "of another ring": [resigned(ringOf({ ...active, key: randomBytes(32) }), "ours", mine.token)],
+      "of another ring": [resigned(ringOf({ ...active, key: createSecretKey(randomBytes(32)) }), "ours", mine.token)],
       "of an unknown kid": [resigned(ringOf(unknown), "ours", mine.token)],
       "of a retired kid": [resigned(ringOf(retired), "ours", mine.token)],
       "of another tenant": [theirs.token, resigned(ringOf(active), "theirs", mine.token)],

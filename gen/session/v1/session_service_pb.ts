@@ -85,7 +85,8 @@ export const SessionService: GenService<{
     output: typeof ValidateSessionResponseSchema;
   },
   /**
-   * Replaces the data of a session, or merges into it, and slides the idle timeout. Two merges at once both take effect.
+   * Replaces the data of a session of any variant, or merges into it, and slides the idle timeout. Two merges at once both
+   * take effect. Of a secure session the id is enough for this: it is for backends, and answers no token.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; INVALID_ARGUMENT. Scope: write.
    *
    * @generated from rpc session.v1.SessionService.UpdateSessionData

@@ -228,7 +228,7 @@ export const RotateTokenRequestSchema: GenMessage<RotateTokenRequest> = /*@__PUR
  */
 export type RotateTokenResponse = Message<"session.v1.RotateTokenResponse"> & {
   /**
-   * The session after the rotation; its deadlines are what they were.
+   * The session after the rotation, which is an access; absolute_expires_at is what it was.
    *
    * @generated from field: session.v1.Session session = 1;
    */
