@@ -128,7 +128,11 @@ describe("through the service", { skip: redisServerMissing() }, () => {
 
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "sa-tokens-"));
-    const entry = ({ kid, key }: typeof active, state: string) => ({ kid, key: key.toString("base64url"), state });
+    const entry = ({ kid, key }: typeof active, state: string) => ({
+      kid,
+      key: key.export().toString("base64url"),
+      state,
+    });
     const ring = [entry(active, "active"), entry(verifyOnly, "verify-only"), entry(retired, "retired")];
     const callers = Object.entries(apiKeys).map(([name, key]) => {
       return { name, tenant: name, sha256: digestOf(Buffer.from(key)).toString("hex"), scopes: ["read", "write"] };
