@@ -3,13 +3,20 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
 type Outcome = { code: number | null; text: string; last: string };
 
-async function runFixtures(...names: string[]): Promise<Outcome> {
+function runFixtures(...names: string[]): Promise<Outcome> {
+  return runFixturesWith({ TEST_RERUN_FAILED: "0" }, ...names);
+}
+
+async function runFixturesWith(variables: Record<string, string>, ...names: string[]): Promise<Outcome> {
   const files = names.map((name) => `test/fixtures/reporter/${name}.fixture.ts`);
-  const env = { ...process.env, TEST_TIMEOUT_MS: "1500" };
+  const env = { ...process.env, TEST_TIMEOUT_MS: "1500", ...variables };
   // With it, node:test takes the runner for a test file of this run and does nothing.
   delete (env as NodeJS.ProcessEnv)["NODE_TEST_CONTEXT"];
   const child = spawn(process.execPath, ["scripts/test.ts", ...files], { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -66,4 +73,18 @@ test("a run without a test fails", async () => {
   assert.deepEqual({ code, last }, { code: 1, last: "0 passed, 0 failed, 0 skipped" });
   const both = await runFixtures("passing", "absent");
   assert.deepEqual([both.code, both.last], [1, "3 passed, 0 failed, 0 skipped"]);
+});
+
+test("with TEST_RERUN_FAILED=1 a file that failed is run once more, and named", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sa-reporter-"));
+  try {
+    const variables = { TEST_RERUN_FAILED: "1", UNSTEADY_MARKER: join(folder, "marker") };
+    const { code, text, last } = await runFixturesWith(variables, "passing", "unsteady");
+    assert.deepEqual({ code, last }, { code: 0, last: "5 passed, 0 failed, 0 skipped" });
+    assert.match(text, /Passed only when run alone:\n.*unsteady\.fixture\.ts\n/);
+    const always = await runFixturesWith(variables, "failing");
+    assert.deepEqual([always.code, always.last], [1, "1 passed, 4 failed, 0 skipped"]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -1,6 +1,6 @@
 // The reporter of `npm test`: a line for each file, failures in full, skips with their reasons, the counts last.
 
-import { relative } from "node:path";
+import { relative, resolve } from "node:path";
 import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
 
@@ -23,14 +23,23 @@ type Ended = Extract<TestEvent, { type: "test:pass" | "test:fail" }>;
 /** How much of what a failed file printed is shown. */
 const MAX_OUTPUT_CHARACTERS = 8_000;
 
-/** Makes a reporter for node:test's run(); `totals` holds the counts of tests, not of suites, while it runs. */
-export function createReporter(cwd: string): {
+export type Reporter = {
+  /** What to print of one run; there may be several, one after the other. */
   report(source: AsyncIterable<TestEvent>): AsyncGenerator<string>;
-  totals: Totals;
-} {
+  /** Forgets the files that failed, so that they can be run again; their paths. */
+  takeFailed(): string[];
+  /** What to print after the last run. */
+  ending(): Generator<string>;
+  /** The counts of tests, not of suites, up to now. */
+  readonly totals: Totals;
+};
+
+/** Makes a reporter for node:test's run(). */
+export function createReporter(cwd: string): Reporter {
   const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
   const files = new Map<string, FileResults>();
   const done = new Set<string>();
+  const taken = new Set<string>();
   let succeeded = true;
 
   function resultsOf(file: string): FileResults {
@@ -43,6 +52,7 @@ export function createReporter(cwd: string): {
   }
 
   async function* report(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+    succeeded = true;
     for await (const event of source) {
       const { file } = event.data as { file?: string };
       if (event.type === "test:summary" && file === undefined) succeeded = event.data.success;
@@ -60,7 +70,19 @@ export function createReporter(cwd: string): {
       totals.failed = 1;
       yield "FAIL the runner saw a failure that was not counted\n";
     }
-    yield* ending();
+  }
+
+  function takeFailed(): string[] {
+    const failed = [...files].filter(([, results]) => results.failed > 0);
+    for (const [file, results] of failed) {
+      totals.passed -= results.passed;
+      totals.failed -= results.failed;
+      totals.skipped -= results.skipped;
+      files.delete(file);
+      done.delete(file);
+      taken.add(file);
+    }
+    return failed.map(([file]) => file);
   }
 
   function* finish(file: string, durationMs: number | undefined): Generator<string> {
@@ -94,12 +116,16 @@ export function createReporter(cwd: string): {
     );
     const failures = entries.flatMap(({ name, failures: list }) => list.map((failure) => `  ${name}: ${failure.name}`));
     yield "\n";
+    const unsteady = entries.filter((entry) => entry.failed === 0 && taken.has(resolve(cwd, entry.name)));
+    if (unsteady.length > 0) {
+      yield `Passed only when run alone:\n${unsteady.map((entry) => `  ${entry.name}`).join("\n")}\n\n`;
+    }
     if (skips.length > 0) yield `Skipped:\n${skips.join("\n")}\n\n`;
     if (failures.length > 0) yield `Failed:\n${failures.join("\n")}\n\n`;
     yield `${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`;
   }
 
-  return { report, totals };
+  return { report, takeFailed, ending, totals };
 }
 
 function count(results: FileResults, event: Ended, file: string): void {
