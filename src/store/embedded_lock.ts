@@ -1,12 +1,11 @@
 // One service per data directory: a lock that a killed process cannot leave behind, and the end of the store it left.
 
-import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { lstat, mkdir, rename, rm } from "node:fs/promises";
-import { connect, createServer, type Server } from "node:net";
+import { lstat, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { openClient } from "./connection_link.ts";
@@ -14,7 +13,7 @@ import { openClient } from "./connection_link.ts";
 const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
 /** The kernel's limit is 108 with the final zero on Linux and 104 elsewhere. */
 const MAX_SOCKET_PATH_BYTES = 100;
-const LONGEST_SOCKET_NAME = "lock.sock.0123456789ab";
+const LONGEST_SOCKET_NAME = "store.sock";
 const ORPHAN_TIMEOUT_MS = 10_000;
 
 /**
@@ -38,77 +37,37 @@ export async function createRuntimeDirectory(dataDir: string): Promise<string> {
 
 export type DataDirectoryLock = { release(): Promise<void> };
 
+/** What SQLite says of a database that another connection holds. */
+const SQLITE_BUSY = 5;
+
 /**
- * Holds the data directory by listening on a socket: the kernel ends that with the process, however it dies.
- * @throws Error when another process holds it.
+ * Holds the data directory by an exclusive transaction on a database without content: Node has no file locks of its own,
+ * SQLite's are the kernel's, which ends them with the process, however it dies.
+ * @throws Error when another service holds it.
  */
 export async function lockDataDirectory(runtimeDir: string, dataDir: string): Promise<DataDirectoryLock> {
-  const path = join(runtimeDir, "lock.sock");
-  for (let attempt = 0; attempt < 5; attempt++) {
-    const server = await listenOn(path);
-    if (server !== undefined) {
-      server.unref();
-      return {
-        release: () =>
-          new Promise((resolve) => {
-            // Closing removes the socket's file as well.
-            server.close(() => resolve());
-          }),
-      };
-    }
-    // The file is moved away before it is judged: of two processes that find a dead lock only one can take it, and one
-    // that took a live lock by mistake puts it back.
-    const taken = `${path}.${randomBytes(6).toString("hex")}`;
-    const holder = await holderOf(path);
-    if (holder !== undefined) throw inUse(dataDir, holder);
-    try {
-      await rename(path, taken);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") continue;
-      throw error;
-    }
-    const rival = await holderOf(taken);
-    if (rival !== undefined) {
-      await rename(taken, path);
-      throw inUse(dataDir, rival);
-    }
-    await rm(taken, { force: true });
-  }
-  throw inUse(dataDir, "unknown");
-}
-
-function inUse(dataDir: string, holder: string): Error {
-  return new Error(`the data directory ${dataDir} is in use by another session authority (process ${holder})`);
-}
-
-async function listenOn(path: string): Promise<Server | undefined> {
-  const server = createServer((socket) => {
-    socket.on("error", () => undefined);
-    socket.end(String(process.pid));
-  });
+  const pidFile = join(runtimeDir, "lock.pid");
+  const database = new DatabaseSync(join(runtimeDir, "lock.db"));
   try {
-    server.listen(path);
-    await once(server, "listening");
-    return server;
+    database.exec("BEGIN EXCLUSIVE");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EADDRINUSE") return undefined;
-    throw error;
+    database.close();
+    // The low byte: the rest says more about the same.
+    if (((error as { errcode?: number }).errcode ?? 0) % 256 !== SQLITE_BUSY) throw error;
+    const holder = await readFile(pidFile, "utf8").catch(() => "unknown");
+    throw new Error(`the data directory ${dataDir} is in use by another session authority (process ${holder})`, {
+      cause: error,
+    });
   }
-}
-
-/** The process id of who listens there, "unknown" when it does not say, or undefined when nobody listens. */
-function holderOf(path: string): Promise<string | undefined> {
-  return new Promise((resolve) => {
-    let text = "";
-    const socket = connect(path);
-    // A holder that is stopped still holds.
-    socket.setTimeout(500, () => socket.destroy());
-    let accepted = false;
-    socket.on("connect", () => (accepted = true));
-    socket.on("data", (chunk) => (text += chunk.toString()));
-    socket.on("error", () => undefined);
-    socket.on("close", () => resolve(accepted ? text || "unknown" : undefined));
-  });
+  await writeFile(pidFile, String(process.pid));
+  let released = false;
+  return {
+    async release() {
+      if (released) return;
+      released = true;
+      database.close();
+    },
+  };
 }
 
 export type StoreState =
