@@ -54,7 +54,7 @@ export function createInvalidationsService({ sessions, changes, hub, keyRing }: 
         const lease = durationFromMs(LEASE_MS);
         yield { event: { case: "opened" as const, value: { watchId: watcher.id, position, lease } } };
         if (resumed) yield* replay(resumed, start, filter, call);
-        for (;;) yield* await watcher.take(call.signal);
+        yield watcher.feed;
       } finally {
         hub.close(watcher);
       }

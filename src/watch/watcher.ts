@@ -31,7 +31,7 @@ export type Watcher = {
   /** Queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
   push(message: WatchMessage, positionNow: () => string): void;
   /** What is queued and all that comes, once, as a feed. */
-  take(signal: AbortSignal): Promise<[Feed<WatchInvalidationsResponse>]>;
+  readonly feed: Feed<WatchInvalidationsResponse>;
 };
 
 export function createWatcher(id: string, tenant: string, filter: WatchFilter): Watcher {
@@ -70,15 +70,10 @@ export function createWatcher(id: string, tenant: string, filter: WatchFilter): 
         queuedBytes += message.bytes;
       }
     },
-    async take(signal) {
-      signal.throwIfAborted();
-      return [
-        (to) => {
-          send = to;
-          sendQueued();
-          return sendQueued;
-        },
-      ];
+    feed(to) {
+      send = to;
+      sendQueued();
+      return sendQueued;
     },
   };
 }

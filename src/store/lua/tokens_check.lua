@@ -5,12 +5,6 @@
 -- Returns {'ok', session_id, record}, {'not_found'} or {'reused'}
 -- @include lib/secret
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
-if not r or r.kind ~= KIND_SECURE then return { 'not_found' } end
-local state = secret_state(r, ARGV[3], now)
-if state == 'void' then return { 'not_found' } end
-if state == 'stale' then
-  secret_reused(r, now, tonumber(ARGV[4]), ARGV[5])
-  return { 'reused' }
-end
+local r, state = secret_present(ARGV[1], ARGV[2], ARGV[3], now, tonumber(ARGV[4]), ARGV[5])
+if not r then return { state } end
 return { 'ok', r.id, record_pack(r) }

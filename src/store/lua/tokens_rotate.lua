@@ -8,15 +8,9 @@
 -- @include lib/changed
 local now = now_ms()
 local retention, actor = tonumber(ARGV[6]), ARGV[7]
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
-if not r or r.kind ~= KIND_SECURE then return { 'not_found' } end
-local state = secret_state(r, ARGV[3], now)
-if state == 'void' then return { 'not_found' } end
+local r, state = secret_present(ARGV[1], ARGV[2], ARGV[3], now, retention, actor)
+if not r then return { state } end
 if state == 'grace' then return { 'rotated_concurrently' } end
-if state == 'stale' then
-  secret_reused(r, now, retention, actor)
-  return { 'reused' }
-end
 secret_replace(r, ARGV[4], now, tonumber(ARGV[5]))
 record_changed(r, now, retention, 'rotated', actor, '')
 return { 'ok', r.id, record_pack(r) }

@@ -34,3 +34,17 @@ local function secret_reused(r, now, retention, actor)
   finish(r, now, 'token_reused', actor, '')
   audit_append(r.owner, now, retention, 'token_reused', r.id, '', actor, '')
 end
+
+-- The live secure session of a secret and the secret's state, 'current' or 'grace'; or nil and why not: 'not_found', or
+-- 'reused', which has ended the session.
+local function secret_present(id, prefix, secret, now, retention, actor)
+  local r = record_read_of_tenant(id, now, prefix)
+  if not r or r.kind ~= KIND_SECURE then return nil, 'not_found' end
+  local state = secret_state(r, secret, now)
+  if state == 'void' then return nil, 'not_found' end
+  if state == 'stale' then
+    secret_reused(r, now, retention, actor)
+    return nil, 'reused'
+  end
+  return r, state
+end
