@@ -43,7 +43,7 @@ function forgedToken(): Subject {
 /** The digest of a genuine token's secret, against the record that the store has. */
 function otherSecret(): Subject {
   const record: Partial<SessionRecord> = { sessionId, kind: SESSION_KIND.secure, secretDigest: Buffer.alloc(BYTES) };
-  const validator = createValidator({
+  const validate = createValidator({
     sessions: { find: async () => record },
     tokens: { check: async () => undefined },
     keyRing: () => ring,
@@ -52,7 +52,7 @@ function otherSecret(): Subject {
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),
-    check: () => validator.byToken(genuine, false, "", call),
+    check: () => validate({ proof: "token", handle: genuine, touch: false, ipAddress: "" }, call),
   };
 }
 

@@ -69,7 +69,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     undo.push(() => hub.stop());
     const clock = startStoreClock(connection);
     undo.push(() => clock.stop());
-    const implementation = createSessionService({
+    const { methods, direct } = createSessionService({
       store,
       changes,
       hub,
@@ -83,7 +83,8 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const readiness = createReadiness();
     const metrics = createMetrics(readiness, () => hub.size);
     const pipeline = createPipeline({
-      implementation,
+      implementation: methods,
+      direct,
       readiness,
       authenticate: authentication.authenticate,
       validate: validation.validate,

@@ -2,30 +2,42 @@
 
 /**
  * Begins to send, and returns what is to be called whenever there is room again. `send` takes the answer in any case; when
- * it says false there is no room for another one until then.
+ * it says false there is no room for another one until then. `end` says that nothing follows, or what went wrong; a feed that
+ * never calls it ends with the call.
  */
-export type Feed<T> = (send: (answer: T) => boolean) => () => void;
+export type Feed<T> = (send: (answer: T) => boolean, end: (error?: unknown) => void) => () => void;
 
 export function isFeed<T extends object>(step: T | Feed<T>): step is Feed<T> {
   return typeof step === "function";
 }
 
 /** The same, one at a time as they are asked for. */
-export async function* pulled<T>(feed: Feed<T>): AsyncGenerator<T, never, void> {
+export async function* pulled<T>(feed: Feed<T>): AsyncGenerator<T, void, void> {
   const waiting: T[] = [];
+  let ended: { error?: unknown } | undefined;
   let wake: (() => void) | undefined;
-  const resume = feed((answer) => {
-    waiting.push(answer);
-    wake?.();
-    return false;
-  });
+  const resume = feed(
+    (answer) => {
+      waiting.push(answer);
+      wake?.();
+      return false;
+    },
+    (error) => {
+      ended ??= { error };
+      wake?.();
+    },
+  );
   for (;;) {
     const next = waiting.shift();
     if (next !== undefined) {
       yield next;
       resume();
-    } else {
+    } else if (ended === undefined) {
       await new Promise<void>((resolve) => (wake = resolve));
+    } else if (ended.error === undefined) {
+      return;
+    } else {
+      throw ended.error;
     }
   }
 }

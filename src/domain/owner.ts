@@ -13,9 +13,14 @@ export function ownerOf(tenant: string, userId: string): string {
   return `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
 }
 
+// Tenants come from the credentials, so there are few of them; and every call asks.
+const ownerPrefixes = new Map<string, string>();
+
 /** The prefix of every owner of a tenant. */
 export function ownerPrefixOf(tenant: string): string {
-  return `${encodeURIComponent(tenant)}:`;
+  let prefix = ownerPrefixes.get(tenant);
+  if (prefix === undefined) ownerPrefixes.set(tenant, (prefix = `${encodeURIComponent(tenant)}:`));
+  return prefix;
 }
 
 /** The user that an owner names. */

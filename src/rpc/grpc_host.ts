@@ -10,12 +10,13 @@ import {
   type ServerWritableStream,
 } from "@grpc/grpc-js";
 import { createServer } from "node:net";
+import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
 import { listen } from "./listen.ts";
-import type { IncomingCall, Pipeline, Sink } from "./pipeline.ts";
-import type { Answer, Route } from "./routes.ts";
+import type { IncomingCall, Pipeline, Sink, StreamCodec } from "./pipeline.ts";
+import type { Answer, DirectStreamHandler, DirectUnaryHandler, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
 
 export type GrpcHostOptions = {
@@ -98,9 +99,13 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
   const encode = (answer: Answer): Buffer =>
     method.methodKind === "unary" ? encodeAnswer(method, answer) : encodeShared(method, answer);
 
+  const directUnary = route.direct as DirectUnaryHandler | undefined;
+  const directStream = route.direct as DirectStreamHandler | undefined;
+
   const unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: (error: object | null, value?: Buffer) => void) => {
     const decode = () => decodeRequest(method, call.request);
-    pipeline.unary(route, incomingCall(call), { decode, encode }).then(
+    const direct = directUnary && ((context: CallContext) => directUnary(call.request, context));
+    pipeline.unary(route, incomingCall(call), { direct, decode, encode }).then(
       (answer) => callback(null, answer),
       (failure: CallFailure) => callback(toGrpcStatus(failure)),
     );
@@ -111,7 +116,17 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
   };
   const bidi = (call: ServerDuplexStream<Buffer, Buffer>) => {
     const open = () => decodedRequests(method, call);
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode }));
+    const direct: StreamCodec<Buffer>["direct"] =
+      directStream &&
+      ((context, check) => {
+        const decode = (bytes: Buffer) => {
+          const request = decodeRequest(method, bytes);
+          check(request);
+          return request;
+        };
+        return directStream(requestsOf(call), decode, context);
+      });
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, direct, sink: sinkOf(call) }));
   };
 
   const [type, handler] =
@@ -157,7 +172,7 @@ function encodeShared(method: DescMethod, answer: Answer): Buffer {
   return bytes;
 }
 
-function sinkOf(call: ServerWritableStream<Buffer, Buffer>): Sink<Buffer> {
+function sinkOf(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>): Sink<Buffer> {
   return {
     write: (bytes) => call.write(bytes),
     onRoom: (listener) => void call.on("drain", listener),
@@ -190,11 +205,15 @@ function drained(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream
   });
 }
 
+async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Message> {
+  for await (const bytes of requestsOf(call)) yield decodeRequest(method, bytes);
+}
+
 /**
  * The requests of a stream as they come. Not the stream's own iterator: that one destroys the stream at the end, and with
  * it the status that is still to be sent.
  */
-async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Message> {
+async function* requestsOf(call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Buffer> {
   let wake: (() => void) | undefined;
   let ended = false;
   call.on("end", () => (ended = true));
@@ -202,7 +221,7 @@ async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buf
   call.on("readable", onChange).on("end", onChange).on("close", onChange).on("cancelled", onChange);
   for (;;) {
     const bytes = call.read() as Buffer | null;
-    if (bytes !== null) yield decodeRequest(method, bytes);
+    if (bytes !== null) yield bytes;
     else if (ended) return;
     else if (call.destroyed || call.cancelled) throw new SessionError("CANCELLED", "the caller is gone");
     else await new Promise<void>((resolve) => (wake = resolve));

@@ -3,17 +3,6 @@
 import type { CallContext, Caller } from "../domain/call.ts";
 import type { Deadlines } from "../domain/deadlines.ts";
 
-export type LiveCall = {
-  /** What the handler gets. Its signal costs nothing until it is asked for. */
-  readonly context: CallContext;
-  /** What `work` comes to, or the interruption if that is sooner. One at a time. */
-  race<T>(work: Promise<T>): Promise<T>;
-  /** Ends the call from outside; only the first time counts, and not once it has ended. */
-  interrupt(error: Error): void;
-  /** Ends the call from inside. False when it had ended before. */
-  end(): boolean;
-};
-
 type LiveCallOptions = {
   caller: Caller;
   /** On the clock of performance.now(); Infinity for none. */
@@ -25,50 +14,57 @@ type LiveCallOptions = {
   onInterrupt?: (error: Error) => void;
 };
 
-export function beginCall(options: LiveCallOptions): LiveCall {
-  const { caller, deadlineMs, deadlines, deadlineError, onInterrupt } = options;
-  let controller: AbortController | undefined;
-  let interruption: Error | undefined;
-  let ended = false;
+/** It is the context that the handler gets; its signal costs nothing until it is asked for. */
+export class LiveCall implements CallContext {
+  readonly caller: Caller;
+  readonly deadlineMs: number;
+  readonly #onInterrupt: ((error: Error) => void) | undefined;
+  readonly #stopDeadline: (() => void) | undefined;
+  #controller: AbortController | undefined;
+  #interruption: Error | undefined;
+  #ended = false;
   // A slot instead of Promise.race: racing a promise that lives as long as a stream would keep every message's reaction.
-  let rejectWork: ((error: Error) => void) | undefined;
+  #rejectWork: ((error: Error) => void) | undefined;
 
-  const stopDeadline =
-    deadlineMs === Infinity ? () => undefined : deadlines.add(deadlineMs, () => interrupt(deadlineError()));
-
-  function interrupt(error: Error): void {
-    if (ended) return;
-    ended = true;
-    interruption = error;
-    stopDeadline();
-    controller?.abort(error);
-    rejectWork?.(error);
-    onInterrupt?.(error);
+  constructor({ caller, deadlineMs, deadlines, deadlineError, onInterrupt }: LiveCallOptions) {
+    this.caller = caller;
+    this.deadlineMs = deadlineMs;
+    this.#onInterrupt = onInterrupt;
+    if (deadlineMs !== Infinity) this.#stopDeadline = deadlines.add(deadlineMs, () => this.interrupt(deadlineError));
   }
 
-  return {
-    context: {
-      caller,
-      deadlineMs,
-      get signal() {
-        controller ??= new AbortController();
-        if (interruption !== undefined) controller.abort(interruption);
-        return controller.signal;
-      },
-    },
-    race(work) {
-      return new Promise((resolve, reject) => {
-        if (interruption !== undefined) reject(interruption);
-        rejectWork = reject;
-        work.then(resolve, reject);
-      });
-    },
-    interrupt,
-    end() {
-      if (ended) return false;
-      ended = true;
-      stopDeadline();
-      return true;
-    },
-  };
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#interruption !== undefined) this.#controller.abort(this.#interruption);
+    return this.#controller.signal;
+  }
+
+  /** What `work` comes to, or the interruption if that is sooner. One at a time. */
+  race<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.#interruption !== undefined) reject(this.#interruption);
+      this.#rejectWork = reject;
+      work.then(resolve, reject);
+    });
+  }
+
+  /** Ends the call from outside; only the first time counts, and not once it has ended. The error is made only then. */
+  interrupt(errorOf: () => Error): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const error = errorOf();
+    this.#interruption = error;
+    this.#stopDeadline?.();
+    this.#controller?.abort(error);
+    this.#rejectWork?.(error);
+    this.#onInterrupt?.(error);
+  }
+
+  /** Ends the call from inside. False when it had ended before. */
+  end(): boolean {
+    if (this.#ended) return false;
+    this.#ended = true;
+    this.#stopDeadline?.();
+    return true;
+  }
 }

@@ -7,15 +7,16 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import type { Caller } from "../domain/call.ts";
+
 import { createDeadlines, type Deadlines } from "../domain/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
 import { isFeed, pulled, type Feed } from "../domain/feed.ts";
-import type { SessionServiceImpl } from "../service/contract.ts";
+import type { CallContext, Caller } from "../domain/call.ts";
+import type { DirectImpl, SessionServiceImpl } from "../service/contract.ts";
 import { ANONYMOUS, type Authenticate } from "./authentication.ts";
 import { CallFailure, toFailure } from "./errors.ts";
 import { createHealth } from "./health.ts";
-import { beginCall, type LiveCall } from "./live_call.ts";
+import { LiveCall } from "./live_call.ts";
 import type { Readiness } from "./readiness.ts";
 import { createReflection } from "./reflection.ts";
 import { createRequestLog, type FinishedCall } from "./request_log.ts";
@@ -24,6 +25,8 @@ import type { Validation } from "./validation.ts";
 
 export type PipelineOptions = {
   implementation: SessionServiceImpl;
+  /** Default: nothing goes from bytes to bytes. */
+  direct?: DirectImpl;
   readiness: Readiness;
   authenticate: Authenticate;
   validate: Validation["validate"];
@@ -50,8 +53,15 @@ export type IncomingCall = {
 };
 
 /** How a host turns what it received into a request, and an answer into what it sends. */
-export type Codec<T> = { decode(): Message; encode(answer: Answer): T };
+export type Codec<T> = {
+  /** Answers without decoding the request; undefined: it has to be decoded. */
+  direct?: (call: CallContext) => Promise<T> | undefined;
+  decode(): Message;
+  encode(answer: Answer): T;
+};
 export type StreamCodec<T> = {
+  /** The answers without messages; `check` holds a request that had to be decoded to its rules. */
+  direct?: (call: CallContext, check: (request: Message) => void) => AsyncIterable<T | Feed<T>>;
   /** The one request of a server stream, or the requests of a bidirectional one as they come. */
   open(): Message | AsyncIterable<Message>;
   encode(answer: Answer): T;
@@ -91,7 +101,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   const reflection = createReflection([SessionService, Health, ServerReflection, ServerReflectionAlpha]);
   const routes = [
-    ...sessionRoutes(implementation),
+    ...sessionRoutes(implementation, options.direct ?? {}),
     ...openRoutes(Health, createHealth(options.readiness)),
     ...openRoutes(ServerReflection, reflection.v1),
     ...openRoutes(ServerReflectionAlpha, reflection.v1alpha),
@@ -122,13 +132,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     let call: LiveCall | undefined;
     try {
       caller = admit(route, incoming);
-      const handler = handlerOf<UnaryHandler>(route);
-      const request = codec.decode();
-      validate(route.method.input, request);
       const deadlineMs = Math.min(beforeClient(incoming.clientDeadlineMs, startedMs), startedMs + requestTimeoutMs);
-      call = beginCall({ caller, deadlineMs, deadlines, deadlineError: storeTimeout });
-      interruptOnCancel(call, incoming);
-      const answer = codec.encode(await call.race(handler(request, call.context)));
+      call = new LiveCall({ caller, deadlineMs, deadlines, deadlineError: storeTimeout });
+      const direct = codec.direct?.(call);
+      const answer = direct ? await call.race(direct) : codec.encode(await handle(route, incoming, codec, call));
       report(route, startedMs, caller, undefined);
       return answer;
     } catch (thrown) {
@@ -138,6 +145,15 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     } finally {
       call?.end();
     }
+  }
+
+  function handle<T>(route: Route, incoming: IncomingCall, codec: Codec<T>, call: LiveCall): Promise<Answer> {
+    const handler = handlerOf<UnaryHandler>(route);
+    const request = codec.decode();
+    validate(route.method.input, request);
+    // What is answered directly is soon over: there is nothing to interrupt.
+    interruptOnCancel(call, incoming);
+    return call.race(handler(request, call));
   }
 
   async function* stream<T>(
@@ -161,30 +177,37 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       report(route, startedMs, caller, failure);
     }
 
-    const waitForReader = () => deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader()));
+    let encode = codec.encode;
+    const waitForReader = () => deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader));
 
-    /** Writes what comes; ends with the call only. */
-    function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<never> {
-      let stopWaiting: (() => void) | undefined;
-      const resume = feed((answer) => {
-        const hasRoom = !finished && sink.write(codec.encode(answer));
-        if (!hasRoom) stopWaiting ??= waitForReader();
-        return hasRoom;
+    /** Writes what comes until the feed ends. */
+    function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<void> {
+      return new Promise((resolve, reject) => {
+        let stopWaiting: (() => void) | undefined;
+        const resume = feed(
+          (answer) => {
+            const hasRoom = !finished && sink.write(encode(answer));
+            if (!hasRoom) stopWaiting ??= waitForReader();
+            return hasRoom;
+          },
+          (error) => {
+            stopWaiting?.();
+            if (error === undefined) resolve();
+            else reject(error);
+          },
+        );
+        sink.onRoom(() => {
+          stopWaiting?.();
+          stopWaiting = undefined;
+          resume();
+        });
       });
-      sink.onRoom(() => {
-        stopWaiting?.();
-        stopWaiting = undefined;
-        resume();
-      });
-      return new Promise(() => undefined);
     }
 
     try {
       caller = admit(route, incoming);
-      const handler = handlerOf<StreamHandler>(route);
       if (shuttingDown) throw shutDown();
-      const input = codec.open();
-      call = beginCall({
+      call = new LiveCall({
         caller,
         deadlineMs: incoming.clientDeadlineMs,
         deadlines,
@@ -193,13 +216,16 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       });
       streams.add(call);
       interruptOnCancel(call, incoming);
-      answers = handler(checked(route, input), call.context)[Symbol.asyncIterator]();
+      const direct = codec.direct?.(call, (request) => validate(route.method.input, request));
+      if (direct !== undefined) encode = (answer) => answer as T;
+      const source = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, codec, call);
+      answers = source[Symbol.asyncIterator]();
       for (let source = answers; ;) {
         const step = await call.race(source.next());
         if (step.done === true) break;
         if (!isFeed(step.value)) {
           const stopWaiting = waitForReader();
-          yield codec.encode(step.value);
+          yield encode(step.value);
           stopWaiting();
         } else if (codec.sink !== undefined) {
           await call.race(pour(step.value, codec.sink));
@@ -215,6 +241,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     } finally {
       finish(toFailure(cancelled()));
     }
+  }
+
+  function handleStream<T>(route: Route, codec: StreamCodec<T>, call: LiveCall): AsyncIterable<Answer | Feed<Answer>> {
+    return handlerOf<StreamHandler>(route)(checked(route, codec.open()), call);
   }
 
   function checked(route: Route, input: Message | AsyncIterable<Message>): Message | AsyncIterable<Message> {
@@ -236,7 +266,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     stream,
     endStreams() {
       shuttingDown = true;
-      for (const call of [...streams]) call.interrupt(shutDown());
+      for (const call of [...streams]) call.interrupt(shutDown);
     },
   };
 }
@@ -249,7 +279,7 @@ function beforeClient(clientDeadlineMs: number, nowMs: number): number {
 function interruptOnCancel(call: LiveCall, incoming: IncomingCall): void {
   incoming.onCancel(() => {
     // A client that gives up at its deadline says so by going away; its own clock may be a little early.
-    call.interrupt(performance.now() >= incoming.clientDeadlineMs - 5 ? deadlineExceeded() : cancelled());
+    call.interrupt(performance.now() >= incoming.clientDeadlineMs - 5 ? deadlineExceeded : cancelled);
   });
 }
 

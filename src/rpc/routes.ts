@@ -4,7 +4,7 @@ import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } 
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import type { Feed } from "../domain/feed.ts";
-import type { Handler, MethodName, SessionServiceImpl } from "../service/contract.ts";
+import type { DirectImpl, Handler, MethodName, SessionServiceImpl } from "../service/contract.ts";
 import { SCOPE_OF_METHOD, type Scope } from "./scopes.ts";
 
 /** The fields of an answer, of whatever type. */
@@ -17,6 +17,14 @@ export type StreamHandler = (
   call: CallContext,
 ) => AsyncIterable<Answer | Feed<Answer>>;
 
+/** The same from bytes to bytes; see DirectHandler. */
+export type DirectUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
+export type DirectStreamHandler = (
+  requests: AsyncIterable<Buffer>,
+  decode: (request: Buffer) => Message,
+  call: CallContext,
+) => AsyncIterable<Buffer | Feed<Buffer>>;
+
 export type Route = {
   readonly method: DescMethod;
   /** `session.v1.SessionService/CreateSession`. */
@@ -25,17 +33,20 @@ export type Route = {
   readonly scope: Scope | undefined;
   /** Undefined: not implemented. */
   readonly handler: UnaryHandler | StreamHandler | undefined;
+  /** For hosts whose messages are the contract's own bytes. Undefined: there is only the handler. */
+  readonly direct: DirectUnaryHandler | DirectStreamHandler | undefined;
 };
 
 /** The implementation of a service that anybody may call: health and reflection. */
 export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
 
 /** The routes of SessionService; methods that `implementation` lacks are there, and answer UNIMPLEMENTED. */
-export function sessionRoutes(implementation: SessionServiceImpl): Route[] {
+export function sessionRoutes(implementation: SessionServiceImpl, direct: DirectImpl): Route[] {
   return SessionService.methods.map((method) => {
     const name = method.localName as MethodName;
     const handler = implementation[name]?.bind(implementation) as unknown as UnaryHandler | StreamHandler | undefined;
-    return { method, name: nameOf(method), scope: SCOPE_OF_METHOD[name], handler };
+    const scope = SCOPE_OF_METHOD[name];
+    return { method, name: nameOf(method), scope, handler, direct: direct[name] as Route["direct"] };
   });
 }
 
@@ -47,6 +58,7 @@ export function openRoutes<S extends DescService>(service: S, implementation: Op
     name: nameOf(method),
     scope: undefined,
     handler: handlers[method.localName],
+    direct: undefined,
   }));
 }
 

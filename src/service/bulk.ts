@@ -1,54 +1,71 @@
 // Bulk validation: BatchValidate, ValidateStream.
 
-import type { ValidateEntry, ValidateStreamRequest } from "../../gen/session/v1/bulk_pb.ts";
+import type { ValidateEntry } from "../../gen/session/v1/bulk_pb.ts";
 import type { CallContext } from "../domain/call.ts";
-import type { SessionServiceImpl } from "./contract.ts";
-import type { Validator } from "./validator.ts";
-
-/** Messages of one stream that are worked on at once; the next is not read before one of them is answered. */
-const MESSAGES_AT_ONCE = 16;
+import { answerFeed, type Asked } from "./answer_feed.ts";
+import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
+import { entryQuestions } from "./question_bytes.ts";
+import { validationsBytes } from "./validation_bytes.ts";
+import { validationMessage } from "./validation_message.ts";
+import type { Question, Validate, Validation } from "./validator.ts";
 
 type BulkDeps = {
-  readonly validator: Validator;
+  readonly validate: Validate;
   /** How long one message of a stream may take. */
   readonly requestTimeoutMs: number;
 };
 
-export function createBulkService({ validator, requestTimeoutMs }: BulkDeps) {
-  return {
+export function createBulkService({ validate, requestTimeoutMs }: BulkDeps) {
+  const methods = {
     async batchValidate(request, call) {
-      return { results: await validateAll(request.entries, call) };
+      return validationsMessage(await validateAll(request.entries.map(questionOf), call));
     },
 
-    // Answers keep the order of the questions, while the store is asked for several messages at once.
     async *validateStream(requests, call) {
-      const underway: Promise<Awaited<ReturnType<typeof answer>>>[] = [];
-      try {
-        for await (const request of requests) {
-          const answering = answer(request, call);
-          // Told when its turn comes.
-          answering.catch(() => undefined);
-          underway.push(answering);
-          if (underway.length >= MESSAGES_AT_ONCE) yield await underway.shift()!;
-        }
-        while (underway.length > 0) yield await underway.shift()!;
-      } finally {
-        underway.length = 0;
-      }
+      const asked = eachAsked(requests, ({ entries }) => entries.map(questionOf), call);
+      yield answerFeed(asked, validationsMessage);
     },
   } satisfies SessionServiceImpl;
 
-  async function answer(request: ValidateStreamRequest, call: CallContext) {
-    const deadlineMs = Math.min(call.deadlineMs, performance.now() + requestTimeoutMs);
-    return { results: await validateAll(request.entries, { caller: call.caller, signal: call.signal, deadlineMs }) };
+  const direct = {
+    batchValidate(request, call) {
+      const questions = entryQuestions(request);
+      return questions && validateAll(questions, call).then(validationsBytes);
+    },
+
+    async *validateStream(requests, decode, call) {
+      const asked = eachAsked(
+        requests,
+        (bytes) => entryQuestions(bytes) ?? decode(bytes).entries.map(questionOf),
+        call,
+      );
+      yield answerFeed(asked, validationsBytes);
+    },
+  } satisfies DirectImpl;
+
+  function validateAll(questions: readonly Question[], call: CallContext): Promise<Validation[]> {
+    return Promise.all(questions.map((question) => validate(question, call)));
   }
 
-  function validateAll(entries: readonly ValidateEntry[], call: CallContext) {
-    return Promise.all(entries.map((entry) => validateEntry(entry, call)));
+  async function* eachAsked<T>(
+    requests: AsyncIterable<T>,
+    questionsOf: (request: T) => Question[],
+    { caller, signal, deadlineMs }: CallContext,
+  ): AsyncIterable<Asked> {
+    for await (const request of requests) {
+      const call = { caller, signal, deadlineMs: Math.min(deadlineMs, performance.now() + requestTimeoutMs) };
+      yield { questions: questionsOf(request), answer: (question) => validate(question, call) };
+    }
   }
 
-  function validateEntry({ handle, touch, ipAddress }: ValidateEntry, call: CallContext) {
-    if (handle.case === "token") return validator.byToken(handle.value, touch, ipAddress, call);
-    return validator.byId(handle.value ?? "", touch, ipAddress, call);
-  }
+  return { methods, direct };
+}
+
+function questionOf({ handle, touch, ipAddress }: ValidateEntry): Question {
+  const proof = handle.case === "token" ? "token" : "id";
+  return { proof, handle: handle.value ?? "", touch, ipAddress };
+}
+
+function validationsMessage(validations: readonly Validation[]) {
+  return { results: validations.map(validationMessage) };
 }

@@ -12,7 +12,7 @@ import { createSessionStore } from "../store/sessions.ts";
 import { createTokenStore } from "../store/tokens.ts";
 import type { WatchHub } from "../watch/hub.ts";
 import { createBulkService } from "./bulk.ts";
-import type { SessionServiceImpl } from "./contract.ts";
+import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
 import type { SessionDefaults } from "./create_request.ts";
 import { createDevicesService } from "./devices.ts";
 import { createFieldsService } from "./fields.ts";
@@ -34,7 +34,10 @@ type SessionServiceDeps = {
   readonly requestTimeoutMs: number;
 };
 
-export function createSessionService(deps: SessionServiceDeps): SessionServiceImpl {
+/** The methods, and those of them that also go from bytes to bytes. */
+export type SessionService = { readonly methods: SessionServiceImpl; readonly direct: DirectImpl };
+
+export function createSessionService(deps: SessionServiceDeps): SessionService {
   const { store, changes, hub, clock, defaults, keyRing, requestTimeoutMs } = deps;
   const create = createSessionCreator(store);
   const sessions = createSessionStore(store);
@@ -42,14 +45,20 @@ export function createSessionService(deps: SessionServiceDeps): SessionServiceIm
   const security = createSecurityStore(store);
   const checkIpBinding = createIpBindingCheck(sessions, security);
   const { touchIntervalMs } = store.settings;
-  const validator = createValidator({ sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs });
+  const validate = createValidator({ sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs });
+  const simple = createSessionsService({ create, sessions, validate, checkIpBinding, defaults });
+  const secure = createTokensService({ create, tokens, validate, keyRing, defaults });
+  const bulk = createBulkService({ validate, requestTimeoutMs });
   return {
-    ...createSessionsService({ create, sessions, validator, checkIpBinding, defaults }),
-    ...createFieldsService({ create, fields: createFieldStore(store), defaults }),
-    ...createTokensService({ create, tokens, validator, keyRing, defaults }),
-    ...createDevicesService({ create, sessions, devices: createDeviceStore(store), defaults }),
-    ...createSecurityService({ sessions, security, keyRing }),
-    ...createInvalidationsService({ sessions, changes, hub, keyRing }),
-    ...createBulkService({ validator, requestTimeoutMs }),
+    methods: {
+      ...simple.methods,
+      ...createFieldsService({ create, fields: createFieldStore(store), defaults }),
+      ...secure.methods,
+      ...createDevicesService({ create, sessions, devices: createDeviceStore(store), defaults }),
+      ...createSecurityService({ sessions, security, keyRing }),
+      ...createInvalidationsService({ sessions, changes, hub, keyRing }),
+      ...bulk.methods,
+    },
+    direct: { ...simple.direct, ...secure.direct, ...bulk.direct },
   };
 }

@@ -9,23 +9,26 @@ import type { SessionCreator } from "../store/create.ts";
 import { SESSION_KIND } from "../store/record.ts";
 import { sessionNotFound } from "../store/replies.ts";
 import type { SessionStore, StoredSession } from "../store/sessions.ts";
-import type { SessionServiceImpl } from "./contract.ts";
+import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
 import { newSession, type SessionDefaults } from "./create_request.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
 import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
-import type { Validator } from "./validator.ts";
+import { sessionQuestion } from "./question_bytes.ts";
+import { sessionValidationBytes } from "./validation_bytes.ts";
+import { validationMessage } from "./validation_message.ts";
+import type { Validate } from "./validator.ts";
 
 type SessionsDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
-  readonly validator: Validator;
+  readonly validate: Validate;
   readonly checkIpBinding: IpBindingCheck;
   readonly defaults: SessionDefaults;
 };
 
-export function createSessionsService({ create, sessions, validator, checkIpBinding, defaults }: SessionsDeps) {
-  return {
+export function createSessionsService({ create, sessions, validate, checkIpBinding, defaults }: SessionsDeps) {
+  const methods = {
     async createSession(request, call) {
       const data = encodeData(request.data);
       const session = newSession(request, SESSION_KIND.simple, defaults, { data });
@@ -40,7 +43,8 @@ export function createSessionsService({ create, sessions, validator, checkIpBind
     },
 
     async validateSession(request, call) {
-      const { verdict, session } = await validator.byId(request.sessionId, false, "", call);
+      const question = { proof: "id", handle: request.sessionId, touch: false, ipAddress: "" } as const;
+      const { verdict, session } = validationMessage(await validate(question, call));
       return { verdict, session };
     },
 
@@ -62,6 +66,13 @@ export function createSessionsService({ create, sessions, validator, checkIpBind
     },
   } satisfies SessionServiceImpl;
 
+  const direct = {
+    validateSession(request, call) {
+      const question = sessionQuestion(request);
+      return question && validate(question, call).then(sessionValidationBytes);
+    },
+  } satisfies DirectImpl;
+
   async function replace(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
     const data = encodeData(request.data);
     const updated = await sessions.updateData(request.sessionId, data, request.expectedVersion, call);
@@ -81,6 +92,8 @@ export function createSessionsService({ create, sessions, validator, checkIpBind
       if (updated !== undefined) return updated;
     }
   }
+
+  return { methods, direct };
 }
 
 function versionMismatch(): SessionError {

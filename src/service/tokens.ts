@@ -6,22 +6,25 @@ import type { SessionCreator } from "../store/create.ts";
 import { SESSION_KIND } from "../store/record.ts";
 import { sessionNotFound } from "../store/replies.ts";
 import type { TokenStore } from "../store/tokens.ts";
-import type { SessionServiceImpl } from "./contract.ts";
+import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
 import { newSession, type SessionDefaults } from "./create_request.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
-import type { Validator } from "./validator.ts";
+import { tokenQuestion } from "./question_bytes.ts";
+import { validationBytes } from "./validation_bytes.ts";
+import { validationMessage } from "./validation_message.ts";
+import type { Validate } from "./validator.ts";
 
 type TokensDeps = {
   readonly create: SessionCreator;
   readonly tokens: TokenStore;
-  readonly validator: Validator;
+  readonly validate: Validate;
   /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
   readonly defaults: SessionDefaults;
 };
 
-export function createTokensService({ create, tokens, validator, keyRing, defaults }: TokensDeps) {
-  return {
+export function createTokensService({ create, tokens, validate, keyRing, defaults }: TokensDeps) {
+  const methods = {
     async createSecureSession(request, call) {
       const data = encodeData(request.data);
       const secret = newSecret();
@@ -31,8 +34,8 @@ export function createTokensService({ create, tokens, validator, keyRing, defaul
       return { session: storedSessionMessage(created), token };
     },
 
-    validateToken(request, call) {
-      return validator.byToken(request.token, !request.noTouch, request.ipAddress, call);
+    async validateToken({ token, noTouch, ipAddress }, call) {
+      return validationMessage(await validate({ proof: "token", handle: token, touch: !noTouch, ipAddress }, call));
     },
 
     async rotateToken(request, call) {
@@ -49,9 +52,18 @@ export function createTokensService({ create, tokens, validator, keyRing, defaul
     },
   } satisfies SessionServiceImpl;
 
+  const direct = {
+    validateToken(request, call) {
+      const question = tokenQuestion(request);
+      return question && validate(question, call).then(validationBytes);
+    },
+  } satisfies DirectImpl;
+
   function open(token: string, call: CallContext): OpenedToken {
     const opened = openToken(keyRing(), call.caller.tenant, token);
     if (opened === undefined) throw sessionNotFound();
     return opened;
   }
+
+  return { methods, direct };
 }

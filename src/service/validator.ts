@@ -1,30 +1,36 @@
 // "Is it valid?", for all methods that ask it: by session_id or by token.
 
 import { timingSafeEqual } from "node:crypto";
-import { durationFromMs, type Duration } from "@bufbuild/protobuf/wkt";
-import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { openToken, type TokenKeyRing } from "../domain/token.ts";
 import type { StoreClock } from "../store/clock.ts";
-import type { SessionRecord } from "../store/record.ts";
+import { IP_BINDING, SESSION_KIND, type SessionRecord } from "../store/record.ts";
 import type { SessionStore } from "../store/sessions.ts";
 import type { TokenStore } from "../store/tokens.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
-import { sessionMessage } from "./session_message.ts";
 
-/** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
-const INVALID: Validation = { verdict: Verdict.INVALID };
-
-export type Validation = {
-  readonly verdict: Verdict;
-  readonly session?: Session;
-  readonly ipMismatch?: boolean;
-  readonly expiresIn?: Duration;
+/** What is presented, and how it is to be judged. */
+export type Question = {
+  /** A session_id opens no secure session, a token only that. */
+  readonly proof: "id" | "token";
+  readonly handle: string;
+  /** Whether the check is an access. */
+  readonly touch: boolean;
+  /** Empty: not compared. */
+  readonly ipAddress: string;
 };
 
-/** A live session, and whether what was shown for it is a rotated-away token or a former id in its grace. */
-type Found = { readonly record: SessionRecord; readonly inGrace: boolean };
+/** What is known of a session that is valid. */
+export type ValidSession = {
+  readonly record: SessionRecord;
+  readonly ipMismatch: boolean;
+  /** How long it has left at least; undefined when that cannot be said. */
+  readonly expiresInMs: number | undefined;
+};
+
+/** Undefined: not valid, whatever the reason. */
+export type Validation = ValidSession | undefined;
 
 type ValidatorDeps = {
   readonly sessions: SessionStore;
@@ -36,71 +42,59 @@ type ValidatorDeps = {
   readonly touchIntervalMs: number | undefined;
 };
 
-export type Validator = ReturnType<typeof createValidator>;
+/** @throws SessionError when it cannot be told whether the session is valid. */
+export type Validate = (question: Question, call: CallContext) => Promise<Validation>;
 
-export function createValidator(deps: ValidatorDeps) {
+// Every request of every user comes through here: what most of them do not need is asked for without a promise.
+export function createValidator(deps: ValidatorDeps): Validate {
   const { sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs } = deps;
 
-  /** Of a secure session the id opens nothing. */
-  async function byId(sessionId: string, touch: boolean, ipAddress: string, call: CallContext) {
-    const record = await sessions.findById(sessionId, call);
-    return verdictOn(record && { record, inGrace: record.sessionId !== sessionId }, "id", touch, ipAddress, call);
-  }
-
-  async function byToken(token: string, touch: boolean, ipAddress: string, call: CallContext) {
-    return verdictOn(await findByToken(token, call), "token", touch, ipAddress, call);
-  }
-
-  async function verdictOn(
-    found: Found | undefined,
-    proof: "id" | "token",
-    touch: boolean,
-    ipAddress: string,
-    call: CallContext,
-  ): Promise<Validation> {
-    if (found === undefined) return INVALID;
-    const ip = await checkIpBinding(found.record, ipAddress, call);
-    if (ip === "ended") return INVALID;
-    const record = touch ? await slide(found.record, proof, call) : found.record;
-    if (record === undefined) return INVALID;
-    const session = sessionMessage(record);
-    return {
-      verdict: Verdict.VALID,
-      session,
-      ipMismatch: ip === "mismatch",
-      expiresIn: expiresIn(record, found.inGrace),
-    };
-  }
-
-  /** What was shown in its grace is good for less long than the session, so nothing is said then. */
-  function expiresIn(record: SessionRecord, inGrace: boolean): Duration | undefined {
-    const nowMs = clock.nowMs();
-    if (nowMs === undefined || inGrace) return undefined;
-    return durationFromMs(Math.max(0, Math.floor(record.expiresMs - nowMs)));
-  }
-
-  /** The session of a token that was minted for this tenant and is honoured now; a forged one costs no store call. */
-  async function findByToken(token: string, call: CallContext): Promise<Found | undefined> {
-    const opened = openToken(keyRing(), call.caller.tenant, token);
-    const record = opened && (await sessions.find(opened.sessionId, call));
-    if (record?.secretDigest === undefined) return undefined;
-    if (timingSafeEqual(record.secretDigest, opened!.digest)) {
-      return { record, inGrace: record.sessionId !== opened!.sessionId };
+  async function validate({ proof, handle, touch, ipAddress }: Question, call: CallContext): Promise<Validation> {
+    const opened = proof === "token" ? openToken(keyRing(), call.caller.tenant, handle) : undefined;
+    // A forged token costs no store call.
+    if (proof === "token" && opened === undefined) return undefined;
+    const sessionId = opened === undefined ? handle : opened.sessionId;
+    let record = await sessions.find(sessionId, call);
+    if (record === undefined || (record.kind === SESSION_KIND.secure) !== (proof === "token")) return undefined;
+    let inGrace = record.sessionId !== sessionId;
+    if (opened !== undefined && !timingSafeEqual(record.secretDigest, opened.digest)) {
+      // Whether the secret is within its grace, or reused, is decided by the store's clock.
+      const checked = await tokens.check(sessionId, opened.digest, call);
+      if (checked === undefined) return undefined;
+      record = checked.record;
+      inGrace = true;
     }
-    // Whether the secret is within its grace, or reused, is decided by the store's clock.
-    const checked = await tokens.check(opened!.sessionId, opened!.digest, call);
-    return checked && { record: checked.record, inGrace: true };
+    let ipMismatch = false;
+    if (ipAddress !== "" && record.ipBinding !== IP_BINDING.off) {
+      const ip = await checkIpBinding(record, ipAddress, call);
+      if (ip === "ended") return undefined;
+      ipMismatch = ip === "mismatch";
+    }
+    if (touch && mayBeSlid(record)) {
+      record = await slide(record, proof, call);
+      if (record === undefined) return undefined;
+    }
+    // What was shown in its grace is good for less long than the session, so nothing is said then.
+    return { record, ipMismatch, expiresInMs: inGrace ? undefined : expiresInMs(record) };
+  }
+
+  function expiresInMs(record: SessionRecord): number | undefined {
+    const nowMs = clock.nowMs();
+    return nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
+  }
+
+  /** Our clock only guesses when to ask; the store decides whether the interval has passed. */
+  function mayBeSlid(record: SessionRecord): boolean {
+    const intervalMs = touchIntervalMs ?? Math.min(record.idleTimeoutMs / 100, 60_000);
+    return Date.now() - record.lastAccessedMs >= intervalMs;
   }
 
   /** The record after the access; undefined when the session ended in between. */
   async function slide(
     record: SessionRecord,
-    proof: "id" | "token",
+    proof: Question["proof"],
     call: CallContext,
   ): Promise<SessionRecord | undefined> {
-    // Our clock only guesses when to ask; the store decides whether the interval has passed.
-    const intervalMs = touchIntervalMs ?? Math.min(record.idleTimeoutMs / 100, 60_000);
-    if (Date.now() - record.lastAccessedMs < intervalMs) return record;
     try {
       return (await sessions.get(record.sessionId, proof, call)).record;
     } catch (error) {
@@ -109,5 +103,5 @@ export function createValidator(deps: ValidatorDeps) {
     }
   }
 
-  return { byId, byToken };
+  return validate;
 }

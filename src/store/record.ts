@@ -11,61 +11,137 @@ const HEADER_LENGTH = 64;
 const DIGEST_LENGTH = 32;
 const RETIRED_LENGTH = 40;
 const KIND_FORWARD = 255;
+const COLON = 0x3a;
+const PERCENT = 0x25;
 /** The low bits of the record's flags: what another address than the login's does. */
 export const IP_BINDING = { off: 0, warn: 1, invalidate: 2 } as const;
 export type IpBindingFlag = (typeof IP_BINDING)[keyof typeof IP_BINDING];
 
-/** A session as the store holds it. Times are milliseconds since 1970 by the store's clock. */
-export type SessionRecord = {
+/**
+ * A session as the store holds it: a view on the record's bytes, of which only what is asked for is decoded. Times are
+ * milliseconds since 1970 by the store's clock.
+ */
+export class SessionRecord {
   readonly sessionId: string;
   readonly kind: number;
-  readonly ipBinding: number;
-  readonly owner: string;
-  readonly userId: string;
-  readonly version: bigint;
-  readonly createdMs: number;
-  readonly lastAccessedMs: number;
-  readonly expiresMs: number;
-  readonly absoluteExpiresMs: number;
-  readonly idleTimeoutMs: number;
-  /** SHA-256 of a secure session's secret; undefined for the other kinds. */
-  readonly secretDigest: Buffer | undefined;
-  /** For a forward, which is what a regeneration leaves for its grace: the new id. */
-  readonly forwardsTo: string | undefined;
-  /** ip_address, user_agent and device, as an encoded session.v1.Session that has nothing else. */
-  readonly identity: Uint8Array;
-  /** `data`, as an encoded session.v1.Session that has nothing else; empty when there is none. */
-  readonly data: Uint8Array;
-};
+  readonly #bytes: Buffer;
+  readonly #ownerStart: number;
+  readonly #ownerEnd: number;
+  readonly #deviceEnd: number;
+  readonly #identityEnd: number;
 
-/** Reads a record; throws when the bytes are not one. */
-export function decodeRecord(sessionId: string, bytes: Buffer): SessionRecord {
-  if (bytes.length < HEADER_LENGTH || bytes[0] !== FORMAT) {
-    throw new Error(`unreadable record: ${bytes.length} bytes, format ${bytes[0]}`);
+  /** @throws Error when the bytes are not a record. */
+  constructor(sessionId: string, bytes: Buffer) {
+    if (bytes.length < HEADER_LENGTH || bytes[0] !== FORMAT) {
+      throw new Error(`unreadable record: ${bytes.length} bytes, format ${bytes[0]}`);
+    }
+    this.sessionId = sessionId;
+    this.kind = bytes[1]!;
+    this.#bytes = bytes;
+    const digestEnd = HEADER_LENGTH + DIGEST_LENGTH;
+    const isSecure = this.kind === SESSION_KIND.secure;
+    this.#ownerStart = isSecure ? digestEnd + 1 + bytes[digestEnd]! * RETIRED_LENGTH : HEADER_LENGTH;
+    this.#ownerEnd = this.#ownerStart + bytes.readUInt16BE(4);
+    this.#deviceEnd = this.#ownerEnd + bytes.readUInt16BE(6);
+    this.#identityEnd = this.#deviceEnd + bytes.readUInt32BE(8);
   }
-  const kind = bytes[1]!;
-  const digestEnd = HEADER_LENGTH + DIGEST_LENGTH;
-  const isSecure = kind === SESSION_KIND.secure;
-  const ownerStart = isSecure ? digestEnd + 1 + bytes[digestEnd]! * RETIRED_LENGTH : HEADER_LENGTH;
-  const ownerEnd = ownerStart + bytes.readUInt16BE(4);
-  const deviceEnd = ownerEnd + bytes.readUInt16BE(6);
-  const identityEnd = deviceEnd + bytes.readUInt32BE(8);
-  const owner = bytes.toString("latin1", ownerStart, ownerEnd);
-  return {
-    sessionId,
-    kind,
-    ipBinding: bytes.readUInt16BE(2),
-    owner,
-    userId: userIdOfOwner(owner),
-    version: BigInt(bytes.readDoubleBE(16)),
-    createdMs: bytes.readDoubleBE(24),
-    lastAccessedMs: bytes.readDoubleBE(32),
-    expiresMs: bytes.readDoubleBE(40),
-    absoluteExpiresMs: bytes.readDoubleBE(48),
-    idleTimeoutMs: bytes.readDoubleBE(56),
-    secretDigest: isSecure ? bytes.subarray(HEADER_LENGTH, digestEnd) : undefined,
-    forwardsTo: kind === KIND_FORWARD ? bytes.toString("latin1", ownerEnd, deviceEnd) : undefined,
-    identity: bytes.subarray(deviceEnd, identityEnd),
-    data: bytes.subarray(identityEnd, identityEnd + bytes.readUInt32BE(12)),
-  };
+
+  get byteLength(): number {
+    return this.#bytes.length;
+  }
+
+  get ipBinding(): number {
+    return this.#bytes.readUInt16BE(2);
+  }
+
+  get owner(): string {
+    return this.#bytes.toString("latin1", this.#ownerStart, this.#ownerEnd);
+  }
+
+  get userId(): string {
+    return userIdOfOwner(this.owner);
+  }
+
+  /** Whether the owner begins with this ASCII text. */
+  isOwnedBy(ownerPrefix: string): boolean {
+    if (ownerPrefix.length > this.#ownerEnd - this.#ownerStart) return false;
+    for (let i = 0; i < ownerPrefix.length; i++) {
+      if (this.#bytes[this.#ownerStart + i] !== ownerPrefix.charCodeAt(i)) return false;
+    }
+    return true;
+  }
+
+  /** Writes the user's id as UTF-8; how many bytes that are. */
+  writeUserId(target: Buffer, start: number): number {
+    const from = this.#bytes.indexOf(COLON, this.#ownerStart) + 1;
+    for (let at = from; at < this.#ownerEnd; at++) {
+      const byte = this.#bytes[at]!;
+      if (byte === PERCENT) return target.write(this.userId, start);
+      target[start + at - from] = byte;
+    }
+    return this.#ownerEnd - from;
+  }
+
+  get version(): bigint {
+    return BigInt(this.versionNumber);
+  }
+
+  /** The same, exact to 2^53. */
+  get versionNumber(): number {
+    return this.#bytes.readDoubleBE(16);
+  }
+
+  get createdMs(): number {
+    return this.#bytes.readDoubleBE(24);
+  }
+
+  get lastAccessedMs(): number {
+    return this.#bytes.readDoubleBE(32);
+  }
+
+  get expiresMs(): number {
+    return this.#bytes.readDoubleBE(40);
+  }
+
+  get absoluteExpiresMs(): number {
+    return this.#bytes.readDoubleBE(48);
+  }
+
+  get idleTimeoutMs(): number {
+    return this.#bytes.readDoubleBE(56);
+  }
+
+  /** SHA-256 of a secure session's secret. */
+  get secretDigest(): Buffer {
+    return this.#bytes.subarray(HEADER_LENGTH, HEADER_LENGTH + DIGEST_LENGTH);
+  }
+
+  /** For a forward, which is what a regeneration leaves for its grace: the new id. */
+  get forwardsTo(): string | undefined {
+    return this.kind === KIND_FORWARD ? this.#bytes.toString("latin1", this.#ownerEnd, this.#deviceEnd) : undefined;
+  }
+
+  /** ip_address, user_agent and device, as an encoded session.v1.Session that has nothing else. */
+  get identity(): Uint8Array {
+    return this.#bytes.subarray(this.#deviceEnd, this.#identityEnd);
+  }
+
+  /** `data`, as an encoded session.v1.Session that has nothing else; empty when there is none. */
+  get data(): Uint8Array {
+    return this.#bytes.subarray(this.#identityEnd, this.#dataEnd);
+  }
+
+  /** How many bytes of the record are stored as the contract has them: identity, then data. */
+  get contractLength(): number {
+    return this.#dataEnd - this.#deviceEnd;
+  }
+
+  /** Writes those. */
+  writeContractBytes(target: Buffer, start: number): void {
+    this.#bytes.copy(target, start, this.#deviceEnd, this.#dataEnd);
+  }
+
+  get #dataEnd(): number {
+    return this.#identityEnd + this.#bytes.readUInt32BE(12);
+  }
 }

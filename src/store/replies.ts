@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import type { StoreReply } from "./connection.ts";
-import { decodeRecord } from "./record.ts";
+import { SessionRecord } from "./record.ts";
 import type { StoredSession } from "./sessions.ts";
 
 /** The actor as scripts take it: percent-encoded, so that it is one word of a change. */
@@ -13,7 +13,7 @@ export function actorArg(call: CallContext): string {
 
 /** A session from the session_id, the record and, if any, the flat list of fields that a script answered. */
 export function storedSessionFromReply([sessionId, record, fields = []]: readonly StoreReply[]): StoredSession {
-  return { record: decodeRecord(String(sessionId), record as Buffer), fields: fieldsFromReply(fields) };
+  return { record: new SessionRecord(String(sessionId), record as Buffer), fields: fieldsFromReply(fields) };
 }
 
 /** Fields from a flat list of names and values. */

@@ -1,10 +1,11 @@
-// Sessions of any kind in the store: one script for each operation, and one plain GET to validate.
+// Sessions of any kind in the store: one script for each operation, and one plain read to validate.
 
 import type { CallBudget, CallContext } from "../domain/call.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreDeps } from "./deps.ts";
-import { partitionKeys, recordKey, sessionScriptKeys, userScriptKeys } from "./keys.ts";
-import { decodeRecord, SESSION_KIND, type SessionRecord } from "./record.ts";
+import { partitionKeys, sessionScriptKeys, userScriptKeys } from "./keys.ts";
+import type { SessionRecord } from "./record.ts";
+import { createRecordReader } from "./record_reader.ts";
 import { actorArg, asBuffer, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
 
 /** A session with the fields it has if it is a hash session. */
@@ -31,6 +32,7 @@ export type SessionStore = ReturnType<typeof createSessionStore>;
 export function createSessionStore({ connection, scripts, settings }: StoreDeps) {
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
+  const readRecord = createRecordReader(connection);
 
   /**
    * Reads a session and slides its idle timeout. `proof` says what the caller has shown: a session_id opens no secure
@@ -52,23 +54,11 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   }
 
   /**
-   * The record of a live session of any kind, read by one GET; slides nothing. Undefined when there is none. An id that
-   * was regenerated with a grace leads to its successor.
+   * The record of a live session of any kind, read without a script; slides nothing. Undefined when there is none. An id
+   * that was regenerated with a grace leads to its successor.
    */
-  async function find(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
-    const key = recordKey(sessionId);
-    if (key === undefined) return undefined;
-    const reply = await connection.send(key, ["GET", key], call);
-    if (reply === null) return undefined;
-    const record = decodeRecord(sessionId, reply as Buffer);
-    if (!record.owner.startsWith(ownerPrefixOf(call.caller.tenant))) return undefined;
-    return record.forwardsTo === undefined ? record : find(record.forwardsTo, call);
-  }
-
-  /** The same for a caller that has shown no more than the id, which opens no secure session. */
-  async function findById(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
-    const record = await find(sessionId, call);
-    return record?.kind === SESSION_KIND.secure ? undefined : record;
+  function find(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
+    return readRecord(sessionId, ownerPrefixOf(call.caller.tenant), call);
   }
 
   /** Swaps the data; undefined when `expectedVersion` is not 0 and not the session's version. */
@@ -139,5 +129,5 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     return Number(values[0]);
   }
 
-  return { get, find, findById, updateData, remove, removeAllOfUser, listOfUser, expire };
+  return { get, find, updateData, remove, removeAllOfUser, listOfUser, expire };
 }

@@ -13,9 +13,12 @@ export type Usage = { readonly cpuMicros: number; readonly heapBytes: number; re
 export type ServerProcess = {
   /** host:port of its gRPC listener. */
   readonly address: string;
+  readonly pid: number;
   usage(): Promise<Usage>;
   /** Anything that the module understands but "usage". */
   send(message: string): void;
+  /** The same, and what it answers. */
+  ask(message: string): Promise<unknown>;
   /** kill -9; harmless when it is gone. */
   kill(): Promise<void>;
 };
@@ -52,13 +55,16 @@ export async function startMeasured(
   ended.catch(() => undefined);
   const reply = async () => ((await Promise.race([once(child, "message"), ended])) as unknown[])[0];
   const address = (await reply()) as string;
+  async function ask(message: string): Promise<unknown> {
+    child.send(message);
+    return await reply();
+  }
   return {
     address,
-    async usage() {
-      child.send("usage");
-      return (await reply()) as Usage;
-    },
+    pid: child.pid!,
+    usage: async () => (await ask("usage")) as Usage,
     send: (message) => void child.send(message),
+    ask,
     async kill() {
       child.kill("SIGKILL");
       await ended.catch(() => undefined);
@@ -85,5 +91,5 @@ export function serveUsage(address: string, onMessage?: (message: string) => voi
 if (process.argv[2] === "--serve" && process.argv[1] === import.meta.filename) {
   const config = loadConfig(process.env);
   const server = await startServer(config, createLogger(config));
-  serveUsage(server.addresses.grpc!);
+  serveUsage(server.addresses.grpc!, () => void process.send!(server.addresses.http));
 }

@@ -4,7 +4,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
 import { SessionSchema } from "../../gen/session/v1/session_pb.ts";
-import { decodeRecord } from "../../src/store/record.ts";
+import { SessionRecord } from "../../src/store/record.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 
@@ -35,7 +35,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
       send("PEXPIRETIME", key).then(Number),
     ]);
     if (bytes === null) return;
-    const record = decodeRecord(partsOf(key).rest, bytes as unknown as Buffer);
+    const record = new SessionRecord(partsOf(key).rest, bytes as unknown as Buffer);
     if (expiresAt !== record.expiresMs)
       faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
     // What a regeneration leaves under the old id for its grace is in no index.
