@@ -1,0 +1,168 @@
+// The contestants of `npm run bench`: the service, the floors of its stack, and peers, all on one store.
+
+import { create, toBinary } from "@bufbuild/protobuf";
+import { BatchValidateRequestSchema } from "../gen/session/v1/bulk_pb.ts";
+import { SessionService } from "../gen/session/v1/session_service_pb.ts";
+import { ValidateTokenRequestSchema } from "../gen/session/v1/tokens_pb.ts";
+import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
+import type { RedisServer } from "../test/helpers/redis_server.ts";
+import { startMeasured, startServerProcess, type ServerProcess } from "../test/helpers/server_process.ts";
+import { grpcFrame, h2load, type LoadResult } from "./h2load.ts";
+import { loadValidateStream } from "./validate_stream_load.ts";
+
+export type Contestant = {
+  readonly name: string;
+  readonly kind: "ours" | "floor" | "peer";
+  /** The processes whose CPU time counts as the server's. */
+  readonly pids: readonly number[];
+  /** Of a round. */
+  readonly validations: number;
+  run(): Promise<LoadResult>;
+};
+
+/** 64 requests under way, as 8 connections with 8 streams each, or 64 connections of HTTP/1.1. */
+const CONNECTIONS = 8;
+const STREAMS = 8;
+const BATCH = 100;
+export const SESSIONS = 200;
+export const GRPC_HEADERS = { "content-type": "application/grpc", te: "trailers" };
+
+const VALIDATE_TOKEN = `${SessionService.typeName}/${SessionService.method.validateToken.name}`;
+const BATCH_VALIDATE = `${SessionService.typeName}/${SessionService.method.batchValidate.name}`;
+
+/** What a login is like: 120 bytes of user agent, an address, 100 bytes of data. */
+export const TYPICAL = {
+  ipAddress: "203.0.113.7",
+  userAgent:
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36 ".padEnd(
+      120,
+      "x",
+    ),
+  data: { cart: "x".repeat(100) },
+};
+
+export type Ours = {
+  readonly tokens: readonly string[];
+  readonly sessionIds: readonly string[];
+  readonly answer: Buffer;
+};
+
+/** Starts the service with secure sessions in it; what it answers to the first of them. */
+export async function startOurs(redis: RedisServer): Promise<Ours & { server: ServerProcess; http: string }> {
+  const server = await startServerProcess(redis, { SA_HTTP_LISTEN: "127.0.0.1:0" });
+  const client = createAuthorityClient(server.address);
+  const created = await Promise.all(
+    Array.from({ length: SESSIONS }, (_, i) => client.createSecureSession({ userId: `user-${i}`, ...TYPICAL })),
+  );
+  const tokens = created.map(({ token }) => token);
+  const request = toBinary(ValidateTokenRequestSchema, create(ValidateTokenRequestSchema, { token: tokens[0]! }));
+  const answer = await client.raw("validateToken", request);
+  client.close();
+  const sessionIds = created.map(({ session }) => session!.sessionId);
+  return { server, http: (await server.ask("http")) as string, tokens, sessionIds, answer };
+}
+
+export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requests: number): Contestant[] {
+  const { server, http, tokens } = ours;
+  const shared = { kind: "ours" as const, pids: [server.pid] };
+  const entries = tokens.slice(0, BATCH).map((value) => ({ handle: { case: "token" as const, value } }));
+  const batch = create(BatchValidateRequestSchema, { entries });
+  let round = 0;
+  const nextToken = () => tokens[round++ % tokens.length]!;
+  return [
+    {
+      ...shared,
+      name: "ValidateToken, gRPC",
+      validations: requests,
+      run: () => grpcLoad(server.address, requests, nextToken()),
+    },
+    {
+      ...shared,
+      name: "ValidateToken, JSON over HTTP/1.1",
+      validations: requests / 4,
+      run: () =>
+        h2load({
+          url: `http://${http}/${VALIDATE_TOKEN}`,
+          requests: requests / 4,
+          connections: CONNECTIONS * STREAMS,
+          streams: 1,
+          http1: true,
+          headers: { "content-type": "application/json" },
+          body: Buffer.from(JSON.stringify({ token: nextToken() })),
+        }),
+    },
+    {
+      ...shared,
+      name: "ValidateStream, one a message",
+      validations: requests,
+      run: () =>
+        loadValidateStream({
+          address: server.address,
+          tokens,
+          questions: requests,
+          connections: CONNECTIONS,
+          inFlight: STREAMS,
+        }),
+    },
+    {
+      ...shared,
+      name: `BatchValidate of ${BATCH}`,
+      validations: requests * 2,
+      run: () =>
+        h2load({
+          url: `http://${server.address}/${BATCH_VALIDATE}`,
+          requests: (requests * 2) / BATCH,
+          connections: CONNECTIONS,
+          streams: 1,
+          headers: GRPC_HEADERS,
+          body: grpcFrame(toBinary(BatchValidateRequestSchema, batch)),
+        }),
+    },
+  ];
+}
+
+/** ValidateToken as gRPC, of the service or of whatever answers in its place. */
+export function grpcLoad(address: string, requests: number, token: string): Promise<LoadResult> {
+  return h2load({
+    url: `http://${address}/${VALIDATE_TOKEN}`,
+    requests,
+    connections: CONNECTIONS,
+    streams: STREAMS,
+    headers: GRPC_HEADERS,
+    body: grpcFrame(toBinary(ValidateTokenRequestSchema, create(ValidateTokenRequestSchema, { token }))),
+  });
+}
+
+/** The floors; they answer what the service answers, and read what it reads. */
+export async function startFloors(
+  redis: RedisServer,
+  ours: Ours,
+  key: string,
+  requests: number,
+): Promise<Contestant[]> {
+  const module = new URL("validate_floors.ts", import.meta.url).pathname;
+  const start = (kind: string) =>
+    startMeasured(module, [kind, ours.answer.toString("base64"), String(redis.port), key]);
+  const grpc = async (name: string, kind: string): Promise<Contestant> => {
+    const { pid, address } = await start(kind);
+    const run = () => grpcLoad(address, requests, ours.tokens[0]!);
+    return { name, kind: "floor", pids: [pid], validations: requests, run };
+  };
+  const get = await start("get");
+  return [
+    await grpc("bare grpc-js + one tuned GET", "echo-get"),
+    await grpc("bare grpc-js, a ready Buffer", "echo"),
+    await grpc("bare node:http2, a ready Buffer", "http2"),
+    {
+      name: "one tuned GET of node-redis",
+      kind: "floor",
+      pids: [get.pid],
+      validations: requests,
+      async run() {
+        const startedMs = performance.now();
+        await get.ask(String(requests));
+        return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: [0] };
+      },
+    },
+  ];
+}

@@ -1,0 +1,89 @@
+// What a validation is measured against: the least that the parts of the chosen stack can cost, each in a process of its own.
+
+import { createServer } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { Server, ServerCredentials, type handleUnaryCall } from "@grpc/grpc-js";
+import { createClient, RESP_TYPES } from "redis";
+import { SessionService } from "../gen/session/v1/session_service_pb.ts";
+import { serveUsage } from "../test/helpers/server_process.ts";
+import { grpcFrame } from "./h2load.ts";
+
+const PATH = `/${SessionService.typeName}/${SessionService.method.validateToken.name}`;
+const IN_FLIGHT = 64;
+let onMessage = (_message: string): void => undefined;
+
+/** The kind of floor, the ready answer as base64, the store's port, and the key that is read. */
+const [kind, answerText, storePort, key] = process.argv.slice(2) as [string, string, string, string];
+const answer = Buffer.from(answerText, "base64");
+
+const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
+  /** grpc-js that answers with a ready Buffer. */
+  echo: () => startGrpcJs((_call, callback) => callback(null, answer)),
+  /** The same after one GET, on one pipelined connection with the options of the service. */
+  "echo-get": async () => {
+    const get = await openStore();
+    return startGrpcJs((_call, callback) => {
+      get().then(
+        () => callback(null, answer),
+        (error: Error) => callback(error),
+      );
+    });
+  },
+  /** node:http2 without any gRPC library, as little as makes a valid gRPC answer. */
+  http2: startHttp2,
+  /** No server: GETs, when it is told how many. */
+  get: async () => {
+    const get = await openStore();
+    onMessage = (count) => void getMany(get, Number(count)).then(() => process.send!("done"));
+    return "";
+  },
+};
+
+type Get = () => Promise<unknown>;
+
+/** One GET, with those options of the service's connection that decide what a command costs. */
+async function openStore(): Promise<Get> {
+  const client = createClient({
+    RESP: 2,
+    socket: { host: "127.0.0.1", port: Number(storePort) },
+    commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
+  });
+  await client.connect();
+  return () => client.sendCommand(["GET", key]);
+}
+
+async function getMany(get: Get, count: number): Promise<void> {
+  let left = count;
+  async function getOn(): Promise<void> {
+    while (left-- > 0) await get();
+  }
+  await Promise.all(Array.from({ length: IN_FLIGHT }, getOn));
+}
+
+async function startGrpcJs(handler: handleUnaryCall<Buffer, Buffer>): Promise<string> {
+  const server = new Server({ "grpc.enable_channelz": 0 });
+  const asIs = (bytes: Buffer) => bytes;
+  server.register(PATH, handler, asIs, asIs, "unary");
+  const port = await new Promise<number>((resolve, reject) => {
+    const credentials = ServerCredentials.createInsecure();
+    server.bindAsync("127.0.0.1:0", credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+  return `127.0.0.1:${port}`;
+}
+
+async function startHttp2(): Promise<string> {
+  const framed = grpcFrame(answer);
+  const server = createServer();
+  server.on("stream", (stream) => {
+    stream.resume();
+    stream.on("end", () => {
+      stream.respond({ ":status": 200, "content-type": "application/grpc+proto" }, { waitForTrailers: true });
+      stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+      stream.end(framed);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+serveUsage(await STARTERS[kind]!(), (message) => onMessage(message));

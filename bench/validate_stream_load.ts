@@ -1,0 +1,91 @@
+// Load on ValidateStream: one question a message, many under way, over plain HTTP/2 so that the client costs little.
+
+import { connect, type ClientHttp2Stream } from "node:http2";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { ValidateStreamRequestSchema } from "../gen/session/v1/bulk_pb.ts";
+import { SessionService } from "../gen/session/v1/session_service_pb.ts";
+import { grpcFrame, type LoadResult } from "./h2load.ts";
+
+export type StreamLoad = {
+  readonly address: string;
+  readonly tokens: readonly string[];
+  readonly questions: number;
+  readonly connections: number;
+  /** Questions of a stream that wait for their answers at once. */
+  readonly inFlight: number;
+};
+
+/** One stream on each connection. @throws Error when a stream ends early. */
+export async function loadValidateStream(load: StreamLoad): Promise<LoadResult> {
+  const messages = load.tokens.map((value) => {
+    const entries = [{ handle: { case: "token" as const, value } }];
+    return grpcFrame(toBinary(ValidateStreamRequestSchema, create(ValidateStreamRequestSchema, { entries })));
+  });
+  const perStream = Math.ceil(load.questions / load.connections);
+  const startedMs = performance.now();
+  const latencies = await Promise.all(
+    Array.from({ length: load.connections }, () => loadOne(load, messages, perStream)),
+  );
+  return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: latencies.flat() };
+}
+
+function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: number): Promise<number[]> {
+  const session = connect(`http://${load.address}`, { settings: { initialWindowSize: 2 ** 20, enablePush: false } });
+  const stream = session.request({
+    ":method": "POST",
+    ":path": `/${SessionService.typeName}/${SessionService.method.validateStream.name}`,
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  const latenciesMs: number[] = [];
+  const sentMs: number[] = [];
+  return new Promise((resolve, reject) => {
+    const sendMore = () => {
+      stream.cork();
+      while (sentMs.length < questions && sentMs.length - latenciesMs.length < load.inFlight) {
+        stream.write(messages[sentMs.length % messages.length]!);
+        sentMs.push(performance.now());
+      }
+      stream.uncork();
+    };
+    stream.on("error", reject);
+    stream.on("close", () => reject(new Error("the stream ended early")));
+    onAnswers(stream, (answers) => {
+      for (let i = 0; i < answers; i++) latenciesMs.push(performance.now() - sentMs[latenciesMs.length]!);
+      if (latenciesMs.length < questions) return sendMore();
+      resolve(latenciesMs);
+      session.destroy();
+    });
+    sendMore();
+  });
+}
+
+/** Calls the listener with how many answers have come; one message may hold several. */
+function onAnswers(stream: ClientHttp2Stream, listener: (answers: number) => void): void {
+  let rest: Buffer = Buffer.alloc(0);
+  stream.on("data", (chunk: Buffer) => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let answers = 0;
+    while (rest.length >= 5) {
+      const end = 5 + rest.readUInt32BE(1);
+      if (rest.length < end) break;
+      answers += resultsIn(rest.subarray(5, end));
+      rest = rest.subarray(end);
+    }
+    if (answers > 0) listener(answers);
+  });
+}
+
+/** How many `results` a ValidateStreamResponse has, without decoding them. */
+function resultsIn(message: Buffer): number {
+  let count = 0;
+  for (let at = 0; at < message.length; count++) {
+    // The tag, then the length as a varint.
+    let length = 0;
+    let shift = 0;
+    do length |= (message[++at]! & 0x7f) << (7 * shift++);
+    while (message[at]! >= 0x80);
+    at += 1 + length;
+  }
+  return count;
+}
