@@ -38,6 +38,8 @@ export type Config = {
   readonly logSample: number;
   /** From the signal to the end of the process. */
   readonly drainTimeoutMs: number;
+  /** How many processes serve. */
+  readonly workers: number;
   /** undefined: connections may live for ever. */
   readonly maxConnectionAgeMs: number | undefined;
   readonly insecure: boolean;
@@ -51,6 +53,9 @@ export type TlsFiles = {
   readonly keyFile: string;
   readonly clientCaFile: string | undefined;
 };
+
+/** gRPC clients keep a connection for ever: without an age, a worker that was replaced would stay idle. */
+const WORKERS_CONNECTION_AGE_MS = 300_000;
 
 /** The configuration cannot be used. Its message has one line for each fault and no secret. */
 export class ConfigError extends Error {
@@ -191,7 +196,11 @@ function toConfig(values: Values, env: NodeJS.ProcessEnv): Config {
     logLevel: values.SA_LOG_LEVEL,
     logSample: values.SA_LOG_SAMPLE,
     drainTimeoutMs: values.SA_DRAIN_TIMEOUT,
-    maxConnectionAgeMs: values.SA_MAX_CONNECTION_AGE,
+    workers: values.SA_WORKERS,
+    maxConnectionAgeMs:
+      "SA_MAX_CONNECTION_AGE" in env || values.SA_WORKERS === 1
+        ? values.SA_MAX_CONNECTION_AGE
+        : WORKERS_CONNECTION_AGE_MS,
     insecure: values.SA_INSECURE,
   };
 }

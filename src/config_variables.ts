@@ -130,6 +130,11 @@ export const VARIABLES = {
     default: "100",
     doc: "One in so many requests is logged; 1 logs all of them, 0 none.",
   },
+  SA_WORKERS: {
+    shape: integer(1, 64),
+    default: "1",
+    doc: "So many processes serve behind the same addresses; each may keep one processor core busy.",
+  },
   SA_DRAIN_TIMEOUT: {
     shape: duration("1s", "10m"),
     default: "10s",
@@ -137,8 +142,8 @@ export const VARIABLES = {
   },
   SA_MAX_CONNECTION_AGE: {
     shape: durationOr<undefined>("1s", LONGEST, { off: undefined }),
-    default: "off",
-    doc: "gRPC connections are asked to reconnect after so long, so that callers spread over new instances.",
+    otherwise: "`off` with one worker, `5m` with several",
+    doc: "gRPC connections are asked to reconnect after so long, so that callers spread over workers and new instances.",
   },
   SA_INSECURE: {
     shape: boolean,

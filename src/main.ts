@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
 import { helpText } from "./command_help.ts";
 import { ConfigError, loadConfig, type Config } from "./config.ts";
-import { createLogger, redactText } from "./telemetry.ts";
+import type { RunningServer } from "./server.ts";
+import { createLogger, endOnFaults, redactText } from "./telemetry.ts";
 
 const EXIT = { ok: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 type Exit = (typeof EXIT)[keyof typeof EXIT];
@@ -59,14 +60,15 @@ async function run(args: readonly string[]): Promise<Exit | undefined> {
 async function serve(): Promise<Exit | undefined> {
   const config = loadConfig(process.env);
   const log = createLogger(config);
-  process.on("uncaughtException", (error) => dieOf(log, error, "uncaught exception"));
-  process.on("unhandledRejection", (error) => dieOf(log, error, "unhandled rejection"));
+  endOnFaults(log);
 
   const starting = start(config, log);
   stopOnSignal(config, log, starting);
   try {
     const server = await starting;
-    log.info({ version: version(), node: process.version, store: server.store, ...server.addresses }, "serving");
+    const workers = config.workers > 1 ? { workers: config.workers } : {};
+    const facts = { version: version(), node: process.version, store: server.store, ...server.addresses, ...workers };
+    log.info(facts, "serving");
     return undefined;
   } catch (error) {
     log.debug({ err: error }, "the start failed");
@@ -78,12 +80,16 @@ async function serve(): Promise<Exit | undefined> {
   }
 }
 
-async function start(config: Config, log: Logger) {
+async function start(config: Config, log: Logger): Promise<RunningServer> {
+  if (config.workers > 1) {
+    const { startWorkers } = await import("./workers/primary.ts");
+    return await startWorkers(config, log);
+  }
   const { startServer } = await import("./server.ts");
   return await startServer(config, log);
 }
 
-function stopOnSignal(config: Config, log: Logger, starting: ReturnType<typeof start>): void {
+function stopOnSignal(config: Config, log: Logger, starting: Promise<RunningServer>): void {
   let signalledMs: number | undefined;
 
   async function stop(signal: NodeJS.Signals): Promise<void> {
@@ -155,11 +161,6 @@ function complain(text: string): void {
 function version(): string {
   const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
-}
-
-function dieOf(log: Logger, error: unknown, what: string): void {
-  log.fatal({ err: error }, what);
-  process.exit(EXIT.failed);
 }
 
 function hintOf(error: unknown): string | undefined {

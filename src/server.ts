@@ -4,14 +4,16 @@ import { existsSync, readFileSync } from "node:fs";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import { createDeadlines } from "./domain/deadlines.ts";
-import { listenAddressText } from "./domain/listen_address.ts";
+import { listenAddressText, type ListenAddress } from "./domain/listen_address.ts";
 import { createAuthentication } from "./rpc/authentication.ts";
 import { startGrpcHost, type Host } from "./rpc/grpc_host.ts";
 import { startHttpHost } from "./rpc/http_host.ts";
-import { createMetrics } from "./rpc/metrics.ts";
+import type { Listen } from "./rpc/listen.ts";
+import { createMetrics, type MetricsReport } from "./rpc/metrics.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./rpc/readiness.ts";
 import { createValidation } from "./rpc/validation.ts";
+import type { RenewElsewhere } from "./service/invalidations.ts";
 import { createSessionService } from "./service/session_service.ts";
 import { createChangeStore } from "./store/changes.ts";
 import { startStoreClock } from "./store/clock.ts";
@@ -22,8 +24,24 @@ import { createScripts } from "./store/scripts.ts";
 import { createSessionStore } from "./store/sessions.ts";
 import { startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./token_keys.ts";
-import { LEASE_MS, startWatchHub } from "./watch/hub.ts";
+import { LEASE_MS, startWatchHub, type WatchHub } from "./watch/hub.ts";
 import { watchParsedFile } from "./watched_file.ts";
+
+export type ListenerName = "grpc" | "http";
+
+/** What a worker shares with the others of the same instance; see src/workers. */
+export type Siblings = {
+  /** As `listen` of src/rpc, for one of the addresses that all share. */
+  listen(name: ListenerName, ...listening: Parameters<Listen>): ReturnType<Listen>;
+  /** The text of /metrics for all of them. */
+  metricsText(): Promise<string>;
+  /** Renews a watcher of another; false: nobody has it. */
+  readonly renewWatch: RenewElsewhere;
+  /** Takes what the others may ask of this one. */
+  answerWith(answers: SiblingAnswers): void;
+};
+
+export type SiblingAnswers = { metrics(): Promise<MetricsReport>; renewWatch: WatchHub["renew"] };
 
 export type RunningServer = {
   /** What was bound, `host:port` or `unix:/path`; undefined for a listener that is off. */
@@ -36,13 +54,15 @@ export type RunningServer = {
 
 const STORE_CONNECT_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 20_000;
+/** A connection that is over age ends its streams after so long, unless a call may take longer. */
+const MIN_AGE_GRACE_MS = 10_000;
 /** Of the drain time, what the hosts may use; the rest is for the store. */
 const DRAIN_SHARE = 0.8;
 const STORE_DOWN = "the store is out of reach";
 const DRAINING = "shutting down";
 
 /** Starts the service and resolves once it answers. Rejects, with nothing left behind, when it cannot. */
-export async function startServer(config: Config, log: Logger): Promise<RunningServer> {
+export async function startServer(config: Config, log: Logger, siblings?: Siblings): Promise<RunningServer> {
   // What has been started, in order; each function undoes one thing.
   const undo: (() => unknown)[] = [];
   const closeAll = async () => {
@@ -73,6 +93,7 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
       store,
       changes,
       hub,
+      renewElsewhere: siblings?.renewWatch,
       clock,
       defaults: config,
       keyRing: tokenKeys.current,
@@ -81,7 +102,8 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const validation = createValidation();
     validation.warm();
     const readiness = createReadiness();
-    const metrics = createMetrics(readiness, () => hub.size);
+    const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
+    siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
     const pipeline = createPipeline({
       implementation: methods,
       direct,
@@ -106,6 +128,10 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
     const pages = { "/metrics": metrics.page };
     const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
     const { grpcListen, httpListen, maxConnectionAgeMs } = config;
+    // No call that has a right to its time is cut off by the age of its connection.
+    const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
+    const listenAs = (name: ListenerName): { listen?: Listen } =>
+      siblings ? { listen: siblings.listen.bind(siblings, name) } : {};
     const hosts: Host[] = [];
     undo.push(() => {
       readiness.block(DRAINING);
@@ -116,9 +142,12 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
       hosts.push(host);
       return listenAddressText(host.address);
     };
-    const grpc = grpcListen && (await bound(startGrpcHost({ pipeline, address: grpcListen, tls, maxConnectionAgeMs })));
-    const http =
-      httpListen && (await bound(startHttpHost({ pipeline, readiness, address: httpListen, tls, logger: log, pages })));
+    const startGrpc = (address: ListenAddress) =>
+      startGrpcHost({ pipeline, address, tls, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...listenAs("grpc") });
+    const startHttp = (address: ListenAddress) =>
+      startHttpHost({ pipeline, readiness, address, tls, logger: log, pages, ...listenAs("http") });
+    const grpc = grpcListen && (await bound(startGrpc(grpcListen)));
+    const http = httpListen && (await bound(startHttp(httpListen)));
     let closed: Promise<void> | undefined;
     return {
       addresses: { ...(grpc && { grpc }), ...(http && { http }) },
@@ -132,10 +161,9 @@ export async function startServer(config: Config, log: Logger): Promise<RunningS
 }
 
 async function openStore(connection: StoreConnection, log: Logger): Promise<{ shebang: boolean; description: string }> {
-  const budget = (timeoutMs: number) => ({
-    deadlineMs: performance.now() + timeoutMs,
-    signal: AbortSignal.timeout(timeoutMs),
-  });
+  // The deadline says that the store does not answer; a signal that is first would only say that time is up.
+  const { signal } = new AbortController();
+  const budget = (timeoutMs: number) => ({ deadlineMs: performance.now() + timeoutMs, signal });
   await connection.whenReady(budget(STORE_CONNECT_TIMEOUT_MS));
   const { shebang, description, warnings } = await probeStore(connection, budget(PROBE_TIMEOUT_MS));
   for (const warning of warnings) log.warn(warning);

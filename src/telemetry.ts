@@ -40,6 +40,16 @@ export function redactText(text: string): string {
   return SECRET_TEXTS.reduce((result, [pattern, replacement]) => result.replace(pattern, replacement), redactUrl(text));
 }
 
+/** What nobody has caught ends the process, and is logged before. */
+export function endOnFaults(log: Logger): void {
+  const end = (what: string) => (error: unknown) => {
+    log.fatal({ err: error }, what);
+    process.exit(1);
+  };
+  process.on("uncaughtException", end("uncaught exception"));
+  process.on("unhandledRejection", end("unhandled rejection"));
+}
+
 /** The logger of the process; lines go to stdout, or to `destination`. */
 export function createLogger(config: { readonly logLevel: LogLevel }, destination?: DestinationStream): Logger {
   return pino(

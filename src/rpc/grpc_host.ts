@@ -14,7 +14,7 @@ import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
-import { listen } from "./listen.ts";
+import { listen, type Listen } from "./listen.ts";
 import type { IncomingCall, Pipeline, Sink, StreamCodec } from "./pipeline.ts";
 import type { Answer, DirectStreamHandler, DirectUnaryHandler, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
@@ -22,6 +22,8 @@ import type { TlsOptions } from "./tls.ts";
 export type GrpcHostOptions = {
   pipeline: Pipeline;
   address: ListenAddress;
+  /** Default: it listens itself. */
+  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The most bytes of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -34,6 +36,8 @@ export type GrpcHostOptions = {
   keepaliveTimeoutMs?: number;
   /** Connections are asked to reconnect at this age, give or take 10%, so that load spreads. Default: never. */
   maxConnectionAgeMs?: number | undefined;
+  /** Calls that are still open so long after that are cut off, for a stream would keep its connection for ever. */
+  maxConnectionAgeGraceMs?: number;
 };
 
 export type Host = {
@@ -58,7 +62,12 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
     "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs ?? 10_000,
     // Statistics that nobody asks for, on every call.
     "grpc.enable_channelz": 0,
-    ...(options.maxConnectionAgeMs === undefined ? {} : { "grpc.max_connection_age_ms": options.maxConnectionAgeMs }),
+    ...(options.maxConnectionAgeMs === undefined
+      ? {}
+      : {
+          "grpc.max_connection_age_ms": options.maxConnectionAgeMs,
+          "grpc.max_connection_age_grace_ms": options.maxConnectionAgeGraceMs ?? 30_000,
+        }),
   });
   for (const route of pipeline.routes) register(server, pipeline, route);
 
@@ -73,7 +82,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
   );
   // Connections are accepted here and handed in, so that both hosts listen and close in the same way.
   const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
-  const listener = await listen(acceptor, options.address);
+  const listener = await (options.listen ?? listen)(acceptor, options.address);
 
   return {
     address: listener.address,

@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import type { Host } from "./grpc_host.ts";
 import { createHttpListener, type HttpRequest, type HttpResponse, type Pages } from "./http_listener.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
-import { listen } from "./listen.ts";
+import { listen, type Listen } from "./listen.ts";
 import type { Pipeline } from "./pipeline.ts";
 import type { Readiness } from "./readiness.ts";
 import type { TlsOptions } from "./tls.ts";
@@ -17,6 +17,8 @@ export type HttpHostOptions = {
   readiness: Readiness;
   logger: Logger;
   address: ListenAddress;
+  /** Default: it listens itself. */
+  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The most bytes of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -40,7 +42,7 @@ export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
   const { pipeline, readiness, logger, tls, maxReceiveBytes = 256 * 1024, pages = {} } = options;
   const answer = createHttpListener({ pipeline, readiness, logger, maxReceiveBytes, pages });
   const protocols = createProtocols(answer, tls, options.maxConcurrentStreams ?? 1024);
-  const listener = await listen(createServer({ noDelay: true }, protocols.accept), options.address);
+  const listener = await (options.listen ?? listen)(createServer({ noDelay: true }, protocols.accept), options.address);
 
   return {
     address: listener.address,

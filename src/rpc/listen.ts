@@ -15,15 +15,12 @@ export type Listener = {
   destroyAll(): void;
 };
 
+/** How a host comes by its connections. */
+export type Listen = typeof listen;
+
 /** Rejects when the address is in use, or is a path that is not a socket. */
 export async function listen(server: Server, address: ListenAddress): Promise<Listener> {
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-    // Whoever serves the socket handles its errors; this is for the moments before and after.
-    socket.on("error", () => undefined);
-  });
+  const sockets = trackSockets(server);
   if (address.kind === "unix") await removeStaleSocket(address.path);
   const listening = new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -43,6 +40,18 @@ export async function listen(server: Server, address: ListenAddress): Promise<Li
       for (const socket of sockets) socket.destroy();
     },
   };
+}
+
+/** The server's open connections, kept up to date. */
+export function trackSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    // Whoever serves the socket handles its errors; this is for the moments before and after.
+    socket.on("error", () => undefined);
+  });
+  return sockets;
 }
 
 // Only the owner may connect, from the first moment on; threads have no umask of their own, so they are a moment late.

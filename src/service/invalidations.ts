@@ -25,14 +25,19 @@ const REPLAY_TIMEOUT_MS = 5000;
 // The clocks of caches may run a little slower than ours.
 const BARRIER_MS = LEASE_MS * 1.02;
 
+/** As the hub's `renew`, for the watchers of other processes. */
+export type RenewElsewhere = (tenant: string, watchId: string, nonce: string) => Promise<boolean>;
+
 type InvalidationsDeps = {
   readonly sessions: SessionStore;
   readonly changes: ChangeStore;
   readonly hub: WatchHub;
+  readonly renewElsewhere: RenewElsewhere | undefined;
   readonly keyRing: () => TokenKeyRing;
 };
 
-export function createInvalidationsService({ sessions, changes, hub, keyRing }: InvalidationsDeps) {
+export function createInvalidationsService(deps: InvalidationsDeps) {
+  const { sessions, changes, hub, renewElsewhere, keyRing } = deps;
   return {
     async invalidateSession(request, call) {
       const { sessionId, note, actor } = request;
@@ -60,8 +65,9 @@ export function createInvalidationsService({ sessions, changes, hub, keyRing }: 
       }
     },
 
-    async renewWatch(request, call) {
-      if (!hub.renew(call.caller.tenant, request.watchId, request.nonce)) {
+    async renewWatch({ watchId, nonce }, call) {
+      const { tenant } = call.caller;
+      if (!hub.renew(tenant, watchId, nonce) && !(await renewElsewhere?.(tenant, watchId, nonce))) {
         throw new SessionError("WATCH_NOT_FOUND", "this instance has no such stream open");
       }
       return {};

@@ -16,7 +16,7 @@ import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
 import type { SessionDefaults } from "./create_request.ts";
 import { createDevicesService } from "./devices.ts";
 import { createFieldsService } from "./fields.ts";
-import { createInvalidationsService } from "./invalidations.ts";
+import { createInvalidationsService, type RenewElsewhere } from "./invalidations.ts";
 import { createIpBindingCheck } from "./ip_binding.ts";
 import { createSecurityService } from "./security.ts";
 import { createSessionsService } from "./sessions.ts";
@@ -27,6 +27,8 @@ type SessionServiceDeps = {
   readonly store: StoreDeps;
   readonly changes: ChangeStore;
   readonly hub: WatchHub;
+  /** Renews a watcher that this process does not have; false: nobody has it. */
+  readonly renewElsewhere?: RenewElsewhere | undefined;
   readonly clock: StoreClock;
   readonly defaults: SessionDefaults;
   /** The keys in force now; they change while the service runs. */
@@ -38,7 +40,7 @@ type SessionServiceDeps = {
 export type SessionService = { readonly methods: SessionServiceImpl; readonly direct: DirectImpl };
 
 export function createSessionService(deps: SessionServiceDeps): SessionService {
-  const { store, changes, hub, clock, defaults, keyRing, requestTimeoutMs } = deps;
+  const { store, changes, hub, renewElsewhere, clock, defaults, keyRing, requestTimeoutMs } = deps;
   const create = createSessionCreator(store);
   const sessions = createSessionStore(store);
   const tokens = createTokenStore(store);
@@ -56,7 +58,7 @@ export function createSessionService(deps: SessionServiceDeps): SessionService {
       ...secure.methods,
       ...createDevicesService({ create, sessions, devices: createDeviceStore(store), defaults }),
       ...createSecurityService({ sessions, security, keyRing }),
-      ...createInvalidationsService({ sessions, changes, hub, keyRing }),
+      ...createInvalidationsService({ sessions, changes, hub, renewElsewhere, keyRing }),
       ...bulk.methods,
     },
     direct: { ...simple.direct, ...secure.direct, ...bulk.direct },

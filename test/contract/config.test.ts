@@ -45,6 +45,7 @@ test("without any variable: the defaults", () => {
     logLevel: "info",
     logSample: 100,
     drainTimeoutMs: 10_000,
+    workers: 1,
     maxConnectionAgeMs: undefined,
     insecure: false,
   });
@@ -73,6 +74,7 @@ test("every variable is read", () => {
     SA_LOG_LEVEL: "debug",
     SA_LOG_SAMPLE: "1",
     SA_DRAIN_TIMEOUT: "2m",
+    SA_WORKERS: "64",
     SA_MAX_CONNECTION_AGE: "1h",
     SA_INSECURE: "true",
   });
@@ -103,6 +105,7 @@ test("every variable is read", () => {
     logLevel: "debug",
     logSample: 1,
     drainTimeoutMs: 120_000,
+    workers: 64,
     maxConnectionAgeMs: 3_600_000,
     insecure: true,
   });
@@ -171,8 +174,15 @@ describe("a duration", () => {
 
   test("off and 0 mean something where they are named", () => {
     assert.equal(loadConfig({ SA_MAX_CONNECTION_AGE: "off" }).maxConnectionAgeMs, undefined);
+    assert.equal(loadConfig({ SA_MAX_CONNECTION_AGE: "off", SA_WORKERS: "2" }).maxConnectionAgeMs, undefined);
     assert.equal(loadConfig({ SA_TOUCH_INTERVAL: "0ms" }).touchIntervalMs, 0);
     assert.match(faultsOf({ SA_MAX_CONNECTION_AGE: "constructor" }).join(), /or off$/);
+  });
+
+  test("with several workers, connections have an age by default, so that load spreads over them", () => {
+    assert.equal(loadConfig({ SA_WORKERS: "2" }).maxConnectionAgeMs, 300_000);
+    assert.equal(loadConfig({ SA_WORKERS: "2", SA_MAX_CONNECTION_AGE: "1h" }).maxConnectionAgeMs, 3_600_000);
+    for (const count of ["0", "65", "auto"]) assert.match(faultsOf({ SA_WORKERS: count }).join(), /from 1 to 64$/);
   });
 
   test("a touch interval that lets sessions in use die is a fault", () => {

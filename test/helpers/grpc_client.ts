@@ -60,9 +60,13 @@ function errorDetails(error: ServiceError) {
   };
 }
 
-/** `address` as grpc-js takes it: host:port or unix:/path. */
-export function createAuthorityClient(address: string): AuthorityClient {
-  const client = new Client(address, credentials.createInsecure(), { "grpc.max_receive_message_length": -1 });
+/** `address` as grpc-js takes it: host:port or unix:/path. Clients of one address share a connection, unless told otherwise. */
+export function createAuthorityClient(address: string, { ownConnection = false } = {}): AuthorityClient {
+  const client = new Client(address, credentials.createInsecure(), {
+    "grpc.max_receive_message_length": -1,
+    "grpc.use_local_subchannel_pool": ownConnection ? 1 : 0,
+    ...(ownConnection && { "grpc.initial_reconnect_backoff_ms": 50, "grpc.max_reconnect_backoff_ms": 200 }),
+  });
 
   function raw(name: UnaryName, request: Uint8Array, options: CallOptions = {}): Promise<Buffer> {
     const metadata = new Metadata();

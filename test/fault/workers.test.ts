@@ -1,0 +1,218 @@
+// Workers that die: what is lost with one, who takes its place, and what its callers and the caches behind them notice.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect as connectTcp, type Socket } from "node:net";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { status } from "@grpc/grpc-js";
+import { createSessionClient } from "../../src/client/index.ts";
+import { CallError, createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
+import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { startService, type ServiceProcess } from "../helpers/service_process.ts";
+import { createWatchClient } from "../helpers/watch_client.ts";
+
+const skip = redisServerMissing();
+let redis: RedisServer;
+before(async () => {
+  if (!skip) redis = await startRedisServer({ socket: true });
+});
+after(async () => {
+  if (!skip) await redis.stop();
+});
+
+async function start(t: TestContext, more: Record<string, string> = {}): Promise<ServiceProcess> {
+  const service = await startService({
+    SA_STORE_URL: redis.url,
+    SA_DATA_DIR: redis.dataDir,
+    SA_GRPC_LISTEN: "127.0.0.1:0",
+    SA_HTTP_LISTEN: "127.0.0.1:0",
+    SA_WORKERS: "2",
+    SA_LOG_LEVEL: "debug",
+    SA_LOG_SAMPLE: "1",
+    ...more,
+  });
+  t.after(async () => {
+    service.signal("SIGTERM");
+    await service.ended;
+  });
+  return service;
+}
+
+function connect(t: TestContext, service: ServiceProcess, count: number): AuthorityClient[] {
+  const clients = Array.from({ length: count }, () => createAuthorityClient(service.grpc, { ownConnection: true }));
+  t.after(() => clients.forEach((client) => client.close()));
+  return clients;
+}
+
+/** The worker that serves this client's connection. */
+async function workerOf(service: ServiceProcess, client: AuthorityClient): Promise<number> {
+  const from = service.lines().length;
+  await client.createSession({ userId: "whose" });
+  return Number((await service.line(({ msg }) => msg === "call", from))["worker"]);
+}
+
+const died = ({ msg }: { msg: string }) => msg.startsWith("a worker died");
+
+describe("a worker that dies", { skip }, () => {
+  test("loses only its own calls, and is replaced by one that serves", async (t) => {
+    const service = await start(t);
+    const clients = connect(t, service, 8);
+    const workers: number[] = [];
+    for (const client of clients) workers.push(await workerOf(service, client));
+    const victim = workers[0]!;
+    const others = new Set(workers.filter((worker) => worker !== victim));
+    assert.equal(others.size, 1);
+
+    let over = false;
+    const results = clients.map(async (client, i) => {
+      const result = { own: workers[i] === victim, calls: 0, after: 0, faults: [] as CallError[] };
+      while (!over) {
+        try {
+          await client.createSession({ userId: `busy-${i}` });
+          result.calls++;
+          result.after = result.faults.length === 0 ? 0 : result.after + 1;
+        } catch (error) {
+          result.faults.push(error as CallError);
+          await sleep(20);
+        }
+      }
+      return result;
+    });
+    await sleep(300);
+    const from = service.lines().length;
+    process.kill(victim, "SIGKILL");
+    const line = await service.line(died, from);
+    assert.deepEqual([line["worker"], line["how"], line["delayMs"]], [victim, "by SIGKILL", 0]);
+    const replacement = await service.workerReady(from);
+    over = true;
+    for (const { own, calls, faults, after } of await Promise.all(results)) {
+      assert.ok(calls > 0);
+      if (!own) assert.deepEqual(faults, []);
+      for (const fault of faults) assert.equal(fault.code, status.UNAVAILABLE, String(fault));
+      if (own) assert.ok(after > 0, "it was not served again");
+    }
+    const served: number[] = [];
+    for (const client of connect(t, service, 4)) served.push(await workerOf(service, client));
+    assert.deepEqual(new Set(served), new Set([...others, replacement]));
+  });
+
+  test("leaves the connections that were on their way to it to the other", async (t) => {
+    const service = await start(t);
+    const [victim] = service.workers();
+    const [host, port] = service.http.split(":") as [string, string];
+    process.kill(victim!, "SIGSTOP");
+    // It has nothing of what it is given now; so it is given no more than its turns before the other is seen to be quicker.
+    const sockets = Array.from({ length: 8 }, () => connectTcp(Number(port), host));
+    t.after(() => sockets.forEach((socket) => socket.destroy()));
+    await Promise.all(sockets.map((socket) => once(socket, "connect")));
+    const answers = sockets.map(answerOf);
+    // The other answers what it has; then all that is left is with the one that stands still.
+    await Promise.race(answers);
+    process.kill(victim!, "SIGKILL");
+    for (const answer of await Promise.all(answers)) assert.match(answer, /^HTTP\/1\.1 200 OK/);
+  });
+
+  test("is replaced even when all of them die, and connections wait for that", async (t) => {
+    const service = await start(t);
+    const from = service.lines().length;
+    for (const worker of service.workers()) process.kill(worker, "SIGKILL");
+    await service.line((line) => died(line) && service.lines().filter(died).length === 2, from);
+    const [client] = connect(t, service, 1);
+    await client!.createSession({ userId: "patient" }, { timeoutMs: 10_000 });
+    await service.workerReady(from);
+  });
+
+  test("again and again is replaced more and more slowly", async (t) => {
+    const service = await start(t);
+    const delays: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const from = service.lines().length;
+      process.kill(service.workers().at(-1)!, "SIGKILL");
+      delays.push(Number((await service.line(died, from))["delayMs"]));
+      await service.workerReady(from);
+    }
+    assert.equal(delays[0], 0);
+    assert.ok(delays[1]! >= 200 && delays[1]! <= 400, String(delays[1]));
+    assert.ok(delays[2]! >= 400 && delays[2]! <= 800, String(delays[2]));
+  });
+
+  test("of an uncaught exception says so first", async (t) => {
+    const planted = `process.on("SIGUSR2", () => setImmediate(() => { throw new Error("planted"); }));`;
+    const service = await start(t, { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(planted)}` });
+    const [victim] = service.workers();
+    const from = service.lines().length;
+    process.kill(victim!, "SIGUSR2");
+    const fatal = await service.line(({ level }) => level === "fatal", from);
+    assert.deepEqual([fatal.msg, fatal["worker"]], ["uncaught exception", victim]);
+    assert.equal((await service.line(died, from))["how"], "with code 1");
+    await service.workerReady(from);
+  });
+
+  test("in the middle of a stop does not hold it up", async (t) => {
+    const service = await start(t);
+    const [client] = connect(t, service, 1);
+    const { session } = await client!.createSession({ userId: "held" });
+    const worker = await workerOf(service, client!);
+    const watchClient = createWatchClient(service.grpc);
+    t.after(() => watchClient.close());
+    const stream = watchClient.watch();
+    await stream.opened();
+    const call = client!.invalidateSession({ sessionId: session!.sessionId, barrier: true });
+    call.catch(() => undefined);
+    await stream.until((event) => event.case === "invalidation");
+    const from = service.lines().length;
+    service.signal("SIGTERM");
+    await stream.ended;
+    process.kill(worker, "SIGKILL");
+    assert.equal(await service.ended, 0);
+    await assert.rejects(call, { code: status.UNAVAILABLE });
+    assert.equal(service.lines().slice(from).some(died), false);
+  });
+});
+
+describe("the cached client of several workers", { skip }, () => {
+  test("serves from memory through changes of its connection, and never what has ended", async (t) => {
+    // Twelve connections, each to the other worker than the one before, in the time of four leases.
+    const service = await start(t, { SA_MAX_CONNECTION_AGE: "1s", SA_LOG_LEVEL: "info" });
+    const [owner] = connect(t, service, 1);
+    const client = createSessionClient({ address: service.grpc });
+    t.after(() => client.close());
+    let resets = 0;
+    client.onReset(() => resets++);
+    while (client.statistics().safeForMs === 0) await sleep(5);
+    const live = new Set<string>();
+    const create = async () => live.add((await owner!.createSession({ userId: "cached" })).session!.sessionId);
+    for (let i = 0; i < 50; i++) await create();
+
+    let [unsafe, looks] = [0, 0];
+    for (const endMs = performance.now() + 12_000; performance.now() < endMs;) {
+      // It ends for everybody once the call has answered.
+      const [ending] = live;
+      const barrier = owner!.invalidateSession({ sessionId: ending!, barrier: true });
+      live.delete(ending!);
+      await create();
+      for (let left = 60; left > 0; left--) {
+        for (const id of live) assert.ok((await client.getSession(id)) !== undefined, "a live session was refused");
+        looks++;
+        if (client.statistics().safeForMs === 0) unsafe++;
+        await sleep(50);
+      }
+      await barrier;
+      assert.equal(await client.getSession(ending!), undefined);
+    }
+    const { hits, misses, bypasses } = client.statistics();
+    t.diagnostic(`${hits} hits, ${misses} misses, ${bypasses} bypasses; unsafe in ${unsafe} of ${looks} looks`);
+    assert.ok(hits > 20 * (misses + bypasses), `${hits} hits, ${misses} misses, ${bypasses} bypasses`);
+    assert.ok(unsafe <= looks / 20, `unsafe in ${unsafe} of ${looks} looks`);
+    assert.equal(resets, 1, "only the opening of the first stream lost continuity");
+  });
+});
+
+/** Asks /healthz; resolves with all that comes. */
+async function answerOf(socket: Socket): Promise<string> {
+  socket.write("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+  let text = "";
+  for await (const chunk of socket) text += String(chunk);
+  return text;
+}
