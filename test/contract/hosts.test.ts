@@ -593,6 +593,24 @@ describe("Unix sockets", () => {
   });
 });
 
+test("a connection over age is told to go, and what is still open on it after the grace is cut off", async () => {
+  await withHosts({ maxConnectionAgeMs: 100, maxConnectionAgeGraceMs: 300 }, async (hosts) => {
+    const session = connectHttp2(`http://${hosts.grpcTarget}`);
+    const headers = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
+    const stream = session.request({ ...headers, ":path": pathOf(watchInvalidations) });
+    stream.on("error", () => undefined).end(Buffer.alloc(5));
+    const closed = once(stream, "close");
+    const [code] = await once(session, "goaway");
+    assert.equal(code, 0);
+    await once(stream, "data");
+    const startedMs = performance.now();
+    await closed;
+    const tookMs = performance.now() - startedMs;
+    assert.ok(tookMs > 200 && tookMs < 2_000, `${tookMs} ms`);
+    session.destroy();
+  });
+});
+
 describe("the HTTP port", () => {
   let hosts: Hosts;
   before(async () => {

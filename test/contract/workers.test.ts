@@ -1,6 +1,7 @@
 // Several workers behind one address, as callers and operators meet them.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
@@ -297,6 +298,45 @@ describe("Unix sockets", { skip }, () => {
     const second = await startOrFail(variables({ ...sockets, SA_WORKERS: "1" }));
     assert.match("stderr" in second ? second.stderr : "", /is in use by another process/);
     assert.deepEqual(new Set(await workersOf(own, connect(t, own, 4))), new Set(own.workers()));
+  });
+});
+
+describe(
+  "TLS",
+  { skip: skip || (spawnSync("openssl", ["version"]).error ? "openssl is not installed" : false) },
+  () => {
+    test("is spoken by the workers, and healthcheck finds them over both listeners", async (t) => {
+      const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
+      const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost`;
+      spawnSync("openssl", [...made.split(" "), "-keyout", key, "-out", cert], { stdio: "ignore" });
+      const env = {
+        SA_GRPC_LISTEN: `unix:${join(directory, "tls-g")}`,
+        SA_HTTP_LISTEN: `unix:${join(directory, "tls-h")}`,
+        SA_TLS_CERT_FILE: cert,
+        SA_TLS_KEY_FILE: key,
+      };
+      await start(t, env);
+      // More often than there are workers.
+      for (const off of [{}, {}, {}, { SA_HTTP_LISTEN: "off" }, { SA_HTTP_LISTEN: "off" }, { SA_HTTP_LISTEN: "off" }]) {
+        const options = {
+          env: { PATH: process.env["PATH"], ...variables({ ...env, ...off }) },
+          encoding: "utf8",
+        } as const;
+        const { status: code, stdout, stderr } = spawnSync(process.execPath, ["src/main.ts", "healthcheck"], options);
+        assert.deepEqual([code, stderr], [0, ""]);
+        assert.match(stdout, /^ready: /);
+      }
+    });
+  },
+);
+
+describe("one worker", { skip }, () => {
+  test("is the one process", async (t) => {
+    const own = await start(t, { SA_WORKERS: "1" });
+    const { stdout } = spawnSync("ps", ["-o", "pid=", "--ppid", String(own.pid)], { encoding: "utf8" });
+    assert.equal(stdout, "");
+    assert.equal("workers" in own.serving, false);
+    assert.doesNotMatch(await textOf(own.http, "/metrics"), /session_authority_workers/);
   });
 });
 

@@ -7,7 +7,7 @@ import { after, before, describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { createSessionClient } from "../../src/client/index.ts";
-import { CallError, createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
+import { createAuthorityClient, type AuthorityClient, type CallError } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 import { startService, type ServiceProcess } from "../helpers/service_process.ts";
 import { createWatchClient } from "../helpers/watch_client.ts";
@@ -173,8 +173,8 @@ describe("a worker that dies", { skip }, () => {
 
 describe("the cached client of several workers", { skip }, () => {
   test("serves from memory through changes of its connection, and never what has ended", async (t) => {
-    // Twelve connections, each to the other worker than the one before, in the time of four leases.
-    const service = await start(t, { SA_MAX_CONNECTION_AGE: "1s", SA_LOG_LEVEL: "info" });
+    // A dozen connections, now to this worker and now to that, in the time of four leases.
+    const service = await start(t, { SA_MAX_CONNECTION_AGE: "1s" });
     const [owner] = connect(t, service, 1);
     const client = createSessionClient({ address: service.grpc });
     t.after(() => client.close());
@@ -192,6 +192,8 @@ describe("the cached client of several workers", { skip }, () => {
       const barrier = owner!.invalidateSession({ sessionId: ending!, barrier: true });
       live.delete(ending!);
       await create();
+      // A connection more shifts whose turn it is.
+      await workerOf(service, connect(t, service, 1)[0]!);
       for (let left = 60; left > 0; left--) {
         for (const id of live) assert.ok((await client.getSession(id)) !== undefined, "a live session was refused");
         looks++;
@@ -202,6 +204,10 @@ describe("the cached client of several workers", { skip }, () => {
       assert.equal(await client.getSession(ending!), undefined);
     }
     const { hits, misses, bypasses } = client.statistics();
+    const renewed = service.lines().filter(({ method }) => String(method).endsWith("RenewWatch"));
+    const changes = renewed.filter((line, i) => i > 0 && line["worker"] !== renewed[i - 1]!["worker"]).length;
+    t.diagnostic(`renewed ${renewed.length} times, ${changes} times by another worker than before`);
+    assert.ok(changes > 0);
     t.diagnostic(`${hits} hits, ${misses} misses, ${bypasses} bypasses; unsafe in ${unsafe} of ${looks} looks`);
     assert.ok(hits > 20 * (misses + bypasses), `${hits} hits, ${misses} misses, ${bypasses} bypasses`);
     assert.ok(unsafe <= looks / 20, `unsafe in ${unsafe} of ${looks} looks`);

@@ -27,12 +27,14 @@ export type HostsOptions = Partial<PipelineOptions> & {
   httpAddress?: ListenAddress;
   tls?: TlsOptions;
   pages?: Pages;
+  maxConnectionAgeMs?: number;
+  maxConnectionAgeGraceMs?: number;
 };
 
 export type Hosts = Awaited<ReturnType<typeof startHosts>>;
 
 export async function startHosts(implementation: SessionServiceImpl, options: HostsOptions = {}) {
-  const { grpcAddress, httpAddress, tls, pages = {}, ...pipelineOptions } = options;
+  const { grpcAddress, httpAddress, tls, pages = {}, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...rest } = options;
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: "trace" }, { write: (line: string) => void log.push(JSON.parse(line)) });
   const readiness = createReadiness();
@@ -44,9 +46,10 @@ export async function startHosts(implementation: SessionServiceImpl, options: Ho
     logger,
     requestTimeoutMs: 5_000,
     logSample: 1,
-    ...pipelineOptions,
+    ...rest,
   });
-  const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls });
+  const age = { maxConnectionAgeMs, ...(maxConnectionAgeGraceMs !== undefined && { maxConnectionAgeGraceMs }) };
+  const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls, ...age });
   const http = await startHttpHost({ pipeline, readiness, logger, address: httpAddress ?? ANY_PORT, tls, pages });
   return {
     pipeline,
