@@ -36,6 +36,9 @@ export function startSlot(config: Config, events: SlotEvents, log: Logger): Slot
   const first = Promise.withResolvers<string>();
   let fault: Error | undefined;
 
+  // Whoever waits for it hears of it; when another worker has failed before, nobody does.
+  first.promise.catch(() => undefined);
+
   fork();
   const supervision = supervise();
 

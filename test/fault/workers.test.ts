@@ -65,12 +65,14 @@ describe("a worker that dies", { skip }, () => {
     assert.equal(others.size, 1);
 
     let over = false;
+    const busy = clients.map(() => Promise.withResolvers<void>());
     const results = clients.map(async (client, i) => {
       const result = { own: workers[i] === victim, calls: 0, after: 0, faults: [] as CallError[] };
       while (!over) {
         try {
           await client.createSession({ userId: `busy-${i}` });
           result.calls++;
+          busy[i]!.resolve();
           result.after = result.faults.length === 0 ? 0 : result.after + 1;
         } catch (error) {
           result.faults.push(error as CallError);
@@ -79,7 +81,7 @@ describe("a worker that dies", { skip }, () => {
       }
       return result;
     });
-    await sleep(300);
+    await Promise.all(busy.map(({ promise }) => promise));
     const from = service.lines().length;
     process.kill(victim, "SIGKILL");
     const line = await service.line(died, from);
