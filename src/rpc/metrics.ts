@@ -1,15 +1,7 @@
 // What /metrics tells, in Prometheus' text format: calls by method and outcome, how long they took, and the process itself.
 
-import { Code } from "@connectrpc/connect";
-import {
-  collectDefaultMetrics,
-  Counter,
-  Gauge,
-  Histogram,
-  Registry,
-  type MetricObjectWithValues,
-  type MetricValue,
-} from "prom-client";
+import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, type MetricValue } from "prom-client";
+import { registerCallCounts } from "./call_counts.ts";
 import type { Page } from "./http_listener.ts";
 import type { Readiness } from "./readiness.ts";
 import type { FinishedCall } from "./request_log.ts";
@@ -24,8 +16,6 @@ export type Metrics = {
   report(): Promise<MetricsReport>;
 };
 
-const DURATION_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
-
 /** With `totalText`, what the page says is that; it is made of the reports of all workers, each metric by its aggregator. */
 export function createMetrics(
   readiness: Readiness,
@@ -35,19 +25,7 @@ export function createMetrics(
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
-  const calls = new Counter({
-    name: "session_authority_calls_total",
-    help: "Calls that have ended, by method and gRPC code.",
-    labelNames: ["method", "code"],
-    registers,
-  });
-  const durations = new Histogram({
-    name: "session_authority_call_duration_seconds",
-    help: "How long calls took, by method; of a stream, how long it was open.",
-    labelNames: ["method"],
-    buckets: DURATION_BUCKETS_S,
-    registers,
-  });
+  const observe = registerCallCounts(registry);
   new Gauge({
     name: "session_authority_ready",
     help: "1 when the instance wants traffic.",
@@ -71,11 +49,7 @@ export function createMetrics(
   }
 
   return {
-    observe({ method, durationMs, failure }) {
-      const name = method.slice(method.indexOf("/") + 1);
-      calls.inc({ method: name, code: failure === undefined ? "OK" : Code[failure.code] });
-      durations.observe({ method: name }, durationMs / 1000);
-    },
+    observe,
     async page() {
       return {
         status: 200,

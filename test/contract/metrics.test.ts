@@ -20,6 +20,8 @@ test("/metrics counts calls by method and code", { skip: redisServerMissing() },
     assert.match(text, /^session_authority_calls_total\{method="ValidateToken",code="OK"\} 2$/m);
     assert.match(text, /^session_authority_calls_total\{method="CreateSession",code="InvalidArgument"\} 1$/m);
     assert.match(text, /^session_authority_call_duration_seconds_count\{method="ValidateToken"\} 2$/m);
+    assert.match(text, /^session_authority_call_duration_seconds_bucket\{le="\+Inf",method="ValidateToken"\} 2$/m);
+    assert.match(text, /^session_authority_call_duration_seconds_sum\{method="ValidateToken"\} [\d.e-]+$/m);
     assert.match(text, /^session_authority_ready 1$/m);
     assert.match(text, /^session_authority_watchers 0$/m);
     for (const secret of [token, session!.sessionId, "metric-user"]) assert.ok(!text.includes(secret));
