@@ -1,25 +1,37 @@
 // `npm run bench`: what one validation costs the server and the store, ours against the floors of its stack and against
-// what people would pick instead, in interleaved rounds of one run.
+// what people would pick instead, in interleaved rounds of one run. Prints a table and writes bench/results/validate.json.
+//
+// BENCH_ROUNDS, BENCH_REQUESTS (of a round), and BENCH_ONLY, a pattern of contestants' names.
 
+import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { startRedisServer } from "../test/helpers/redis_server.ts";
 import { recordKey } from "../src/store/keys.ts";
 import { cpuMicros } from "./process_cpu.ts";
 import { machine, median, percentile } from "./report.ts";
-import { ourContestants, startFloors, startOurs, type Contestant } from "./validate_contestants.ts";
+import { ourContestants, startCachedClient, startFloors, startOurs, type Contestant } from "./validate_contestants.ts";
+import { startPeers } from "./validate_peers.ts";
 
-const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
+const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 7);
 const REQUESTS = Number(process.env["BENCH_REQUESTS"] ?? 20_000);
-const ONLY = process.env["BENCH_ONLY"];
+const ONLY = new RegExp(process.env["BENCH_ONLY"] ?? "");
+const RESULTS = new URL("results/", import.meta.url);
+/** What the ratios are to: the parts that a validation cannot do without, in one process. */
+const REFERENCE = "bare grpc-js + one tuned GET";
+const OURS = "ValidateToken, gRPC";
+
+/** Microseconds of CPU and milliseconds of one validation. */
+type Round = { serverMicros: number; storeMicros: number; perSecond: number; p50Ms: number; p99Ms: number };
 
 const redis = await startRedisServer();
 const ours = await startOurs(redis);
 const contestants = [
   ...ourContestants(ours, REQUESTS),
+  await startCachedClient(ours, REQUESTS * 10),
   ...(await startFloors(redis, ours, recordKey(ours.sessionIds[0]!)!, REQUESTS)),
-].filter(({ name }) => ONLY === undefined || new RegExp(ONLY).test(name));
+  ...(await startPeers(redis, REQUESTS)),
+].filter(({ name }) => ONLY.test(name));
 
-type Round = { serverMicros: number; storeMicros: number; perSecond: number; p50Ms: number; p99Ms: number };
 const rounds = new Map<Contestant, Round[]>(contestants.map((contestant) => [contestant, []]));
 for (let round = 0; round <= ROUNDS; round++) {
   for (const contestant of contestants) {
@@ -28,22 +40,7 @@ for (let round = 0; round <= ROUNDS; round++) {
     if (round > 0) rounds.get(contestant)!.push(measured);
   }
 }
-for (const contestant of contestants) {
-  const all = rounds.get(contestant)!;
-  const m = (k: keyof Round) => median(all.map((r) => r[k])).toFixed(2);
-  console.error(contestant.name, all.map((r) => r.serverMicros.toFixed(0)).join(" "));
-  console.log(
-    contestant.name.padEnd(36),
-    m("serverMicros").padStart(8),
-    m("storeMicros").padStart(8),
-    m("perSecond").padStart(10),
-    m("p50Ms"),
-    m("p99Ms"),
-  );
-}
-console.log(machine());
-void mkdirSync;
-void writeFileSync;
+report();
 process.exit();
 
 async function measure({ pids, validations, run }: Contestant): Promise<Round> {
@@ -56,5 +53,51 @@ async function measure({ pids, validations, run }: Contestant): Promise<Round> {
     perSecond: validations / seconds,
     p50Ms: percentile(latenciesMs, 0.5),
     p99Ms: percentile(latenciesMs, 0.99),
+  };
+}
+
+function report(): void {
+  const rows = contestants.map((contestant) => ({
+    name: contestant.name,
+    kind: contestant.kind,
+    ...summary(contestant),
+  }));
+  const columns = ["serverMicros", "storeMicros", "toReference", "toOurs", "perSecond", "p50Ms", "p99Ms"] as const;
+  console.log(`${machine()}; ${ROUNDS} rounds of ${REQUESTS} requests, 64 under way; medians, of one validation`);
+  console.log("".padEnd(34), ...columns.map((column) => column.padStart(12)));
+  for (const row of rows) {
+    const cells = columns.map((column) => (Number.isNaN(row[column]) ? "-" : row[column].toFixed(2)).padStart(12));
+    console.log(row.name.padEnd(34), ...cells);
+  }
+  mkdirSync(RESULTS, { recursive: true });
+  const redisVersion = /v=(\S+)/.exec(spawnSync("redis-server", ["--version"], { encoding: "utf8" }).stdout)?.[1];
+  const result = {
+    date: new Date().toISOString(),
+    machine: machine(),
+    redisVersion,
+    rounds: ROUNDS,
+    requests: REQUESTS,
+    rows,
+  };
+  writeFileSync(new URL("validate.json", RESULTS), `${JSON.stringify(result, undefined, 2)}\n`);
+}
+
+/** Medians; the ratios are medians of the rounds' ratios, server and store together. */
+function summary(contestant: Contestant) {
+  const own = rounds.get(contestant)!;
+  const of = (column: keyof Round) => median(own.map((round) => round[column]));
+  const ratioTo = (name: string) => {
+    const others = [...rounds].find(([other]) => other.name === name)?.[1];
+    const total = ({ serverMicros, storeMicros }: Round) => serverMicros + storeMicros;
+    return others === undefined ? NaN : median(own.map((round, i) => total(round) / total(others[i]!)));
+  };
+  return {
+    serverMicros: of("serverMicros"),
+    storeMicros: of("storeMicros"),
+    toReference: ratioTo(REFERENCE),
+    toOurs: ratioTo(OURS),
+    perSecond: of("perSecond"),
+    p50Ms: of("p50Ms"),
+    p99Ms: of("p99Ms"),
   };
 }

@@ -21,17 +21,17 @@ export type Contestant = {
 };
 
 /** 64 requests under way, as 8 connections with 8 streams each, or 64 connections of HTTP/1.1. */
-const CONNECTIONS = 8;
-const STREAMS = 8;
+export const CONNECTIONS = 8;
+export const STREAMS = 8;
 const BATCH = 100;
-export const SESSIONS = 200;
-export const GRPC_HEADERS = { "content-type": "application/grpc", te: "trailers" };
+const SESSIONS = 200;
+const GRPC_HEADERS = { "content-type": "application/grpc", te: "trailers" };
 
 const VALIDATE_TOKEN = `${SessionService.typeName}/${SessionService.method.validateToken.name}`;
 const BATCH_VALIDATE = `${SessionService.typeName}/${SessionService.method.batchValidate.name}`;
 
 /** What a login is like: 120 bytes of user agent, an address, 100 bytes of data. */
-export const TYPICAL = {
+const TYPICAL = {
   ipAddress: "203.0.113.7",
   userAgent:
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36 ".padEnd(
@@ -108,6 +108,7 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
       ...shared,
       name: `BatchValidate of ${BATCH}`,
       validations: requests * 2,
+      // Latencies are those of whole batches.
       run: () =>
         h2load({
           url: `http://${server.address}/${BATCH_VALIDATE}`,
@@ -119,6 +120,28 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
         }),
     },
   ];
+}
+
+/** A cached client in a process of its own, which counts as the server: there is no other for a hit. */
+export async function startCachedClient(
+  { server, tokens }: Ours & { server: ServerProcess },
+  hits: number,
+): Promise<Contestant> {
+  const module = new URL("cached_client.ts", import.meta.url).pathname;
+  const client = await startMeasured(module, [server.address, ...tokens]);
+  return {
+    name: "cached client, a hit",
+    kind: "ours",
+    pids: [client.pid],
+    validations: hits,
+    async run() {
+      const startedMs = performance.now();
+      const found = Number(await client.ask(String(hits)));
+      // Now and then a session is asked for again, to slide it.
+      if (found < hits * 0.99) throw new Error(`only ${found} of ${hits} look-ups were hits`);
+      return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: [] };
+    },
+  };
 }
 
 /** ValidateToken as gRPC, of the service or of whatever answers in its place. */
@@ -161,7 +184,7 @@ export async function startFloors(
       async run() {
         const startedMs = performance.now();
         await get.ask(String(requests));
-        return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: [0] };
+        return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: [] };
       },
     },
   ];
