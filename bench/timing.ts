@@ -44,7 +44,7 @@ function forgedToken(): Subject {
 function otherSecret(): Subject {
   const record: Partial<SessionRecord> = { sessionId, kind: SESSION_KIND.secure, secretDigest: Buffer.alloc(BYTES) };
   const validate = createValidator({
-    sessions: { find: async () => record },
+    sessions: { find: async () => [record] },
     tokens: { check: async () => undefined },
     keyRing: () => ring,
   } as never);
@@ -52,7 +52,7 @@ function otherSecret(): Subject {
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),
-    check: () => validate({ proof: "token", handle: genuine, touch: false, ipAddress: "" }, call),
+    check: () => validate.one({ proof: "token", handle: genuine, touch: false, ipAddress: "" }, call),
   };
 }
 

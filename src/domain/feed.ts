@@ -11,7 +11,22 @@ export function isFeed<T extends object>(step: T | Feed<T>): step is Feed<T> {
   return typeof step === "function";
 }
 
-/** The same, one at a time as they are asked for. */
+/** What an iterable gives, as a feed. */
+export function pushed<T>(source: AsyncIterable<T>): Feed<T> {
+  return (send, end) => {
+    let wake: (() => void) | undefined;
+    async function sendAll(): Promise<void> {
+      for await (const next of source) if (!send(next)) await new Promise<void>((resolve) => (wake = resolve));
+    }
+    sendAll().then(
+      () => end(),
+      (error: unknown) => end(error ?? new Error("the source failed")),
+    );
+    return () => wake?.();
+  };
+}
+
+/** The answers of a feed one at a time, as they are asked for. */
 export async function* pulled<T>(feed: Feed<T>): AsyncGenerator<T, void, void> {
   const waiting: T[] = [];
   let ended: { error?: unknown } | undefined;

@@ -1,13 +1,10 @@
 // Session ids: 1 byte partition + 20 random bytes, base64url, 28 characters.
 
 import { randomBytes } from "node:crypto";
+import { base64urlValue, isBase64url } from "./base64url.ts";
 
 const ID_BYTES = 21;
 const ID_LENGTH = 28;
-
-/** What a character of base64url stands for, by its code; -1 for those that are none. */
-const BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-const VALUES = Int8Array.from({ length: 128 }, (_, code) => BASE64URL.indexOf(String.fromCharCode(code)));
 
 /** A new id in `partition` (0 to 255). 160 random bits: no two are ever the same. */
 export function newSessionId(partition: number): string {
@@ -18,10 +15,6 @@ export function newSessionId(partition: number): string {
 
 /** The partition an id names, or undefined for a text that no session can have as its id. */
 export function partitionOfSessionId(sessionId: string): number | undefined {
-  if (sessionId.length !== ID_LENGTH) return undefined;
-  for (let i = 0; i < ID_LENGTH; i++) {
-    // Beyond the table there is nothing, which is no value either.
-    if (!(VALUES[sessionId.charCodeAt(i)]! >= 0)) return undefined;
-  }
-  return (VALUES[sessionId.charCodeAt(0)]! << 2) | (VALUES[sessionId.charCodeAt(1)]! >> 4);
+  if (sessionId.length !== ID_LENGTH || !isBase64url(sessionId, 0)) return undefined;
+  return (base64urlValue(sessionId, 0)! << 2) | (base64urlValue(sessionId, 1)! >> 4);
 }

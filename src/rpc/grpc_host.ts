@@ -12,6 +12,7 @@ import {
 import { createServer } from "node:net";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
+import { pulled, type Feed } from "../domain/feed.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
 import { listen, type Listen } from "./listen.ts";
@@ -133,7 +134,7 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
           check(request);
           return request;
         };
-        return directStream(requestsOf(call), decode, context);
+        return directStream(requestFeed(call), decode, context);
       });
     void send(call, pipeline.stream(route, incomingCall(call), { open, encode, direct, sink: sinkOf(call) }));
   };
@@ -215,24 +216,21 @@ function drained(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream
 }
 
 async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Message> {
-  for await (const bytes of requestsOf(call)) yield decodeRequest(method, bytes);
+  for await (const bytes of pulled(requestFeed(call))) yield decodeRequest(method, bytes);
 }
 
 /**
- * The requests of a stream as they come. Not the stream's own iterator: that one destroys the stream at the end, and with
+ * The requests of a stream as they come. Not by the stream's own iterator: that one destroys the stream at the end, and with
  * it the status that is still to be sent.
  */
-async function* requestsOf(call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Buffer> {
-  let wake: (() => void) | undefined;
-  let ended = false;
-  call.on("end", () => (ended = true));
-  const onChange = () => wake?.();
-  call.on("readable", onChange).on("end", onChange).on("close", onChange).on("cancelled", onChange);
-  for (;;) {
-    const bytes = call.read() as Buffer | null;
-    if (bytes !== null) yield bytes;
-    else if (ended) return;
-    else if (call.destroyed || call.cancelled) throw new SessionError("CANCELLED", "the caller is gone");
-    else await new Promise<void>((resolve) => (wake = resolve));
-  }
+function requestFeed(call: ServerDuplexStream<Buffer, Buffer>): Feed<Buffer> {
+  return (send, end) => {
+    const gone = () => end(new SessionError("CANCELLED", "the caller is gone"));
+    call.on("data", (bytes: Buffer) => {
+      if (!send(bytes)) call.pause();
+    });
+    call.once("end", () => end());
+    call.once("close", gone).once("cancelled", gone);
+    return () => void call.resume();
+  };
 }

@@ -20,7 +20,7 @@ export type StreamHandler = (
 /** The same from bytes to bytes; see DirectHandler. */
 export type DirectUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
 export type DirectStreamHandler = (
-  requests: AsyncIterable<Buffer>,
+  requests: Feed<Buffer>,
   decode: (request: Buffer) => Message,
   call: CallContext,
 ) => AsyncIterable<Buffer | Feed<Buffer>>;

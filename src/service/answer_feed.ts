@@ -2,34 +2,68 @@
 // ready in one message.
 
 import type { Feed } from "../domain/feed.ts";
-import type { Question, Validation } from "./validator.ts";
-
-/** One message: how its questions are answered, each on its own. */
-export type Asked = { readonly questions: readonly Question[]; answer(question: Question): Promise<Validation> };
+import type { Validation } from "./validator.ts";
 
 /** Questions of one stream that are worked on at once; no further message is read before there are fewer. */
 const QUESTIONS_AT_ONCE = 1024;
-/** What one message of answers holds at most, but for a single answer that is larger. */
+/** What one message of answers holds at most, but for the answers to one message that are more. */
 const ANSWERS_PER_MESSAGE = 256;
 const BYTES_PER_MESSAGE = 64 * 1024;
 
-/** A question's place in the order: not answered yet, answered, or what went wrong. */
-type Place = { state: "open" } | { state: "answered"; validation: Validation } | { state: "failed"; error: unknown };
+/** A message's place in the order: its answers, or what went wrong, once that is known. */
+type Place = { readonly questions: number; answers?: readonly Validation[]; failure?: { readonly error: unknown } };
 
-/** @param encode One message of answers. */
-export function answerFeed<T>(asked: AsyncIterable<Asked>, encode: (answers: Validation[]) => T): Feed<T> {
+/** One message: how many questions it has, and their answers. */
+export type Asked = { readonly questions: number; readonly answers: Promise<readonly Validation[]> };
+
+/**
+ * @param requests The messages as they come.
+ * @param ask May throw: then the stream ends, after the answers to what came before.
+ * @param encode One message of answers.
+ */
+export function answerFeed<Request, T>(
+  requests: Feed<Request>,
+  ask: (request: Request) => Asked,
+  encode: (answers: Validation[]) => T,
+): Feed<T> {
   return (send, end) => {
     const places: Place[] = [];
+    let questions = 0;
     let hasRoom = true;
     let allAsked = false;
     let deliveryDue = false;
-    let readOn: (() => void) | undefined;
+    let reading = true;
 
-    async function readAll(): Promise<void> {
-      for await (const { questions, answer } of asked) {
-        for (const question of questions) settle(places, answer(question), deliverSoon);
-        if (places.length >= QUESTIONS_AT_ONCE) await new Promise<void>((resolve) => (readOn = resolve));
+    function take(request: Request): boolean {
+      if (allAsked) return false;
+      let asked: Asked;
+      try {
+        asked = ask(request);
+      } catch (error) {
+        endOfRequests(error);
+        return false;
       }
+      const place: Place = { questions: asked.questions };
+      places.push(place);
+      questions += place.questions;
+      asked.answers.then(
+        (answers) => settle(place, { answers }),
+        (error: unknown) => settle(place, { failure: { error } }),
+      );
+      reading = questions < QUESTIONS_AT_ONCE;
+      return reading;
+    }
+
+    function endOfRequests(error?: unknown): void {
+      if (allAsked) return;
+      allAsked = true;
+      if (error !== undefined) places.push({ questions: 0, failure: { error } });
+      deliverSoon();
+    }
+
+    function settle(place: Place, outcome: Pick<Place, "answers" | "failure">): void {
+      Object.assign(place, outcome);
+      if (places[0] === place) deliverSoon();
     }
 
     // Once all that came with the same reply of the store has been answered.
@@ -41,22 +75,21 @@ export function answerFeed<T>(asked: AsyncIterable<Asked>, encode: (answers: Val
 
     function deliver(): void {
       deliveryDue = false;
-      while (hasRoom && places[0]?.state === "answered") hasRoom = send(encode(takeAnswers(places)));
+      while (hasRoom && places[0]?.answers !== undefined) {
+        const answers = takeAnswers(places);
+        questions -= answers.length;
+        hasRoom = send(encode(answers));
+      }
       const [first] = places;
-      if (first?.state === "failed") return end(first.error);
-      if (first === undefined && allAsked) return end();
-      if (readOn !== undefined && places.length < QUESTIONS_AT_ONCE) {
+      if (first?.failure !== undefined) end(first.failure.error);
+      else if (first === undefined && allAsked) end();
+      else if (!reading && questions < QUESTIONS_AT_ONCE) {
+        reading = true;
         readOn();
-        readOn = undefined;
       }
     }
 
-    readAll()
-      .catch((error: unknown) => void places.push({ state: "failed", error }))
-      .finally(() => {
-        allAsked = true;
-        deliverSoon();
-      });
+    const readOn = requests(take, endOfRequests);
     return () => {
       hasRoom = true;
       deliver();
@@ -64,29 +97,18 @@ export function answerFeed<T>(asked: AsyncIterable<Asked>, encode: (answers: Val
   };
 }
 
-/** Gives an answer the next place; `onFirst` is called when it is there and nothing before it is waited for. */
-function settle(places: Place[], answering: Promise<Validation>, onFirst: () => void): void {
-  const place = { state: "open" } as Place;
-  places.push(place);
-  const put = (settled: Place) => {
-    Object.assign(place, settled);
-    if (places[0] === place) onFirst();
-  };
-  answering.then(
-    (validation) => put({ state: "answered", validation }),
-    (error: unknown) => put({ state: "failed", error }),
-  );
-}
-
-/** As many of the first answers as make one message. */
+/** The answers to as many of the first messages as make one message. */
 function takeAnswers(places: Place[]): Validation[] {
-  const answers: Validation[] = [];
-  for (let bytes = 0; answers.length < ANSWERS_PER_MESSAGE && bytes < BYTES_PER_MESSAGE;) {
-    const place = places[answers.length];
-    if (place?.state !== "answered") break;
-    answers.push(place.validation);
-    bytes += place.validation?.record.byteLength ?? 0;
+  const taken: Validation[] = [];
+  let messages = 0;
+  for (let bytes = 0; taken.length < ANSWERS_PER_MESSAGE && bytes < BYTES_PER_MESSAGE; messages++) {
+    const answers = places[messages]?.answers;
+    if (answers === undefined) break;
+    for (const answer of answers) {
+      taken.push(answer);
+      bytes += answer?.record.byteLength ?? 0;
+    }
   }
-  places.splice(0, answers.length);
-  return answers;
+  places.splice(0, messages);
+  return taken;
 }

@@ -1,7 +1,8 @@
 // Bulk validation: BatchValidate, ValidateStream.
 
-import type { ValidateEntry } from "../../gen/session/v1/bulk_pb.ts";
+import type { ValidateEntry, ValidateStreamRequest } from "../../gen/session/v1/bulk_pb.ts";
 import type { CallContext } from "../domain/call.ts";
+import { pushed } from "../domain/feed.ts";
 import { answerFeed, type Asked } from "./answer_feed.ts";
 import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
 import { entryQuestions } from "./question_bytes.ts";
@@ -18,44 +19,37 @@ type BulkDeps = {
 export function createBulkService({ validate, requestTimeoutMs }: BulkDeps) {
   const methods = {
     async batchValidate(request, call) {
-      return validationsMessage(await validateAll(request.entries.map(questionOf), call));
+      return validationsMessage(await validate.all(request.entries.map(questionOf), call));
     },
 
     async *validateStream(requests, call) {
-      const asked = eachAsked(requests, ({ entries }) => entries.map(questionOf), call);
-      yield answerFeed(asked, validationsMessage);
+      const ask = askedOf<ValidateStreamRequest>(({ entries }) => entries.map(questionOf), call);
+      yield answerFeed(pushed(requests), ask, validationsMessage);
     },
   } satisfies SessionServiceImpl;
 
   const direct = {
     batchValidate(request, call) {
       const questions = entryQuestions(request);
-      return questions && validateAll(questions, call).then(validationsBytes);
+      return questions && validate.all(questions, call).then(validationsBytes);
     },
 
     async *validateStream(requests, decode, call) {
-      const asked = eachAsked(
-        requests,
-        (bytes) => entryQuestions(bytes) ?? decode(bytes).entries.map(questionOf),
-        call,
-      );
-      yield answerFeed(asked, validationsBytes);
+      const ask = askedOf<Buffer>((bytes) => entryQuestions(bytes) ?? decode(bytes).entries.map(questionOf), call);
+      yield answerFeed(requests, ask, validationsBytes);
     },
   } satisfies DirectImpl;
 
-  function validateAll(questions: readonly Question[], call: CallContext): Promise<Validation[]> {
-    return Promise.all(questions.map((question) => validate(question, call)));
+  function askedOf<Request>(questionsOf: (request: Request) => Question[], call: CallContext) {
+    return (request: Request): Asked => {
+      const questions = questionsOf(request);
+      return { questions: questions.length, answers: validate.all(questions, budgetOf(call)) };
+    };
   }
 
-  async function* eachAsked<T>(
-    requests: AsyncIterable<T>,
-    questionsOf: (request: T) => Question[],
-    { caller, signal, deadlineMs }: CallContext,
-  ): AsyncIterable<Asked> {
-    for await (const request of requests) {
-      const call = { caller, signal, deadlineMs: Math.min(deadlineMs, performance.now() + requestTimeoutMs) };
-      yield { questions: questionsOf(request), answer: (question) => validate(question, call) };
-    }
+  /** Of one message of a stream. */
+  function budgetOf({ caller, signal, deadlineMs }: CallContext): CallContext {
+    return { caller, signal, deadlineMs: Math.min(deadlineMs, performance.now() + requestTimeoutMs) };
   }
 
   return { methods, direct };

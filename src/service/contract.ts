@@ -38,7 +38,7 @@ export type DirectHandler<M> =
     ? (request: Buffer, call: CallContext) => Promise<Buffer> | undefined
     : M extends DescMethodBiDiStreaming<infer I, infer _O>
       ? (
-          requests: AsyncIterable<Buffer>,
+          requests: Feed<Buffer>,
           decode: (request: Buffer) => MessageShape<I>,
           call: CallContext,
         ) => AsyncIterable<Buffer | Feed<Buffer>>

@@ -44,7 +44,7 @@ export function createSessionsService({ create, sessions, validate, checkIpBindi
 
     async validateSession(request, call) {
       const question = { proof: "id", handle: request.sessionId, touch: false, ipAddress: "" } as const;
-      const { verdict, session } = validationMessage(await validate(question, call));
+      const { verdict, session } = validationMessage(await validate.one(question, call));
       return { verdict, session };
     },
 
@@ -69,7 +69,7 @@ export function createSessionsService({ create, sessions, validate, checkIpBindi
   const direct = {
     validateSession(request, call) {
       const question = sessionQuestion(request);
-      return question && validate(question, call).then(sessionValidationBytes);
+      return question && validate.one(question, call).then(sessionValidationBytes);
     },
   } satisfies DirectImpl;
 
@@ -84,7 +84,7 @@ export function createSessionsService({ create, sessions, validate, checkIpBindi
   // one left. One of any number of rivals succeeds in each round, so this ends; the call's deadline bounds it.
   async function merge(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
     for (;;) {
-      const record = await sessions.find(request.sessionId, call);
+      const [record] = await sessions.find([request.sessionId], call);
       if (record === undefined) throw sessionNotFound();
       if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
       const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));

@@ -35,7 +35,7 @@ export function createTokensService({ create, tokens, validate, keyRing, default
     },
 
     async validateToken({ token, noTouch, ipAddress }, call) {
-      return validationMessage(await validate({ proof: "token", handle: token, touch: !noTouch, ipAddress }, call));
+      return validationMessage(await validate.one({ proof: "token", handle: token, touch: !noTouch, ipAddress }, call));
     },
 
     async rotateToken(request, call) {
@@ -55,7 +55,7 @@ export function createTokensService({ create, tokens, validate, keyRing, default
   const direct = {
     validateToken(request, call) {
       const question = tokenQuestion(request);
-      return question && validate(question, call).then(validationBytes);
+      return question && validate.one(question, call).then(validationBytes);
     },
   } satisfies DirectImpl;
 

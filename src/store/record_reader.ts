@@ -6,25 +6,26 @@ import type { StoreConnection, StoreReply } from "./connection.ts";
 import { recordKey } from "./keys.ts";
 import { SessionRecord } from "./record.ts";
 
+type Records = readonly (SessionRecord | undefined)[];
+
 /**
- * The record of a live session whose owner begins with `ownerPrefix`; undefined when there is none. An id that was
- * regenerated with a grace leads to its successor.
+ * The records of live sessions, in the order of their ids; undefined for one that is not there, or whose owner does not begin
+ * with `ownerPrefix`. An id that was regenerated with a grace leads to its successor.
  * @throws what StoreConnection.send throws.
  */
-export type RecordReader = (
-  sessionId: string,
-  ownerPrefix: string,
-  call: CallBudget,
-) => Promise<SessionRecord | undefined>;
+export type RecordReader = (sessionIds: readonly string[], ownerPrefix: string, call: CallBudget) => Promise<Records>;
 
-type Wait = {
-  readonly key: string;
-  readonly sessionId: string;
+/** What one caller waits for. */
+type Group = {
+  readonly records: (SessionRecord | undefined)[];
   readonly ownerPrefix: string;
   readonly call: CallBudget;
-  readonly resolve: (record: SessionRecord | undefined | Promise<SessionRecord | undefined>) => void;
+  readonly resolve: (records: Records) => void;
   readonly reject: (error: unknown) => void;
+  missing: number;
 };
+
+type Wait = { readonly key: string; readonly sessionId: string; readonly group: Group; readonly index: number };
 
 /** Of one command: the store serves nobody else meanwhile. */
 const KEYS_PER_COMMAND = 128;
@@ -52,40 +53,49 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
     const alone = together.length === 1;
     const args = [alone ? "GET" : "MGET"];
     let deadlineMs = 0;
-    for (const { key, call } of together) {
+    for (const { key, group } of together) {
       args.push(key);
-      deadlineMs = Math.max(deadlineMs, call.deadlineMs);
+      deadlineMs = Math.max(deadlineMs, group.call.deadlineMs);
     }
     connection.send(args[1]!, args, { deadlineMs, signal }).then(
       (reply) => {
         const records = alone ? [reply] : (reply as StoreReply[]);
-        for (const [i, wait] of together.entries()) settle(wait, records[i] as Buffer | null);
+        for (let i = 0; i < together.length; i++) settle(together[i]!, records[i] as Buffer | null);
       },
       (error: unknown) => {
-        for (const wait of together) wait.reject(error);
+        for (const { group } of together) group.reject(error);
       },
     );
   }
 
-  function settle({ sessionId, ownerPrefix, call, resolve, reject }: Wait, bytes: Buffer | null): void {
-    if (bytes === null) return resolve(undefined);
+  function settle({ sessionId, group, index }: Wait, bytes: Buffer | null): void {
+    if (bytes === null) return put(group, index, undefined);
     try {
       const record = new SessionRecord(sessionId, bytes);
-      if (!record.isOwnedBy(ownerPrefix)) return resolve(undefined);
-      resolve(record.forwardsTo === undefined ? record : read(record.forwardsTo, ownerPrefix, call));
+      if (!record.isOwnedBy(group.ownerPrefix)) put(group, index, undefined);
+      else if (record.forwardsTo === undefined) put(group, index, record);
+      else ask(record.forwardsTo, group, index);
     } catch (error) {
-      reject(error);
+      group.reject(error);
     }
   }
 
-  function read(sessionId: string, ownerPrefix: string, call: CallBudget): Promise<SessionRecord | undefined> {
-    return new Promise((resolve, reject) => {
-      const key = recordKey(sessionId);
-      if (key === undefined) return resolve(undefined);
-      if (waits.length === 0) setImmediate(sendAll);
-      waits.push({ key, sessionId, ownerPrefix, call, resolve, reject });
-    });
+  function put(group: Group, index: number, record: SessionRecord | undefined): void {
+    group.records[index] = record;
+    if (--group.missing === 0) group.resolve(group.records);
   }
 
-  return read;
+  function ask(sessionId: string, group: Group, index: number): void {
+    const key = recordKey(sessionId);
+    if (key === undefined) return put(group, index, undefined);
+    if (waits.length === 0) setImmediate(sendAll);
+    waits.push({ key, sessionId, group, index });
+  }
+
+  return (sessionIds, ownerPrefix, call) =>
+    new Promise((resolve, reject) => {
+      const missing = sessionIds.length;
+      const group: Group = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
+      for (let index = 0; index < missing; index++) ask(sessionIds[index]!, group, index);
+    });
 }

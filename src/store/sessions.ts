@@ -5,7 +5,7 @@ import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreDeps } from "./deps.ts";
 import { partitionKeys, sessionScriptKeys, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./record.ts";
-import { createRecordReader } from "./record_reader.ts";
+import { createRecordReader, type RecordReader } from "./record_reader.ts";
 import { actorArg, asBuffer, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
 
 /** A session with the fields it has if it is a hash session. */
@@ -32,7 +32,7 @@ export type SessionStore = ReturnType<typeof createSessionStore>;
 export function createSessionStore({ connection, scripts, settings }: StoreDeps) {
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
-  const readRecord = createRecordReader(connection);
+  const readRecords = createRecordReader(connection);
 
   /**
    * Reads a session and slides its idle timeout. `proof` says what the caller has shown: a session_id opens no secure
@@ -54,11 +54,11 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   }
 
   /**
-   * The record of a live session of any kind, read without a script; slides nothing. Undefined when there is none. An id
-   * that was regenerated with a grace leads to its successor.
+   * The records of live sessions of any kind, in the order of their ids, read without a script; slides nothing. Undefined
+   * for those that are not there. An id that was regenerated with a grace leads to its successor.
    */
-  function find(sessionId: string, call: CallContext): Promise<SessionRecord | undefined> {
-    return readRecord(sessionId, ownerPrefixOf(call.caller.tenant), call);
+  function find(sessionIds: readonly string[], call: CallContext): ReturnType<RecordReader> {
+    return readRecords(sessionIds, ownerPrefixOf(call.caller.tenant), call);
   }
 
   /** Swaps the data; undefined when `expectedVersion` is not 0 and not the session's version. */
