@@ -1,7 +1,11 @@
 // The contestants of `npm run bench`: the service, the floors of its stack, and peers, all on one store.
 
-import { create, toBinary } from "@bufbuild/protobuf";
-import { BatchValidateRequestSchema } from "../gen/session/v1/bulk_pb.ts";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  BatchValidateRequestSchema,
+  ValidateResultSchema,
+  ValidateStreamResponseSchema,
+} from "../gen/session/v1/bulk_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import { ValidateTokenRequestSchema } from "../gen/session/v1/tokens_pb.ts";
 import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
@@ -95,14 +99,7 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
       ...shared,
       name: "ValidateStream, one a message",
       validations: requests,
-      run: () =>
-        loadValidateStream({
-          address: server.address,
-          tokens,
-          questions: requests,
-          connections: CONNECTIONS,
-          inFlight: STREAMS,
-        }),
+      run: () => streamLoad(server.address, tokens, requests),
     },
     {
       ...shared,
@@ -120,6 +117,11 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
         }),
     },
   ];
+}
+
+/** ValidateStream, one question a message. */
+function streamLoad(address: string, tokens: readonly string[], questions: number): Promise<LoadResult> {
+  return loadValidateStream({ address, tokens, questions, connections: CONNECTIONS, inFlight: STREAMS });
 }
 
 /** A cached client in a process of its own, which counts as the server: there is no other for a hit. */
@@ -164,18 +166,28 @@ export async function startFloors(
   requests: number,
 ): Promise<Contestant[]> {
   const module = new URL("validate_floors.ts", import.meta.url).pathname;
-  const start = (kind: string) =>
-    startMeasured(module, [kind, ours.answer.toString("base64"), String(redis.port), key]);
+  const start = (kind: string, answer: Uint8Array = ours.answer) =>
+    startMeasured(module, [kind, Buffer.from(answer).toString("base64"), String(redis.port), key]);
   const grpc = async (name: string, kind: string): Promise<Contestant> => {
     const { pid, address } = await start(kind);
     const run = () => grpcLoad(address, requests, ours.tokens[0]!);
     return { name, kind: "floor", pids: [pid], validations: requests, run };
   };
   const get = await start("get");
+  const results = [fromBinary(ValidateResultSchema, ours.answer)];
+  const message = toBinary(ValidateStreamResponseSchema, create(ValidateStreamResponseSchema, { results }));
+  const stream = await start("stream", message);
   return [
     await grpc("bare grpc-js + one tuned GET", "echo-get"),
     await grpc("bare grpc-js, a ready Buffer", "echo"),
     await grpc("bare node:http2, a ready Buffer", "http2"),
+    {
+      name: "bare grpc-js stream, no GET",
+      kind: "floor",
+      pids: [stream.pid],
+      validations: requests,
+      run: () => streamLoad(stream.address, ours.tokens, requests),
+    },
     {
       name: "one tuned GET of node-redis",
       kind: "floor",

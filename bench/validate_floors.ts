@@ -2,14 +2,16 @@
 
 import { createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
-import { Server, ServerCredentials, type handleUnaryCall } from "@grpc/grpc-js";
+import { Server, ServerCredentials, type handleUnaryCall, type ServerDuplexStream } from "@grpc/grpc-js";
 import { createClient, RESP_TYPES } from "redis";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import { serveUsage } from "../test/helpers/server_process.ts";
 import { grpcFrame } from "./h2load.ts";
 
 const PATH = `/${SessionService.typeName}/${SessionService.method.validateToken.name}`;
+const STREAM_PATH = `/${SessionService.typeName}/${SessionService.method.validateStream.name}`;
 const IN_FLIGHT = 64;
+const asIs = (bytes: Buffer) => bytes;
 let onMessage = (_message: string): void => undefined;
 
 /** The kind of floor, the ready answer as base64, the store's port, and the key that is read. */
@@ -29,6 +31,8 @@ const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
       );
     });
   },
+  /** A stream of grpc-js that answers each message with a ready Buffer. */
+  stream: () => startStream(),
   /** node:http2 without any gRPC library, as little as makes a valid gRPC answer. */
   http2: startHttp2,
   /** No server: GETs, when it is told how many. */
@@ -48,6 +52,8 @@ async function openStore(): Promise<Get> {
     socket: { host: "127.0.0.1", port: Number(storePort) },
     commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
   });
+  // The store ends with the bench.
+  client.on("error", () => process.exit());
   await client.connect();
   return () => client.sendCommand(["GET", key]);
 }
@@ -60,10 +66,23 @@ async function getMany(get: Get, count: number): Promise<void> {
   await Promise.all(Array.from({ length: IN_FLIGHT }, getOn));
 }
 
-async function startGrpcJs(handler: handleUnaryCall<Buffer, Buffer>): Promise<string> {
+function startGrpcJs(handler: handleUnaryCall<Buffer, Buffer>): Promise<string> {
   const server = new Server({ "grpc.enable_channelz": 0 });
-  const asIs = (bytes: Buffer) => bytes;
   server.register(PATH, handler, asIs, asIs, "unary");
+  return bind(server);
+}
+
+function startStream(): Promise<string> {
+  const server = new Server({ "grpc.enable_channelz": 0 });
+  const answerEach = (call: ServerDuplexStream<Buffer, Buffer>) => {
+    call.on("data", () => void call.write(answer));
+    call.on("end", () => call.end());
+  };
+  server.register(STREAM_PATH, answerEach as unknown as handleUnaryCall<Buffer, Buffer>, asIs, asIs, "bidi");
+  return bind(server);
+}
+
+async function bind(server: Server): Promise<string> {
   const port = await new Promise<number>((resolve, reject) => {
     const credentials = ServerCredentials.createInsecure();
     server.bindAsync("127.0.0.1:0", credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
