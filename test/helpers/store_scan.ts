@@ -9,9 +9,9 @@ import { SessionRecord } from "../../src/store/record.ts";
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 
 /** A live session: its indexes must say the same. `device` is percent-encoded, and empty but for device sessions. */
-type Live = { expiresMs: number; owner: string; device: string };
+type Live = { expiresMs: number; accessedMs: number; owner: string; device: string };
 
-const KINDS = ["s", "f", "u", "d", "p", "a", "x", "t", "r", "q", "i", "log", "live", "tail", "meta", "probe"];
+const KINDS = ["s", "f", "u", "o", "d", "p", "a", "x", "t", "r", "q", "i", "log", "live", "tail", "meta", "probe"];
 const WITHOUT_TTL = ["log", "live", "meta"];
 
 /** Every fault found in the store; empty when it is as it must be. Nothing may write while it runs. */
@@ -41,7 +41,8 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     // What a regeneration leaves under the old id for its grace is in no index.
     if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.identity).device?.deviceId ?? "");
-    live.set(record.sessionId, { expiresMs: record.expiresMs, owner: record.owner, device });
+    const { expiresMs, lastAccessedMs: accessedMs, owner } = record;
+    live.set(record.sessionId, { expiresMs, accessedMs, owner, device });
   });
 
   const [indexed, living, onDevices, unswept] = [new Set(), new Set(), new Set(), new Set<string>()];
@@ -69,6 +70,19 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
       check(key, id, partsOf(key).rest, undefined, score);
     }
   });
+  for (const key of ofKind("o")) {
+    const { base, rest: owner } = partsOf(key);
+    const [order, ttls] = [
+      new Map(await members(client, key)),
+      await Promise.all([key, `${base}u:${owner}`].map((each) => send("PEXPIRETIME", each))),
+    ];
+    if (ttls[1] !== -2 && ttls[0] !== ttls[1]) faults.push(`${key} does not expire with the user's index`);
+    for (const [id, session] of live) {
+      const score = session.owner === owner ? session.accessedMs : undefined;
+      if (order.get(id) !== score) faults.push(`${key} has ${id} at ${order.get(id)}, not ${score}`);
+    }
+    for (const id of order.keys()) if (!live.has(id) && !unswept.has(id)) faults.push(`${key} has ${id}, swept`);
+  }
   await inBatches(ofKind("d"), async (key) => {
     for (const [device, id] of Object.entries((await send("HGETALL", key)) as Record<string, string>)) {
       // The sweep clears the entry of a session that a timeout has ended.

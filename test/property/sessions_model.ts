@@ -51,7 +51,7 @@ export class SessionsModel {
     const excess = login.limit ? Math.max(0, others.length + 1 - login.limit.max) : 0;
     if (excess > 0 && !login.limit!.evict) return { error: "SESSION_LIMIT_REACHED" };
     const oldest = others.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
-    for (const session of [...oldest, ...(replaced ? [replaced] : [])]) this.#end(session, "evicted");
+    for (const session of [...(replaced ? [replaced] : []), ...oldest]) this.#end(session, "evicted");
 
     if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
     const session: ModelSession = {

@@ -64,6 +64,46 @@ export async function createAgainstLimit(subject: Part<"create" | "list" | "vali
   });
 }
 
+/** Logins of a user with more sessions than the store looks at one by one, at the limit, against what else moves them. */
+export async function createAgainstCrowd(
+  subject: Part<"create" | "access" | "remove" | "expire" | "regenerate" | "revokeAll" | "validate">,
+  rounds: number,
+): Promise<void> {
+  const most = 66;
+  const lanes = 4;
+  const evict: Login = { limit: { max: most, onExceed: "evict" } };
+  await race(
+    Math.ceil(rounds / 50),
+    async (index) => {
+      const user = `crowd-${index}`;
+      const crowd = await Promise.all(times(most + 4, (n) => login(subject, user, variantOf(n))));
+      // From now on the store keeps their order.
+      crowd.push(await login(subject, user, evict));
+      const any = () => crowd[Math.floor(Math.random() * crowd.length)]!;
+      const [revoked, removed, regenerated, , ...outcomes] = await rivals(
+        async () => (index % 4 === 0 ? subject.revokeAll(user) : 0),
+        () => subject.remove(any().id),
+        () => subject.regenerate(any().bearer),
+        // A timeout ends what is there; whether it is, is up to the others.
+        () => subject.expire(any().id),
+        ...times(4, (n) => () => login(subject, user, { ...variantOf(n), ...evict })),
+        ...times(4, () => () => subject.access(any().bearer)),
+      );
+      for (const outcome of [revoked, removed, ...outcomes]) valueOf<unknown>(outcome);
+      const made = outcomes.slice(0, 4).map((outcome) => valueOf(outcome) as Held);
+      const successor = valueOf(regenerated);
+      const all = [...crowd, ...made, ...(successor ? [successor] : [])];
+      const verdicts = await Promise.all(all.map(({ bearer }) => subject.validate(bearer)));
+      const alive = verdicts.filter(Boolean).length;
+      assert.ok(alive <= most, `${alive} sessions are alive under a limit of ${most}`);
+      if (valueOf(revoked) > 0) return;
+      assert.ok(alive >= most - 2, `only ${alive} sessions are alive under a limit of ${most}`);
+      for (const { bearer } of made) assert.ok(await subject.validate(bearer), "a login was evicted before older ones");
+    },
+    lanes,
+  );
+}
+
 /** Ways to revoke against accesses and rotations: once one has returned, no token of the session opens anything. */
 export async function revokeAgainstValidate(
   subject: Part<"create" | "validate" | "access" | "remove"> & Partial<Part<"rotate" | "revokeAll" | "revokeToken">>,
@@ -243,6 +283,7 @@ export const RACES: Readonly<Record<string, (subject: RaceSubject, rounds: numbe
   rotateAgainstRotate,
   regenerateAgainstRegenerate,
   createAgainstLimit,
+  createAgainstCrowd,
   revokeAgainstValidate,
   slideAgainstDelete,
   revokeAllAgainstCreate,

@@ -14,6 +14,7 @@
 -- @include lib/secret
 -- @include lib/changed
 -- @include lib/rate
+-- @include lib/order
 local now = now_ms()
 local owner, kind, device, secret, actor = ARGV[2], tonumber(ARGV[3]), ARGV[7], ARGV[10], ARGV[13]
 local REQUEST, REVOKED, RATE = KEYS[7], KEYS[8], KEYS[9]
@@ -49,29 +50,19 @@ end
 local replaced = device ~= '' and redis.call('HGET', KEYS[6], device)
 replaced = replaced and record_read_exact(replaced, now)
 
-local evicted = {}
-local max_sessions = tonumber(ARGV[14])
-if max_sessions > 0 then
-  user_index_trim(owner, now)
-  local excess = redis.call('ZCARD', KEYS[4]) - (replaced and 1 or 0) + 1 - max_sessions
-  if excess > 0 and ARGV[15] == 'reject' then return { 'session_limit' } end
-  if excess > 0 then
-    local by_access = {}
-    for _, id in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
-      if not (replaced and id == replaced.id) then
-        local accessed = redis.call('GETRANGE', record_key(id), ACCESSED_OFFSET, ACCESSED_OFFSET + 7)
-        by_access[#by_access + 1] = { id, struct.unpack('>d', accessed) }
-      end
-    end
-    table.sort(by_access, function(a, b) return a[2] < b[2] end)
-    for i = 1, excess do evicted[i] = record_read_exact(by_access[i][1], now) end
-  end
-end
-if replaced then evicted[#evicted + 1] = replaced end
-for _, old in ipairs(evicted) do
-  finish(old, now, 'evicted', actor, '')
+local function evict(old)
+  finish_one(old, now, 'evicted', actor, '')
   audit_append(owner, now, retention, 'evicted', old.id, old.device, actor, '')
 end
+
+local max_sessions, excess = tonumber(ARGV[14]), 0
+if max_sessions > 0 then
+  user_index_trim(owner, now)
+  excess = redis.call('ZCARD', KEYS[4]) - (replaced and 1 or 0) + 1 - max_sessions
+  if excess > 0 and ARGV[15] == 'reject' then return { 'session_limit' } end
+end
+if replaced then evict(replaced) end
+evict_oldest(owner, excess, now, evict)
 
 local r = {
   id = ARGV[1], owner = owner, kind = kind, flags = tonumber(ARGV[4]), version = 1, created = now, accessed = now,

@@ -13,10 +13,11 @@ local ended = 0
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local r = not (kept and id == kept.id) and record_read_exact(id, now)
   if r then
-    finish(r, now, 'user_revoked', ARGV[4], '')
+    finish_one(r, now, 'user_revoked', ARGV[4], '')
     ended = ended + 1
   end
 end
+index_settle(ARGV[1], now)
 redis.call('SET', KEYS[4], int(now), 'PX', int(REVOKED_TTL_MS))
 audit_append(ARGV[1], now, tonumber(ARGV[3]), 'user_revoked', '', '', ARGV[4], ended .. ' ended')
 return { 'ok', ended }

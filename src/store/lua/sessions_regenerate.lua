@@ -19,7 +19,7 @@ end
 if redis.call('EXISTS', KEYS[4]) == 1 or redis.call('EXISTS', KEYS[6]) == 1 then return { 'id_taken' } end
 
 redis.call('DEL', KEYS[1])
-index_remove(r.id, r.owner, r.device, now)
+index_remove(r.id, r.owner, r.device)
 tombstone_put(r.id, r.owner, now, 'regenerated', actor, '', r.absolute)
 change_append(now, 'regenerated', r.id, r.owner, r.version, actor)
 

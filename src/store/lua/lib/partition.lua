@@ -7,5 +7,6 @@ local function record_key(id) return BASE .. 's:' .. id end
 local function fields_key(id) return BASE .. 'f:' .. id end
 local function tombstone_key(id) return BASE .. 't:' .. id end
 local function user_key(owner) return BASE .. 'u:' .. owner end
+local function order_key(owner) return BASE .. 'o:' .. owner end
 local function devices_key(owner) return BASE .. 'd:' .. owner end
 local function audit_key(owner) return BASE .. 'a:' .. owner end
