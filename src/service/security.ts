@@ -75,16 +75,15 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
     count: number,
     call: CallContext,
   ): Promise<AuditEntry[]> {
-    const oldest = request.startTime ? String(Math.max(0, Math.ceil(timestampMs(request.startTime)))) : "-";
+    const oldestMs = request.startTime ? Math.max(0, Math.ceil(timestampMs(request.startTime))) : 0;
     const endMs = request.endTime && Math.ceil(timestampMs(request.endTime));
     if (endMs !== undefined && endMs <= 0) return [];
-    const end = endMs === undefined ? "+" : `(${endMs}-0`;
     const found: AuditEntry[] = [];
-    for (let from = after === "" ? end : `(${after}`; ;) {
-      const entries = await security.auditEntries(request.userId, from, oldest, ENTRIES_PER_READ, call);
+    for (let before = after === "" && endMs !== undefined ? `${endMs}-0` : after; ;) {
+      const entries = await security.auditEntries(request.userId, before, oldestMs, ENTRIES_PER_READ, call);
       found.push(...entries.filter((entry) => request.types.length === 0 || request.types.includes(eventType(entry))));
       if (found.length >= count || entries.length < ENTRIES_PER_READ) return found.slice(0, count);
-      from = `(${entries.at(-1)!.id}`;
+      before = entries.at(-1)!.id;
     }
   }
 }

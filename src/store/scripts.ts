@@ -7,6 +7,7 @@ import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreR
 
 /** The operations; a test checks that these are the files of src/store/lua. */
 export const SCRIPT_NAMES = [
+  "audit_list",
   "changes_begin",
   "devices_get",
   "devices_hint",

@@ -9,7 +9,7 @@ import { auditKey, regenerateScriptKeys, sessionScriptKeys } from "./keys.ts";
 import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./replies.ts";
 import type { StoredSession } from "./sessions.ts";
 
-/** One entry of an audit trail; `id` is the stream's, `<ms>-<n>`. */
+/** One entry of an audit trail; `id` is `<ms>-<n>`. */
 export type AuditEntry = {
   readonly id: string;
   readonly event: string;
@@ -39,7 +39,7 @@ const NO_SECRETS: SecretChange = { shown: Buffer.alloc(0), next: Buffer.alloc(0)
 
 export type SecurityStore = ReturnType<typeof createSecurityStore>;
 
-export function createSecurityStore({ connection, scripts, settings }: StoreDeps) {
+export function createSecurityStore({ scripts, settings }: StoreDeps) {
   const auditRetention = String(settings.auditRetentionMs);
 
   /** Gives a session a new id; the old one leads to it for `graceMs`. */
@@ -82,27 +82,21 @@ export function createSecurityStore({ connection, scripts, settings }: StoreDeps
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
   }
 
-  /** At most `count` entries of a user's trail from `fromId` down to `toId`, newest first, as XREVRANGE takes them. */
+  /** At most `count` entries of a user's trail, newest first: before that id (empty: all), and none before `oldestMs`. */
   async function auditEntries(
     userId: string,
-    fromId: string,
-    toId: string,
+    beforeId: string,
+    oldestMs: number,
     count: number,
     call: CallContext,
   ): Promise<AuditEntry[]> {
     const key = auditKey(ownerOf(call.caller.tenant, userId));
-    const reply = await connection.send(key, ["XREVRANGE", key, fromId, toId, "COUNT", String(count)], call);
-    return (reply as [Buffer, Buffer[]][]).map(([id, pairs]) => {
-      const field = (name: string) =>
-        String(pairs[pairs.findIndex((text, i) => i % 2 === 0 && String(text) === name) + 1]);
-      return {
-        id: String(id),
-        event: field("event"),
-        sessionId: field("session_id"),
-        deviceId: decodeURIComponent(field("device")),
-        actor: decodeURIComponent(field("actor")),
-        note: field("note"),
-      };
+    const { tag, values } = await scripts.run("audit_list", [key], [beforeId, String(oldestMs), String(count)], call);
+    if (tag !== "ok") throw unexpectedTag(tag);
+    return (values[0] as Buffer[]).map((entry) => {
+      const [id = "", event = "", sessionId = "", device = "", actor = "", ...note] = entry.toString().split(" ");
+      const [deviceId, actorName] = [decodeURIComponent(device), decodeURIComponent(actor)];
+      return { id, event, sessionId, deviceId, actor: actorName, note: note.join(" ") };
     });
   }
 

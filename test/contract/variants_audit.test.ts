@@ -92,6 +92,29 @@ describe("ListAuditEvents", { skip }, () => {
     assert.deepEqual(paged, ids.slice(0, 3).toReversed());
   });
 
+  test("keeps the last 1,000 events, each once and in order, however many are of one millisecond", async () => {
+    const sessionId = await make("long trail");
+    const updates = Array.from({ length: 1200 }, () => client.updateSessionData({ sessionId, data: {} }, acme));
+    await Promise.all(updates);
+    const eventIds: string[] = [];
+    for (let pageToken = ""; ;) {
+      const page = await client.listAuditEvents({ userId: "long trail", pageSize: 150, pageToken }, acme);
+      eventIds.push(...page.events.map(({ eventId }) => eventId));
+      pageToken = page.nextPageToken;
+      if (pageToken === "") break;
+    }
+    assert.equal(eventIds.length, 1000);
+    const numbers = eventIds.map((id) => id.split("-").map(Number) as [number, number]);
+    for (const [n, [ms, count]] of numbers.entries()) {
+      const [laterMs, laterCount] = numbers[n - 1] ?? [Infinity, 0];
+      assert.ok(
+        ms < laterMs || (ms === laterMs && count < laterCount),
+        `${ms}-${count} after ${laterMs}-${laterCount}`,
+      );
+    }
+    assert.ok(new Set(numbers.map(([ms]) => ms)).size < 1000, "no two events were of one millisecond");
+  });
+
   test("instants at the edges of their type are answers or bad input, not faults", async () => {
     await make("edges");
     for (const seconds of [-(2n ** 63n), -1n, 0n, 253_402_300_799n, 2n ** 54n, 2n ** 63n - 1n]) {
