@@ -1,0 +1,37 @@
+// What a store says of its memory: all of it, and by kind of key.
+
+export type SendCommand = (args: readonly string[]) => Promise<unknown>;
+
+/** The kinds of keys, see ARCHITECTURE.md. */
+export const KIND_NAMES: Readonly<Record<string, string>> = {
+  s: "record",
+  u: "user index",
+  o: "order of a crowded user",
+  d: "devices of the user",
+  p: "hint of the device",
+  a: "audit trail",
+  live: "live set of the partition",
+};
+
+/** Bytes of the store's data, without what connections and the allocator hold. */
+export async function usedMemory(send: SendCommand): Promise<number> {
+  const info = String(await send(["INFO", "memory"]));
+  const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)![1]);
+  return field("used_memory") - field("mem_clients_normal") - field("mem_clients_slaves");
+}
+
+/** The sum of MEMORY USAGE by kind of key. The table of deadlines, about 40 bytes for each key, is in none of them. */
+export async function memoryByKind(send: SendCommand): Promise<Map<string, number>> {
+  const sums = new Map<string, number>();
+  let cursor = "0";
+  do {
+    const [next, keys] = (await send(["SCAN", cursor, "COUNT", "1000"])) as [string, string[]];
+    const sizes = await Promise.all(keys.map((key) => send(["MEMORY", "USAGE", key, "SAMPLES", "0"])));
+    for (const [n, key] of keys.entries()) {
+      const kind = /^sa:\{\w+\}:(\w+)/.exec(key)![1]!;
+      sums.set(kind, (sums.get(kind) ?? 0) + Number(sizes[n]));
+    }
+    cursor = next;
+  } while (cursor !== "0");
+  return sums;
+}

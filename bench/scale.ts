@@ -1,0 +1,168 @@
+// `npm run bench:scale`: CPU time of the service and of the store for a call, as sessions grow: all that are stored, and
+// those of one user.
+
+import { OnExceed } from "../gen/session/v1/session_pb.ts";
+import { createAuthorityClient, type AuthorityClient } from "../test/helpers/grpc_client.ts";
+import { startRedisServer, type RedisServer } from "../test/helpers/redis_server.ts";
+import { startServerProcess, type ServerProcess } from "../test/helpers/server_process.ts";
+import { cpuMicros } from "./process_cpu.ts";
+import { machine, median } from "./report.ts";
+import { seedSessions } from "./scale_seed.ts";
+import { typicalLogin } from "./typical_session.ts";
+
+const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 9);
+const MANY = Number(process.env["BENCH_SESSIONS"] ?? 1_000_000);
+const FEW = 1000;
+const CROWD = 10_000;
+const VALIDATIONS = Number(process.env["BENCH_VALIDATIONS"] ?? 4000);
+const CREATES = 100;
+const IN_FLIGHT = 16;
+
+type Instance = { readonly redis: RedisServer; readonly server: ServerProcess; readonly client: AuthorityClient };
+type Cost = { readonly server: number; readonly store: number };
+/** `run` is measured, `undo` is not. */
+type Contestant = {
+  readonly name: string;
+  readonly instance: Instance;
+  readonly calls: number;
+  readonly run: () => Promise<unknown>;
+  readonly undo?: () => Promise<unknown>;
+  /** What is fixed within a comparison: the one with few sessions. */
+  readonly against?: Contestant;
+};
+
+const small = await start();
+const large = await start();
+console.log(`${machine()}; ${ROUNDS} rounds, medians; CPU us for each call`);
+
+const fewIds = await inParallel(FEW, (n) => create(small, `user-${n}`));
+const someOfMany = await seedSessions(large.redis, await create(large, "user-0000000"), MANY);
+for (const sessionId of someOfMany) await validate(large, sessionId);
+console.log(await large.redis.command("DBSIZE"), `keys in the store of ${MANY.toLocaleString("en")} sessions`);
+const single = await create(small, "single");
+const crowdIds = await inParallel(CROWD, () => create(small, "crowd"));
+
+const validateOf = (name: string, instance: Instance, ids: readonly string[], against?: Contestant): Contestant => ({
+  ...{ name, instance, calls: VALIDATIONS, ...(against && { against }) },
+  run: () => inParallel(VALIDATIONS, (n) => validate(instance, ids[(n * 7919) % ids.length]!)),
+});
+const few = validateOf(`validate, ${FEW} sessions stored`, small, fewIds);
+const alone = validateOf("validate, the user's only session", small, [single]);
+await compare([few, validateOf(`validate, ${MANY} sessions stored`, large, someOfMany, few)]);
+await compare([alone, validateOf(`validate, one of the user's ${CROWD}`, small, crowdIds, alone)]);
+
+const rejected = await creating("REJECT below the limit", OnExceed.REJECT, "reject", 10, 10 + CREATES);
+const rejectedCrowd = await creating(
+  "REJECT below the limit",
+  OnExceed.REJECT,
+  "reject",
+  CROWD - CREATES,
+  CROWD,
+  rejected,
+);
+await compare([rejected, rejectedCrowd]);
+const evicting = await creating("EVICT_OLDEST at the limit", OnExceed.EVICT_OLDEST, "evict", 10, 10);
+const evictingCrowd = await creating(
+  "EVICT_OLDEST at the limit",
+  OnExceed.EVICT_OLDEST,
+  "evict",
+  CROWD,
+  CROWD,
+  evicting,
+);
+await compare([evicting, evictingCrowd]);
+
+for (const { client, server, redis } of [small, large]) {
+  client.close();
+  await server.kill();
+  await redis.stop();
+}
+process.exit();
+
+/** Creates of a user who begins each round with `held` sessions, under a limit of `most`. */
+async function creating(
+  name: string,
+  onExceed: OnExceed,
+  user: string,
+  held: number,
+  most: number,
+  against?: Contestant,
+): Promise<Contestant> {
+  const userId = `${user} ${held}`;
+  await inParallel(held, () => create(small, userId));
+  let made: string[] = [];
+  const limit = { maxSessions: most, onExceed };
+  return {
+    name: `create, ${name}, user with ${held} sessions`,
+    ...{ instance: small, calls: CREATES, ...(against && { against }) },
+    run: async () => (made = await inParallel(CREATES, () => create(small, userId, limit))),
+    undo: async () => {
+      if (held === most) return;
+      await inParallel(CREATES, (n) => small.client.deleteSession({ sessionId: made[n]! }));
+    },
+  };
+}
+
+/** Measures them in turn, and prints the medians and those of the rounds' ratios. */
+async function compare(contestants: readonly Contestant[]): Promise<void> {
+  const costs = new Map<Contestant, Cost[]>(contestants.map((contestant) => [contestant, []]));
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (const contestant of contestants) {
+      const cost = await measure(contestant);
+      await contestant.undo?.();
+      // The first round warms up.
+      if (round > 0) costs.get(contestant)!.push(cost);
+    }
+  }
+  for (const contestant of contestants) {
+    const own = costs.get(contestant)!;
+    const other = contestant.against && costs.get(contestant.against)!;
+    const text = (["server", "store", "both"] as const).map((part) => {
+      const ratio = other ? median(own.map((cost, n) => of(cost, part) / of(other[n]!, part))).toFixed(2) + "x" : "";
+      return `${part} ${median(own.map((cost) => of(cost, part))).toFixed(1)} ${ratio}`.padEnd(20);
+    });
+    console.log(`${contestant.name.padEnd(62)} ${text.join(" ")}`);
+  }
+}
+
+function of({ server, store }: Cost, part: "server" | "store" | "both"): number {
+  return { server, store, both: server + store }[part];
+}
+
+async function measure({ instance: { server, redis }, calls, run }: Contestant): Promise<Cost> {
+  const [serverBefore, storeBefore] = [cpuMicros(server.pid), cpuMicros(redis.pid)];
+  await run();
+  return {
+    server: (cpuMicros(server.pid) - serverBefore) / calls,
+    store: (cpuMicros(redis.pid) - storeBefore) / calls,
+  };
+}
+
+async function start(): Promise<Instance> {
+  const redis = await startRedisServer({ socket: true });
+  const server = await startServerProcess(redis);
+  return { redis, server, client: createAuthorityClient(server.address) };
+}
+
+async function create({ client }: Instance, userId: string, limit?: object): Promise<string> {
+  const { session } = await client.createSession({ userId, ...typicalLogin(), ...(limit && { limit }) });
+  return session!.sessionId;
+}
+
+async function validate({ client }: Instance, sessionId: string): Promise<void> {
+  const { session } = await client.validateSession({ sessionId });
+  if (session?.sessionId !== sessionId) throw new Error(`${sessionId} is not valid`);
+}
+
+async function inParallel<T>(count: number, run: (n: number) => Promise<T>): Promise<T[]> {
+  const results: T[] = [];
+  let next = 0;
+  const lane = async () => {
+    while (next < count) {
+      const n = next++;
+      results[n] = await run(n);
+    }
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
+  return results;
+}

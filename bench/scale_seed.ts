@@ -1,0 +1,58 @@
+// Fills a store with copies of one real session, each of a user and with an id of its own, faster than by calls.
+
+import { createClient } from "redis";
+import { partitionOfOwner } from "../src/domain/owner.ts";
+import { newSessionId } from "../src/domain/session_id.ts";
+import { PARTITION_TAGS } from "../src/store/partition_tags.ts";
+import type { RedisServer } from "../test/helpers/redis_server.ts";
+
+const BATCH = 1000;
+/** One in so many is handed back. */
+const SAMPLE = 50;
+
+// The owner follows the header of 64 bytes; all owners are of one length. See src/store/lua/lib/record.lua and index.lua.
+const COPY = `
+  local raw = redis.call('GET', KEYS[1])
+  local expires = redis.call('PEXPIRETIME', KEYS[1])
+  local deadline = string.format('%.0f', expires)
+  local entry = redis.call('LINDEX', KEYS[2], -1)
+  local owner_length = struct.unpack('>H', raw, 5)
+  local head, rest = string.sub(raw, 1, 64), string.sub(raw, 65 + owner_length)
+  local at, event, after = string.match(entry, '^(%S+) (%S+) %S+(.*)$')
+  for i = 1, #ARGV, 3 do
+    local base, id, owner = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    redis.call('SET', base .. 's:' .. id, head .. owner .. rest, 'PXAT', deadline)
+    redis.call('ZADD', base .. 'u:' .. owner, deadline, id)
+    redis.call('PEXPIREAT', base .. 'u:' .. owner, deadline)
+    redis.call('ZADD', base .. 'live', deadline, id .. ' ' .. owner)
+    redis.call('RPUSH', base .. 'a:' .. owner, at .. ' ' .. event .. ' ' .. id .. after)
+    redis.call('PEXPIREAT', base .. 'a:' .. owner, deadline)
+  end`;
+
+/** Copies the session of `user-0000000` until there are `count`; the ids of some copies. */
+export async function seedSessions(redis: RedisServer, sessionId: string, count: number): Promise<string[]> {
+  const client = createClient({ socket: { path: redis.socketPath!, tls: false } });
+  client.on("error", () => undefined);
+  await client.connect();
+  const place = (owner: string) => {
+    const partition = partitionOfOwner(owner);
+    return { partition, base: `sa:{${PARTITION_TAGS[partition]}}:` };
+  };
+  const original = "default:user-0000000";
+  const { base } = place(original);
+  const keys = [`${base}s:${sessionId}`, `${base}a:${original}`];
+  const sample: string[] = [];
+  for (let n = 1; n < count;) {
+    const args: string[] = [];
+    for (; args.length < BATCH * 3 && n < count; n++) {
+      const owner = `default:user-${String(n).padStart(7, "0")}`;
+      const { partition, base: ofOwner } = place(owner);
+      const id = newSessionId(partition);
+      args.push(ofOwner, id, owner);
+      if (n % SAMPLE === 0) sample.push(id);
+    }
+    await client.eval(COPY, { keys, arguments: args });
+  }
+  client.destroy();
+  return sample;
+}
