@@ -15,6 +15,7 @@ const COPY = `
   local raw = redis.call('GET', KEYS[1])
   local expires = redis.call('PEXPIRETIME', KEYS[1])
   local deadline = string.format('%.0f', expires)
+  local indexed_until = string.format('%.0f', expires + 7 * 86400000)
   local entry = redis.call('LINDEX', KEYS[2], -1)
   local owner_length = struct.unpack('>H', raw, 5)
   local head, rest = string.sub(raw, 1, 64), string.sub(raw, 65 + owner_length)
@@ -23,8 +24,8 @@ const COPY = `
     local base, id, owner = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     redis.call('SET', base .. 's:' .. id, head .. owner .. rest, 'PXAT', deadline)
     redis.call('ZADD', base .. 'u:' .. owner, deadline, id)
-    redis.call('PEXPIREAT', base .. 'u:' .. owner, deadline)
-    redis.call('ZADD', base .. 'live', deadline, id .. ' ' .. owner)
+    redis.call('PEXPIREAT', base .. 'u:' .. owner, indexed_until)
+    redis.call('ZADD', base .. 'live', deadline, owner)
     redis.call('RPUSH', base .. 'a:' .. owner, at .. ' ' .. event .. ' ' .. id .. after)
     redis.call('PEXPIREAT', base .. 'a:' .. owner, deadline)
   end`;

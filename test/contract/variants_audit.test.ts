@@ -94,8 +94,8 @@ describe("ListAuditEvents", { skip }, () => {
 
   test("keeps the last 1,000 events, each once and in order, however many are of one millisecond", async () => {
     const sessionId = await make("long trail");
-    const updates = Array.from({ length: 1200 }, () => client.updateSessionData({ sessionId, data: {} }, acme));
-    await Promise.all(updates);
+    const update = () => client.updateSessionData({ sessionId, data: {} }, acme);
+    for (let n = 0; n < 12; n++) await Promise.all(Array.from({ length: 100 }, update));
     const eventIds: string[] = [];
     for (let pageToken = ""; ;) {
       const page = await client.listAuditEvents({ userId: "long trail", pageSize: 150, pageToken }, acme);

@@ -128,17 +128,16 @@ function baseOf(sessionId: string): string {
 }
 
 // Offsets are those of src/store/lua/lib/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
-// owner, which the device follows. What an expiry leaves behind stays: the sweep is there to find it.
+// owner. What an expiry leaves behind stays: the sweep is there to find it.
 const EXPIRE_NOW = `
   local raw = redis.call('GET', KEYS[1])
   local time = redis.call('TIME')
   local past = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - 1)
   local start = string.byte(raw, 2) == 2 and 98 + 40 * string.byte(raw, 97) or 65
-  local owner_length, device_length = struct.unpack('>HH', raw, 5)
+  local owner_length = struct.unpack('>H', raw, 5)
   local owner = string.sub(raw, start, start + owner_length - 1)
-  local device = string.sub(raw, start + owner_length, start + owner_length + device_length - 1)
   local base, id = string.match(KEYS[1], '^(.-})' .. ':s:(.+)$')
-  redis.call('ZADD', KEYS[3], past, id .. ' ' .. owner .. (device == '' and '' or ' ' .. device))
+  redis.call('ZADD', KEYS[3], past, owner)
   redis.call('ZADD', base .. ':u:' .. owner, past, id)
   redis.call('DEL', KEYS[1], KEYS[2])
   return 1`;

@@ -45,7 +45,8 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     live.set(record.sessionId, { expiresMs, accessedMs, owner, device });
   });
 
-  const [indexed, living, onDevices, unswept] = [new Set(), new Set(), new Set(), new Set<string>()];
+  const [indexed, onDevices, unswept] = [new Set(), new Set(), new Set<string>()];
+  const firstDeadlines = new Map<string, number>();
   const check = (key: string, id: string, owner: string, device?: string, score?: number) => {
     const session = live.get(id);
     if (!session) return faults.push(`${key} has ${id}, which does not exist`);
@@ -56,20 +57,24 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     return undefined;
   };
   for (const key of ofKind("live")) {
-    for (const [member, score] of await members(client, key)) {
-      const [id, owner, device = ""] = member.split(" ") as [string, string, string?];
-      if (score < now) unswept.add(id);
-      else check(key, id, owner, device, score);
-      living.add(id);
+    for (const [owner, score] of await members(client, key)) {
+      firstDeadlines.set(`${partsOf(key).base}u:${owner}`, score);
     }
   }
   await inBatches(ofKind("u"), async (key) => {
-    for (const [id, score] of await members(client, key)) {
-      if (score < now) continue;
+    const sessions = await members(client, key);
+    const [live, first] = [firstDeadlines.get(key), sessions[0]?.[1]];
+    if (live !== first) faults.push(`${key} is in the live set at ${live}, not ${first}`);
+    firstDeadlines.delete(key);
+    for (const [id, score] of sessions) {
       indexed.add(id);
-      check(key, id, partsOf(key).rest, undefined, score);
+      if (score < now) unswept.add(id);
+      else check(key, id, partsOf(key).rest, undefined, score);
     }
   });
+  for (const [key, score] of firstDeadlines) {
+    if (score >= now) faults.push(`${key} is in the live set, and has no session`);
+  }
   for (const key of ofKind("o")) {
     const { base, rest: owner } = partsOf(key);
     const [order, ttls] = [
@@ -102,7 +107,6 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   for (const [id, session] of live) {
     if (session.expiresMs < now + 50) continue;
     if (!indexed.has(id)) faults.push(`session ${id} is in no user's index`);
-    if (!living.has(id)) faults.push(`session ${id} is not in the live set`);
     if (session.device !== "" && !onDevices.has(id)) faults.push(`session ${id} is on no device`);
   }
   return faults;

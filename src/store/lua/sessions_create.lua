@@ -14,6 +14,7 @@
 -- @include lib/secret
 -- @include lib/changed
 -- @include lib/rate
+-- @include lib/expired
 -- @include lib/order
 local now = now_ms()
 local owner, kind, device, secret, actor = ARGV[2], tonumber(ARGV[3]), ARGV[7], ARGV[10], ARGV[13]
@@ -47,8 +48,8 @@ if rate_count > 0 then
 end
 
 -- A login on a device replaces the session there, so that one does not count.
-local replaced = device ~= '' and redis.call('HGET', KEYS[6], device)
-replaced = replaced and record_read_exact(replaced, now)
+local on_device = device ~= '' and redis.call('HGET', KEYS[6], device)
+local replaced = on_device and record_read_exact(on_device, now)
 
 local function evict(old)
   finish_one(old, now, 'evicted', actor, '')
@@ -57,11 +58,12 @@ end
 
 local max_sessions, excess = tonumber(ARGV[14]), 0
 if max_sessions > 0 then
-  user_index_trim(owner, now)
-  excess = redis.call('ZCARD', KEYS[4]) - (replaced and 1 or 0) + 1 - max_sessions
+  excess = index_count(owner, now) - (replaced and 1 or 0) + 1 - max_sessions
   if excess > 0 and ARGV[15] == 'reject' then return { 'session_limit' } end
 end
 if replaced then evict(replaced) end
+-- It was on the device that the sweep would look for.
+if on_device and redis.call('ZSCORE', KEYS[4], on_device) then expired_tell(on_device, owner, device, now, retention) end
 evict_oldest(owner, excess, now, evict)
 
 local r = {
@@ -74,7 +76,7 @@ record_write(r)
 local fields = {}
 for i = 19, #ARGV do fields[#fields + 1] = ARGV[i] end
 if #fields > 0 then redis.call('HSET', KEYS[2], unpack(fields)) end
-index_put(r, now)
+index_put(r)
 if request_ttl > 0 then redis.call('SET', REQUEST, kind .. ' ' .. r.id, 'PX', request_ttl) end
 if rate_arrival then rate_charge(RATE, now, rate_arrival) end
 change_append(now, 'created', r.id, owner, r.version, actor)

@@ -17,7 +17,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     ended = ended + 1
   end
 end
-index_settle(ARGV[1], now)
+index_settle(ARGV[1])
 redis.call('SET', KEYS[4], int(now), 'PX', int(REVOKED_TTL_MS))
 audit_append(ARGV[1], now, tonumber(ARGV[3]), 'user_revoked', '', '', ARGV[4], ended .. ' ended')
 return { 'ok', ended }

@@ -6,7 +6,6 @@
 -- Returns {'ok', 1 if there are more else 0, then session_id, record, fields of each}
 -- @include lib/index
 local now = now_ms()
-user_index_trim(ARGV[1], now)
 local found = ARGV[5] == 'devices' and redis.call('HVALS', KEYS[3]) or redis.call('ZRANGE', KEYS[1], 0, -1)
 local ids = {}
 for _, id in ipairs(found) do

@@ -29,7 +29,7 @@ if r.kind == KIND_SECURE then secret_replace(r, ARGV[8], now, grace) end
 slide(r, now)
 record_write(r)
 if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[5]) end
-index_put(r, now)
+index_put(r)
 if grace > 0 then
   local ends = math.min(now + grace, r.expires)
   redis.call('SET', KEYS[1], record_pack({

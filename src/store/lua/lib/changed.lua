@@ -8,7 +8,7 @@ local function record_changed(r, now, retention, event, actor, note)
   r.version = r.version + 1
   slide(r, now)
   record_write(r)
-  index_put(r, now)
+  index_put(r)
   change_append(now, 'changed', r.id, r.owner, r.version, actor)
   audit_append(r.owner, now, retention, event, r.id, r.device, actor, note)
 end

@@ -21,5 +21,5 @@ end
 -- The caller writes the audit entry: it is one for each mutation, not one for each session.
 local function finish(r, now, reason, actor, note)
   finish_one(r, now, reason, actor, note)
-  index_settle(r.owner, now)
+  index_settle(r.owner)
 end

@@ -13,7 +13,7 @@ local function bytes_less(a, b)
   return #a < #b
 end
 
--- Calls visit(id, last access ms) for each session in the user's index.
+-- Calls visit(id, last access ms) for each session of the user.
 local function each_access(owner, visit)
   for _, id in ipairs(redis.call('ZRANGE', user_key(owner), 0, -1)) do
     local accessed = redis.call('GETRANGE', record_key(id), ACCESSED_OFFSET, ACCESSED_OFFSET + 7)
@@ -34,20 +34,19 @@ local function oldest_of_few(owner)
   end
 end
 
--- An index that lost something is built anew; its TTL is set with that of the user's index, by the index_put to come.
+-- Its TTL is set with that of the user's index, by the index_put to come.
 local function oldest_of_crowd(owner)
-  if redis.call('ZCARD', order_key(owner)) < redis.call('ZCARD', user_key(owner)) then
-    redis.call('DEL', order_key(owner))
+  if redis.call('EXISTS', order_key(owner)) == 0 then
     each_access(owner, function(id, accessed) redis.call('ZADD', order_key(owner), int(accessed), id) end)
   end
   return function() return redis.call('ZRANGE', order_key(owner), 0, 0)[1] end
 end
 
 -- Calls evict(record) for the sessions of a user that were least recently accessed, the oldest first, until that many
--- are ended. `evict` has to end the session. The user's index has been trimmed.
+-- are ended. `evict` has to end the session.
 local function evict_oldest(owner, count, now, evict)
   if count <= 0 then return end
-  local crowded = redis.call('ZCARD', user_key(owner)) > CROWDED
+  local crowded = index_count(owner, now) > CROWDED
   if not crowded then redis.call('DEL', order_key(owner)) end
   local next_oldest = crowded and oldest_of_crowd(owner) or oldest_of_few(owner)
   while count > 0 do

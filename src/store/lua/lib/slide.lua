@@ -13,5 +13,5 @@ local function touch(r, now, interval)
   if now - r.accessed < interval then return end
   slide(r, now)
   redis.call('SETRANGE', record_key(r.id), ACCESSED_OFFSET, struct.pack('>dd', r.accessed, r.expires))
-  index_put(r, now)
+  index_put(r)
 end
