@@ -16,7 +16,7 @@ import { pulled, type Feed } from "../domain/feed.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
 import { listen, type Listen } from "./listen.ts";
-import type { IncomingCall, Pipeline, Sink, StreamCodec } from "./pipeline.ts";
+import type { IncomingCall, Pipeline, StreamCodec } from "./pipeline.ts";
 import type { Answer, DirectStreamHandler, DirectUnaryHandler, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
 
@@ -122,7 +122,7 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
   };
   const serverStream = (call: ServerWritableStream<Buffer, Buffer>) => {
     const open = () => decodeRequest(method, call.request);
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, sink: sinkOf(call) }));
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, sink: call }));
   };
   const bidi = (call: ServerDuplexStream<Buffer, Buffer>) => {
     const open = () => decodedRequests(method, call);
@@ -136,7 +136,7 @@ function register(server: Server, pipeline: Pipeline, route: Route): void {
         };
         return directStream(requestFeed(call), decode, context);
       });
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, direct, sink: sinkOf(call) }));
+    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, direct, sink: call }));
   };
 
   const [type, handler] =
@@ -173,20 +173,17 @@ function encodeAnswer(method: DescMethod, answer: Answer): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-// One event goes to many streams as one message, which is encoded for the first of them.
+// One event goes to many streams as one message, one after the other: it is encoded for the first of them. The map is for
+// those that are told of it later, out of a queue.
 const encodedOnce = new WeakMap<object, Buffer>();
+let latest: { readonly answer: object; readonly bytes: Buffer } | undefined;
 
 function encodeShared(method: DescMethod, answer: Answer): Buffer {
+  if (latest?.answer === answer) return latest.bytes;
   let bytes = encodedOnce.get(answer);
   if (bytes === undefined) encodedOnce.set(answer, (bytes = encodeAnswer(method, answer)));
+  latest = { answer, bytes };
   return bytes;
-}
-
-function sinkOf(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>): Sink<Buffer> {
-  return {
-    write: (bytes) => call.write(bytes),
-    onRoom: (listener) => void call.on("drain", listener),
-  };
 }
 
 /** Writes the answers as fast as the client reads them, then the status. */

@@ -69,11 +69,11 @@ export type StreamCodec<T> = {
   readonly sink?: Sink<T>;
 };
 
+/** A writable stream, as it is: what a feed pours into thousands of sinks passes through no closure of ours. */
 export type Sink<T> = {
-  /** Takes it in any case; false: there is no room for another one. */
+  /** Takes it in any case; false: there is no room for another one until "drain". */
   write(bytes: T): boolean;
-  /** Calls the listener whenever there is room again. */
-  onRoom(listener: () => void): void;
+  on(event: "drain", listener: () => void): unknown;
 };
 
 export type Pipeline = {
@@ -165,12 +165,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     let caller: Caller | undefined;
     let call: LiveCall | undefined;
     let answers: AsyncIterator<Answer | Feed<Answer>> | undefined;
+    let stopPouring: (() => void) | undefined;
     let finished = false;
 
     // Also called by an interruption, for a host that is stuck in a write to a client that is gone does not come back.
     function finish(failure: CallFailure | undefined): void {
       if (finished) return;
       finished = true;
+      stopPouring?.();
       if (call !== undefined) streams.delete(call);
       call?.end();
       answers?.return?.().catch(() => undefined);
@@ -183,10 +185,12 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     /** Writes what comes until the feed ends. */
     function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<void> {
       return new Promise((resolve, reject) => {
+        let open: Sink<T> | undefined = finished ? undefined : sink;
         let stopWaiting: (() => void) | undefined;
+        stopPouring = () => (open = undefined);
         const resume = feed(
           (answer) => {
-            const hasRoom = !finished && sink.write(encode(answer));
+            const hasRoom = open !== undefined && open.write(encode(answer));
             if (!hasRoom) stopWaiting ??= waitForReader();
             return hasRoom;
           },
@@ -196,7 +200,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
             else reject(error);
           },
         );
-        sink.onRoom(() => {
+        sink.on("drain", () => {
           stopWaiting?.();
           stopWaiting = undefined;
           resume();

@@ -15,9 +15,10 @@ import { decodePosition, encodePosition, type LogEnd, type Position } from "../d
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeStore } from "../store/changes.ts";
 import type { EndReason, SessionStore } from "../store/sessions.ts";
-import { changeMessage, LEASE_MS, wants, type WatchHub } from "../watch/hub.ts";
+import { wants, type WatchFilter } from "../watch/groups.ts";
+import { changeMessage, LEASE_MS, type WatchHub } from "../watch/hub.ts";
 import { follows, isAfter } from "../watch/relay.ts";
-import { resetMessage, type WatchFilter } from "../watch/watcher.ts";
+import { feedOf, resetMessage } from "../watch/watcher.ts";
 import type { SessionServiceImpl } from "./contract.ts";
 
 const REPLAY_BATCH = 500;
@@ -59,7 +60,7 @@ export function createInvalidationsService(deps: InvalidationsDeps) {
         const lease = durationFromMs(LEASE_MS);
         yield { event: { case: "opened" as const, value: { watchId: watcher.id, position, lease } } };
         if (resumed) yield* replay(resumed, start, filter, call);
-        yield watcher.feed;
+        yield feedOf(watcher);
       } finally {
         hub.close(watcher);
       }

@@ -10,6 +10,8 @@ const ROUND_MS = 4000;
 const PARTITIONS_PER_STEP = 16;
 const STEP_MS = (ROUND_MS * PARTITIONS_PER_STEP) / PARTITION_COUNT;
 const SESSIONS_PER_SCRIPT = 100;
+// Few: the first looks of a step stand in the store's line as one.
+const SESSIONS_PER_LOOK = 4;
 const SCRIPT_TIMEOUT_MS = 1000;
 
 /** Sweeps until the returned function is called; that resolves when the step under way has ended. */
@@ -18,19 +20,22 @@ export function startSweep(sessions: SessionStore, connection: StoreConnection, 
   let nextPartition = 0;
   let step: Promise<void> | undefined;
 
+  /** Looks at all partitions of the step in one round trip, for most have nothing; then at those that have more. */
   async function sweepStep(): Promise<void> {
-    for (let i = 0; i < PARTITIONS_PER_STEP && !stopped.signal.aborted; i++) {
-      await sweepPartition(nextPartition);
-      nextPartition = (nextPartition + 1) % PARTITION_COUNT;
-    }
+    const partitions = Array.from({ length: PARTITIONS_PER_STEP }, (_, i) => nextPartition + i);
+    const found = await Promise.all(partitions.map((partition) => expire(partition, SESSIONS_PER_LOOK)));
+    for (const [i, partition] of partitions.entries())
+      if (found[i] === SESSIONS_PER_LOOK) await sweepPartition(partition);
+    nextPartition = (nextPartition + PARTITIONS_PER_STEP) % PARTITION_COUNT;
   }
 
   async function sweepPartition(partition: number): Promise<void> {
-    let found: number;
-    do {
-      const call = { deadlineMs: performance.now() + SCRIPT_TIMEOUT_MS, signal: stopped.signal };
-      found = await sessions.expire(partition, SESSIONS_PER_SCRIPT, call);
-    } while (found === SESSIONS_PER_SCRIPT);
+    while (!stopped.signal.aborted && (await expire(partition, SESSIONS_PER_SCRIPT)) === SESSIONS_PER_SCRIPT);
+  }
+
+  function expire(partition: number, limit: number): Promise<number> {
+    const call = { deadlineMs: performance.now() + SCRIPT_TIMEOUT_MS, signal: stopped.signal };
+    return sessions.expire(partition, limit, call);
   }
 
   const timer = setInterval(() => {

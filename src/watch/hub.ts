@@ -9,13 +9,13 @@ import {
   WatchResetCause,
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/invalidations_pb.ts";
-import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import { userIdOfOwner } from "../domain/owner.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change, ChangeStore } from "../store/changes.ts";
+import { createWatchGroups, reasonOf, wants, type WatchFilter, type WatchGroup } from "./groups.ts";
 import { startRelay, type Relay, type ResetCause } from "./relay.ts";
-import { createWatcher, resetMessage, type Watcher, type WatchFilter, type WatchMessage } from "./watcher.ts";
+import { createWatcher, push, resetMessage, type Watcher, type WatchMessage } from "./watcher.ts";
 
 /** How long a cache may serve after a renewal. */
 export const LEASE_MS = 3000;
@@ -41,38 +41,40 @@ const RESET_CAUSES: Readonly<Record<ResetCause, WatchResetCause>> = {
 };
 
 export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKeyRing, log: Logger): Promise<WatchHub> {
-  const watchers = new Map<string, Watcher>();
+  const watchers = new Map<string, { readonly watcher: Watcher; readonly group: WatchGroup }>();
+  const groups = createWatchGroups();
   const relay: Relay = await startRelay(changes, { onChange: tell, onReset: tellReset }, log);
 
   const positionOf = (tenant: string) => encodePosition(keyRing(), tenant, relay.position());
 
-  function push(watcher: Watcher, message: WatchMessage): void {
-    watcher.push(message, () => positionOf(watcher.tenant));
-  }
-
   function tell(change: Change): void {
     const message = changeMessage(change);
     if (message === undefined) return;
-    for (const watcher of watchers.values()) if (wants(watcher.filter, change)) push(watcher, message);
+    for (const group of groups.all()) if (wants(group.filter, change)) pushToGroup(group, message);
   }
 
   function tellReset(partition: number, cause: ResetCause): void {
-    pushAll((tenant) => sized(resetMessage(RESET_CAUSES[cause], positionOf(tenant), partition)));
+    pushToAll((tenant) => sized(resetMessage(RESET_CAUSES[cause], positionOf(tenant), partition)));
   }
 
   /** To every watcher, made once for each tenant: a store that lost everything resets all partitions at once. */
-  function pushAll(messageOf: (tenant: string) => WatchMessage): void {
+  function pushToAll(messageOf: (tenant: string) => WatchMessage): void {
     const ofTenant = new Map<string, WatchMessage>();
-    for (const watcher of watchers.values()) {
-      let message = ofTenant.get(watcher.tenant);
-      if (message === undefined) ofTenant.set(watcher.tenant, (message = messageOf(watcher.tenant)));
-      push(watcher, message);
+    for (const group of groups.all()) {
+      let message = ofTenant.get(group.tenant);
+      if (message === undefined) ofTenant.set(group.tenant, (message = messageOf(group.tenant)));
+      pushToGroup(group, message);
     }
+  }
+
+  function pushToGroup({ tenant, watchers }: WatchGroup, message: WatchMessage): void {
+    const positionNow = () => positionOf(tenant);
+    for (const watcher of watchers) push(watcher, message, positionNow);
   }
 
   async function checkpointAll(): Promise<void> {
     await relay.prove();
-    pushAll((tenant) => checkpoint(positionOf(tenant), ""));
+    pushToAll((tenant) => checkpoint(positionOf(tenant), ""));
   }
 
   let underway: Promise<void> | undefined;
@@ -87,16 +89,20 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
   return {
     async open(tenant, filter) {
       await relay.prove();
-      const watcher = createWatcher(randomBytes(12).toString("base64url"), tenant, filter);
-      watchers.set(watcher.id, watcher);
+      const watcher = createWatcher(randomBytes(12).toString("base64url"));
+      watchers.set(watcher.id, { watcher, group: groups.join(watcher, tenant, filter) });
       return { watcher, start: relay.position() };
     },
-    close: (watcher) => void watchers.delete(watcher.id),
+    close(watcher) {
+      const open = watchers.get(watcher.id);
+      if (open !== undefined) groups.leave(watcher, open.group);
+      watchers.delete(watcher.id);
+    },
     renew(tenant, watchId, nonce) {
-      const watcher = watchers.get(watchId);
-      if (watcher?.tenant !== tenant) return false;
+      const open = watchers.get(watchId);
+      if (open?.group.tenant !== tenant) return false;
       relay.prove().then(
-        () => push(watcher, checkpoint(positionOf(tenant), nonce)),
+        () => push(open.watcher, checkpoint(positionOf(tenant), nonce), () => positionOf(tenant)),
         () => undefined,
       );
       return true;
@@ -121,22 +127,6 @@ export function changeMessage(change: Change): WatchMessage | undefined {
   const at = timestampFromMs(atMs);
   const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
   return sized(create(WatchInvalidationsResponseSchema, { event: { case: "invalidation", value } }));
-}
-
-/** Whether a watcher with this filter is to hear of a change. */
-export function wants(filter: WatchFilter, change: Change): boolean {
-  const { ownerPrefix, owners, sessionIds, reasons } = filter;
-  return (
-    change.owner.startsWith(ownerPrefix) &&
-    (owners.size === 0 || owners.has(change.owner)) &&
-    (sessionIds.size === 0 || sessionIds.has(change.sessionId)) &&
-    (reasons.size === 0 || reasons.has(reasonOf(change)!))
-  );
-}
-
-// The store's name of a reason is the enum's in lower case; the log tells of creations too.
-function reasonOf(change: Change): InvalidationReason | undefined {
-  return InvalidationReason[change.reason.toUpperCase() as keyof typeof InvalidationReason];
 }
 
 function checkpoint(position: string, nonce: string): WatchMessage {

@@ -1,4 +1,4 @@
-// One watcher: what it wants to hear, and what waits for it.
+// One watcher: what waits for it, and where what it hears goes.
 
 import { create } from "@bufbuild/protobuf";
 import {
@@ -6,17 +6,7 @@ import {
   WatchResetCause,
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/invalidations_pb.ts";
-import type { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { Feed } from "../domain/feed.ts";
-
-/** What a watcher wants to hear of; an empty set is everything. */
-export type WatchFilter = {
-  /** The owners of one tenant begin with this. */
-  readonly ownerPrefix: string;
-  readonly owners: ReadonlySet<string>;
-  readonly sessionIds: ReadonlySet<string>;
-  readonly reasons: ReadonlySet<InvalidationReason>;
-};
 
 /** One message for any number of watchers, made once. */
 export type WatchMessage = { readonly message: WatchInvalidationsResponse; readonly bytes: number };
@@ -24,65 +14,54 @@ export type WatchMessage = { readonly message: WatchInvalidationsResponse; reado
 const MAX_QUEUED_MESSAGES = 1024;
 const MAX_QUEUED_BYTES = 256 * 1024;
 
+/**
+ * Data and no closures: a change goes through thousands of these that the processor's cache does not hold, so that each
+ * further object on the way costs more than the work on it. `push` and `feedOf` are what may be done with it.
+ */
 export type Watcher = {
+  /** Messages pass by the queue while there is room for them. */
+  hasRoom: boolean;
+  send: (message: WatchInvalidationsResponse) => boolean;
+  queue: WatchMessage[];
+  queuedBytes: number;
   readonly id: string;
-  readonly tenant: string;
-  readonly filter: WatchFilter;
-  /** Queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
-  push(message: WatchMessage, positionNow: () => string): void;
-  /** What is queued and all that comes, once, as a feed. */
-  readonly feed: Feed<WatchInvalidationsResponse>;
 };
 
-export function createWatcher(id: string, tenant: string, filter: WatchFilter): Watcher {
-  let queue: WatchMessage[] = [];
-  let queuedBytes = 0;
-  // Messages pass by the queue while there is room for them.
-  let hasRoom = false;
-  let send: (message: WatchInvalidationsResponse) => boolean;
-
-  function sendQueued(): void {
-    hasRoom = true;
-    while (hasRoom && queue.length > 0) {
-      const { message, bytes } = queue.shift()!;
-      queuedBytes -= bytes;
-      hasRoom = send(message);
-    }
-  }
-
-  return {
-    id,
-    tenant,
-    filter: {
-      ownerPrefix: filter.ownerPrefix,
-      owners: sharedIfEmpty(filter.owners),
-      sessionIds: sharedIfEmpty(filter.sessionIds),
-      reasons: sharedIfEmpty(filter.reasons),
-    },
-    push(message, positionNow) {
-      if (hasRoom) {
-        hasRoom = send(message.message);
-      } else if (queue.length >= MAX_QUEUED_MESSAGES || queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
-        queue = [{ message: resetMessage(WatchResetCause.OVERFLOW, positionNow()), bytes: 0 }];
-        queuedBytes = 0;
-      } else {
-        queue.push(message);
-        queuedBytes += message.bytes;
-      }
-    },
-    feed(to) {
-      send = to;
-      sendQueued();
-      return sendQueued;
-    },
-  };
+export function createWatcher(id: string): Watcher {
+  return { hasRoom: false, send: () => false, queue: [], queuedBytes: 0, id };
 }
 
-// Every change looks at every watcher's filter: one empty set for all of them stays in the processor's cache.
-const EMPTY: ReadonlySet<never> = new Set();
+/** Sends or queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
+export function push(watcher: Watcher, message: WatchMessage, positionNow: () => string): void {
+  if (watcher.hasRoom) watcher.hasRoom = watcher.send(message.message);
+  else enqueue(watcher, message, positionNow);
+}
 
-function sharedIfEmpty<T>(set: ReadonlySet<T>): ReadonlySet<T> {
-  return set.size === 0 ? EMPTY : set;
+function enqueue(watcher: Watcher, message: WatchMessage, positionNow: () => string): void {
+  if (watcher.queue.length >= MAX_QUEUED_MESSAGES || watcher.queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
+    watcher.queue = [{ message: resetMessage(WatchResetCause.OVERFLOW, positionNow()), bytes: 0 }];
+    watcher.queuedBytes = 0;
+  } else {
+    watcher.queue.push(message);
+    watcher.queuedBytes += message.bytes;
+  }
+}
+
+/** What is queued and all that comes, once, as a feed. */
+export function feedOf(watcher: Watcher): Feed<WatchInvalidationsResponse> {
+  return (send) => {
+    watcher.send = send;
+    const sendQueued = () => {
+      watcher.hasRoom = true;
+      while (watcher.hasRoom && watcher.queue.length > 0) {
+        const { message, bytes } = watcher.queue.shift()!;
+        watcher.queuedBytes -= bytes;
+        watcher.hasRoom = send(message);
+      }
+    };
+    sendQueued();
+    return sendQueued;
+  };
 }
 
 export function resetMessage(cause: WatchResetCause, position: string, partition?: number): WatchInvalidationsResponse {
