@@ -41,7 +41,7 @@ export function createWatchGroups(): WatchGroups {
     },
     leave(watcher, group) {
       group.watchers.delete(watcher);
-      if (group.watchers.size === 0) groups.delete(group.key);
+      if (group.watchers.size === 0 && groups.get(group.key) === group) groups.delete(group.key);
     },
   };
 }

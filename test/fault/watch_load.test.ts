@@ -95,6 +95,7 @@ describe("the watch under load", { skip }, () => {
     t.diagnostic(`${Math.round((quiet.rssBytes - before.rssBytes) / WATCHERS)} bytes of memory for an idle watcher`);
 
     const startedMs = performance.now();
+    const ownBefore = process.cpuUsage();
     const churning = churn(startedMs, startedMs + LOAD_SECONDS * 1000);
     await Promise.all(invalidations(idsOf, startedMs));
     const tookSeconds = (performance.now() - startedMs) / 1000;
@@ -102,6 +103,9 @@ describe("the watch under load", { skip }, () => {
       `${Math.round((PER_SECOND * LOAD_SECONDS) / tookSeconds)} invalidations/s for ${tookSeconds.toFixed(1)} s`,
     );
     t.diagnostic(`${await churning} watchers came and went`);
+    const [own, its] = [process.cpuUsage(ownBefore), (await server.usage()).cpuMicros - quiet.cpuMicros];
+    const percent = (cpuMicros: number) => Math.round(cpuMicros / 1e4 / tookSeconds);
+    t.diagnostic(`the server used ${percent(its)}% of a core, this process ${percent(own.user + own.system)}%`);
 
     const missed = () => watchers.reduce((sum, watcher) => sum + watcher.missed(), 0);
     for (let tries = 0; tries < 50 && missed() > 0; tries++) await sleep(200);
