@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, createClient, type ConnectError } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -95,6 +96,20 @@ describe("BatchValidate", { skip }, () => {
     }
   });
 
+  test("slides a session once for all who show it at the same time", async () => {
+    const { token, session } = await client.createSecureSession({ userId: "busy" });
+    const entry: Entry = { handle: { case: "token", value: token }, touch: true };
+    await authorities.nextMs();
+    const before = await scriptsRun();
+    const { results } = await client.batchValidate({ entries: Array<Entry>(1000).fill(entry) });
+    const run = (await scriptsRun()) - before;
+    assert.ok(results.every(({ verdict }) => verdict === Verdict.VALID));
+    const [slid, created] = [results[0]!.session!.lastAccessedAt!, session!.lastAccessedAt!];
+    assert.ok(timestampMs(slid) > timestampMs(created), "it did not slide");
+    // Those of the sweep are among them.
+    assert.ok(run < 100, `${run} scripts were run`);
+  });
+
   test("takes 1,000 questions, and neither none nor more", async () => {
     const asked = Array.from({ length: 1000 }, (_, i) => questions[i % questions.length]!);
     assertAnswers((await client.batchValidate({ entries: asked.map(({ entry }) => entry) })).results, asked);
@@ -104,6 +119,12 @@ describe("BatchValidate", { skip }, () => {
     }
   });
 });
+
+/** How many scripts the store has run so far. */
+async function scriptsRun(): Promise<number> {
+  const statistics = String(await authorities.control.sendCommand(["INFO", "commandstats"]));
+  return Number(/cmdstat_evalsha:calls=(\d+)/.exec(statistics)?.[1] ?? 0);
+}
 
 /** ValidateStream on grpc-js, as bytes. */
 function openStream() {
