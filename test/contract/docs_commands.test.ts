@@ -20,6 +20,7 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/fields.md": [/"step": "payment"/, /"value": "1"/],
   "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/],
   "docs/tokens.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
+  "docs/bulk.md": [/"bulk-alice"[^]*"bulk-bob"[^]*VERDICT_INVALID[^]*"bulk-alice"[^]*"bulk-bob"/],
   "docs/devices.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
   "docs/watching.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
   "docs/security.md": [

@@ -353,7 +353,10 @@ export const SessionService: GenService<{
     output: typeof BatchValidateResponseSchema;
   },
   /**
-   * Validates for as long as the stream is open. Answers keep the order of the questions. Scope: read.
+   * Validates for as long as the stream is open. Answers keep the order of the questions, and each comes as soon as it is its
+   * turn. While 1,024 questions of the stream are unanswered, flow control holds the caller back. A message that breaks a rule
+   * (INVALID_ARGUMENT) or cannot be answered (UNAVAILABLE) ends the stream, after the answers before it; a caller that leaves
+   * answers unread for 3 s loses it (RESOURCE_EXHAUSTED). Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateStream
    */
