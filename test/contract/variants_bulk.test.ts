@@ -16,7 +16,7 @@ import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 
 const skip = redisServerMissing();
-const DATA_BYTES = 20_000;
+const DATA_BYTES = 5000;
 
 type Entry = NonNullable<MessageInitShape<typeof ValidateStreamRequestSchema>["entries"]>[number];
 type Question = { readonly entry: Entry; readonly userId: string | undefined };
