@@ -164,7 +164,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
     const beforeBytes = process.memoryUsage().rss;
     const reasons = new Map<string, number>();
     const waits = Array.from({ length: 50_000 }, () =>
-      connection.send("k", ["SET", "k", payload], callOf(4_000)).catch((error: SessionError) => {
+      connection.send("k", ["SET", "k", payload], callOf(10_000)).catch((error: SessionError) => {
         reasons.set(error.reason, (reasons.get(error.reason) ?? 0) + 1);
       }),
     );
