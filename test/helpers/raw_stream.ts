@@ -23,6 +23,8 @@ export function connectRaw(address: string): Promise<ClientHttp2Session> {
 }
 
 export type RawStream = {
+  /** Resolves when it has ended, however that came. */
+  readonly closed: Promise<void>;
   /** Cancels it; resolves when it has ended. */
   close(): Promise<void>;
 };
@@ -54,6 +56,7 @@ export function openWatch(
   });
   const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
   return {
+    closed,
     close() {
       // CANCEL
       stream.close(8);

@@ -33,12 +33,15 @@ export async function runHistories(first: number, count: number, onEach?: (done:
   };
 
   async function lane(persistent: boolean): Promise<void> {
-    const world = await startWorld({ persistent });
+    let world = await startWorld({ persistent });
     try {
       for (let seed = first; seed < first + count; seed++) {
         if ((seed % 2 === 1) !== persistent) continue;
-        await one(world, seed).catch((error: unknown) => {
+        await one(world, seed).catch(async (error: unknown) => {
           outcome.failures.push(`seed ${seed}: ${error instanceof Error ? error.stack : String(error)}`);
+          // What breaks off in the middle of a fault leaves it behind, and would break all that come after it.
+          await world.close();
+          world = await startWorld({ persistent });
         });
       }
     } finally {
