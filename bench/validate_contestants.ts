@@ -12,6 +12,7 @@ import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
 import type { RedisServer } from "../test/helpers/redis_server.ts";
 import { startMeasured, startServerProcess, type ServerProcess } from "../test/helpers/server_process.ts";
 import { grpcFrame, h2load, type LoadResult } from "./h2load.ts";
+import { typicalLogin } from "./typical_session.ts";
 import { loadValidateStream } from "./validate_stream_load.ts";
 
 export type Contestant = {
@@ -34,17 +35,6 @@ const GRPC_HEADERS = { "content-type": "application/grpc", te: "trailers" };
 const VALIDATE_TOKEN = `${SessionService.typeName}/${SessionService.method.validateToken.name}`;
 const BATCH_VALIDATE = `${SessionService.typeName}/${SessionService.method.batchValidate.name}`;
 
-/** What a login is like: 120 bytes of user agent, an address, 100 bytes of data. */
-const TYPICAL = {
-  ipAddress: "203.0.113.7",
-  userAgent:
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/145.0.0.0 Safari/537.36 ".padEnd(
-      120,
-      "x",
-    ),
-  data: { cart: "x".repeat(100) },
-};
-
 export type Ours = {
   readonly tokens: readonly string[];
   readonly sessionIds: readonly string[];
@@ -56,7 +46,7 @@ export async function startOurs(redis: RedisServer): Promise<Ours & { server: Se
   const server = await startServerProcess(redis, { SA_HTTP_LISTEN: "127.0.0.1:0" });
   const client = createAuthorityClient(server.address);
   const created = await Promise.all(
-    Array.from({ length: SESSIONS }, (_, i) => client.createSecureSession({ userId: `user-${i}`, ...TYPICAL })),
+    Array.from({ length: SESSIONS }, (_, i) => client.createSecureSession({ userId: `user-${i}`, ...typicalLogin() })),
   );
   const tokens = created.map(({ token }) => token);
   const request = toBinary(ValidateTokenRequestSchema, create(ValidateTokenRequestSchema, { token: tokens[0]! }));
