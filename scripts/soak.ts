@@ -8,11 +8,16 @@ const REPORT_EVERY = 100;
 
 process.stdout.write(`${histories} histories from seed ${seed}\n`);
 const startedMs = performance.now();
+let told = 0;
+const tell = (failures: readonly string[]) => {
+  for (; told < failures.length; told++) process.stdout.write(`${failures[told]}\n`);
+};
 const { failures, ...counts } = await runHistories(seed, histories, (done) => {
+  tell(done.failures);
   if (done.histories % REPORT_EVERY > 0) return;
   const seconds = Math.round((performance.now() - startedMs) / 1000);
   process.stdout.write(`${done.histories} after ${seconds} s, ${done.failures.length} failed\n`);
 });
 process.stdout.write(`${JSON.stringify(counts, undefined, 2)}\n`);
-for (const failure of failures) process.stdout.write(`${failure}\n`);
+tell(failures);
 process.exitCode = failures.length > 0 ? 1 : 0;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { historyText } from "./history.ts";
 import { violationsOf } from "./properties.ts";
 import { runHistory } from "./run_history.ts";
-import { startWorld } from "./world.ts";
+import { startWorld, type World } from "./world.ts";
 
 export type Outcome = {
   histories: number;
@@ -19,6 +19,14 @@ export type Outcome = {
   /** One text for each history that broke a property, with the file that holds it. */
   failures: string[];
 };
+
+/** On a machine with too much to do the first ones may not start in time. */
+async function anotherWorld(persistent: boolean, triesLeft = 5): Promise<World> {
+  return startWorld({ persistent }).catch((error: unknown) => {
+    if (triesLeft === 0) throw error;
+    return anotherWorld(persistent, triesLeft - 1);
+  });
+}
 
 /** Runs the histories of the seeds `first` to `first + count - 1`; even seeds lose the store's data when it is killed. */
 export async function runHistories(first: number, count: number, onEach?: (done: Outcome) => void): Promise<Outcome> {
@@ -41,7 +49,7 @@ export async function runHistories(first: number, count: number, onEach?: (done:
           outcome.failures.push(`seed ${seed}: ${error instanceof Error ? error.stack : String(error)}`);
           // What breaks off in the middle of a fault leaves it behind, and would break all that come after it.
           await world.close();
-          world = await startWorld({ persistent });
+          world = await anotherWorld(persistent);
         });
       }
     } finally {
@@ -49,7 +57,7 @@ export async function runHistories(first: number, count: number, onEach?: (done:
     }
   }
 
-  async function one(world: Awaited<ReturnType<typeof startWorld>>, seed: number): Promise<void> {
+  async function one(world: World, seed: number): Promise<void> {
     const history = await runHistory(world, seed);
     const streams = history.watchers.flatMap((watcher) => watcher.streams);
     const events = streams.flatMap((stream) => stream.events.map(({ event }) => event.case));
