@@ -4,10 +4,13 @@ import { randomBytes } from "node:crypto";
 import type { CallBudget } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "./connection.ts";
-import { storeError, storeUnavailable } from "./connection_errors.ts";
+import { storeError, storeTimeout, storeUnavailable } from "./connection_errors.ts";
 import { openClient } from "./connection_link.ts";
 import { PARTITION_TAGS } from "./partition_tags.ts";
 import { PROBES, type Probe, type ProbeTools } from "./probes_list.ts";
+
+/** How long a message may take to a connection that has subscribed. */
+const HEARING_MS = 2000;
 
 export type ProbedStore = {
   /** Whether scripts may begin with `#!lua`. */
@@ -139,7 +142,10 @@ function createTools(connection: StoreConnection, call: CallBudget, prefix: stri
   };
 }
 
-/** The first message that a second connection hears on the channel once `publish` has run, or undefined after a while. */
+/**
+ * The first message that a second connection hears on the channel within a while after `publish` has run, or undefined.
+ * Until then a store that does not answer is slow or gone, which says nothing of what it can do.
+ */
 async function heardOnSecondConnection(
   connection: StoreConnection,
   call: CallBudget,
@@ -150,24 +156,24 @@ async function heardOnSecondConnection(
   if (address === undefined) throw storeUnavailable();
   const client = openClient(address, connection.url);
   client.on("error", () => undefined);
-  const patienceMs = Math.min(2_000, Math.max(0, call.deadlineMs - performance.now()));
+  const leftMs = () => Math.max(0, call.deadlineMs - performance.now());
   let hear: (message: string | undefined) => void = () => undefined;
   const heard = new Promise<string | undefined>((resolve) => (hear = resolve));
   let late = false;
   // destroy() ends whatever still waits.
-  const timer = setTimeout(() => {
+  let timer = setTimeout(() => {
     late = true;
-    hear(undefined);
     client.destroy();
-  }, patienceMs);
+  }, leftMs());
   try {
     await client.connect();
     await client.subscribe(channel, hear);
     await publish();
+    clearTimeout(timer);
+    timer = setTimeout(hear, Math.min(HEARING_MS, leftMs()), undefined);
     return await heard;
   } catch (error) {
-    if (late) return undefined;
-    throw storeError(error);
+    throw late ? storeTimeout() : storeError(error);
   } finally {
     clearTimeout(timer);
     client.destroy();

@@ -7,6 +7,7 @@ import { createStoreConnection } from "../../src/store/connection.ts";
 import { probeStore, StoreUnfitError, type ProbedStore } from "../../src/store/probes.ts";
 import { parseStoreUrl } from "../../src/store/url.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { startTcpProxy } from "../helpers/tcp_proxy.ts";
 import { errorReply, luaReply, startFaultyStore, type Rewrite } from "../helpers/resp_server.ts";
 
 const log = pino({ level: "silent" });
@@ -59,6 +60,21 @@ describe("probes", { skip: redisServerMissing() }, () => {
       for _, key in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', key) < 0 then kept[#kept + 1] = key end end
       return #kept`;
     assert.equal(await server.command("EVAL", immortal, "0"), ":0");
+  });
+
+  test("a store that takes long to answer SUBSCRIBE, and long to pass on a message, is taken", async () => {
+    const proxy = await startTcpProxy(() => ({ host: "127.0.0.1", port: Number(new URL(server.url).port) }));
+    try {
+      proxy.blackhole(true, true);
+      setTimeout(() => {
+        proxy.blackhole(false);
+        proxy.blackhole(true, true);
+        setTimeout(() => proxy.blackhole(false), 1200);
+      }, 1200);
+      assert.deepEqual((await probe(`redis://${proxy.address}`)).warnings, []);
+    } finally {
+      await proxy.stop();
+    }
   });
 
   test("a store that evicts is refused", async () => {
