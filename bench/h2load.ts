@@ -45,14 +45,6 @@ export async function h2load(load: Load): Promise<LoadResult> {
   }
 }
 
-/** A message as gRPC frames it. */
-export function grpcFrame(message: Uint8Array): Buffer {
-  const bytes = Buffer.alloc(5 + message.length);
-  bytes.writeUInt32BE(message.length, 1);
-  bytes.set(message, 5);
-  return bytes;
-}
-
 async function run(args: readonly string[]): Promise<string> {
   const child = spawn("h2load", args, { stdio: ["ignore", "pipe", "pipe"] });
   let output = "";

@@ -9,9 +9,10 @@ import {
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import { ValidateTokenRequestSchema } from "../gen/session/v1/tokens_pb.ts";
 import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
+import { grpcFrame } from "../test/helpers/raw_stream.ts";
 import type { RedisServer } from "../test/helpers/redis_server.ts";
 import { startMeasured, startServerProcess, type ServerProcess } from "../test/helpers/server_process.ts";
-import { grpcFrame, h2load, type LoadResult } from "./h2load.ts";
+import { h2load, type LoadResult } from "./h2load.ts";
 import { typicalLogin } from "./typical_session.ts";
 import { loadValidateStream } from "./validate_stream_load.ts";
 

@@ -5,8 +5,8 @@ import type { AddressInfo } from "node:net";
 import { Server, ServerCredentials, type handleUnaryCall, type ServerDuplexStream } from "@grpc/grpc-js";
 import { createClient, RESP_TYPES } from "redis";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
+import { grpcFrame } from "../test/helpers/raw_stream.ts";
 import { serveUsage } from "../test/helpers/server_process.ts";
-import { grpcFrame } from "./h2load.ts";
 
 const PATH = `/${SessionService.typeName}/${SessionService.method.validateToken.name}`;
 const STREAM_PATH = `/${SessionService.typeName}/${SessionService.method.validateStream.name}`;

@@ -4,7 +4,8 @@ import { connect, type ClientHttp2Stream } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ValidateStreamRequestSchema } from "../gen/session/v1/bulk_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
-import { grpcFrame, type LoadResult } from "./h2load.ts";
+import { grpcFrame } from "../test/helpers/raw_stream.ts";
+import type { LoadResult } from "./h2load.ts";
 
 export type StreamLoad = {
   readonly address: string;

@@ -7,11 +7,10 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-
+import type { CallContext, Caller } from "../domain/call.ts";
 import { createDeadlines, type Deadlines } from "../domain/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
 import { isFeed, pulled, type Feed } from "../domain/feed.ts";
-import type { CallContext, Caller } from "../domain/call.ts";
 import type { DirectImpl, SessionServiceImpl } from "../service/contract.ts";
 import { ANONYMOUS, type Authenticate } from "./authentication.ts";
 import { CallFailure, toFailure } from "./errors.ts";
@@ -222,8 +221,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       interruptOnCancel(call, incoming);
       const direct = codec.direct?.(call, (request) => validate(route.method.input, request));
       if (direct !== undefined) encode = (answer) => answer as T;
-      const source = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, codec, call);
-      answers = source[Symbol.asyncIterator]();
+      const steps = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, codec, call);
+      answers = steps[Symbol.asyncIterator]();
       for (let source = answers; ;) {
         const step = await call.race(source.next());
         if (step.done === true) break;

@@ -9,11 +9,11 @@ import type { SessionRecord } from "../store/record.ts";
 import type { StoredSession } from "../store/sessions.ts";
 
 // The record's identity and data segments are encoded Sessions of their own: protobuf merges concatenated messages, so
-// decoding both at once gives one Session, whose other columns come from the record's header.
+// decoding both at once, as they stand one after the other, gives one Session; its other columns come from the record's header.
 
 /** The contract's form of a stored session. */
 export function sessionMessage(record: SessionRecord, fields: Iterable<readonly [string, string]> = []): Session {
-  const session = fromBinary(SessionSchema, Buffer.concat([record.identity, record.data]));
+  const session = fromBinary(SessionSchema, record.contractBytes);
   session.sessionId = record.sessionId;
   session.version = record.version;
   session.createdAt = timestampFromMs(record.createdMs);

@@ -121,17 +121,20 @@ export class SessionRecord {
     return this.kind === KIND_FORWARD ? this.#bytes.toString("latin1", this.#ownerEnd, this.#deviceEnd) : undefined;
   }
 
-  /** ip_address, user_agent and device, as an encoded session.v1.Session that has nothing else. */
-  get identity(): Uint8Array {
-    return this.#bytes.subarray(this.#deviceEnd, this.#identityEnd);
-  }
-
   /** `data`, as an encoded session.v1.Session that has nothing else; empty when there is none. */
   get data(): Uint8Array {
     return this.#bytes.subarray(this.#identityEnd, this.#dataEnd);
   }
 
-  /** How many bytes of the record are stored as the contract has them: identity, then data. */
+  /**
+   * What is stored as the contract has it, an encoded session.v1.Session that has nothing else: identity (ip_address,
+   * user_agent and device), then data.
+   */
+  get contractBytes(): Uint8Array {
+    return this.#bytes.subarray(this.#deviceEnd, this.#dataEnd);
+  }
+
+  /** How many bytes that are. */
   get contractLength(): number {
     return this.#dataEnd - this.#deviceEnd;
   }

@@ -42,7 +42,7 @@ export function openWatch(
     "content-type": "application/grpc",
     te: "trailers",
   });
-  stream.end(envelope(toBinary(WatchInvalidationsRequestSchema, create(WatchInvalidationsRequestSchema, request))));
+  stream.end(grpcFrame(toBinary(WatchInvalidationsRequestSchema, create(WatchInvalidationsRequestSchema, request))));
   stream.on("error", () => undefined);
   let rest: Buffer = Buffer.alloc(0);
   stream.on("data", (chunk: Buffer) => {
@@ -65,7 +65,8 @@ export function openWatch(
   };
 }
 
-function envelope(message: Uint8Array): Buffer {
+/** A message as gRPC frames it. */
+export function grpcFrame(message: Uint8Array): Buffer {
   const bytes = Buffer.alloc(5 + message.length);
   bytes.writeUInt32BE(message.length, 1);
   bytes.set(message, 5);

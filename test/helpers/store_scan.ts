@@ -40,7 +40,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
       faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
     // What a regeneration leaves under the old id for its grace is in no index.
     if (record.forwardsTo !== undefined) return;
-    const device = encodeURIComponent(fromBinary(SessionSchema, record.identity).device?.deviceId ?? "");
+    const device = encodeURIComponent(fromBinary(SessionSchema, record.contractBytes).device?.deviceId ?? "");
     const { expiresMs, lastAccessedMs: accessedMs, owner } = record;
     live.set(record.sessionId, { expiresMs, accessedMs, owner, device });
   });
