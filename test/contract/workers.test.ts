@@ -10,9 +10,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { status } from "@grpc/grpc-js";
-import { createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
+import { type AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
-import { isAlive, startOrFail, startService, type ServiceProcess } from "../helpers/service_process.ts";
+import {
+  connect,
+  isAlive,
+  startOrFail,
+  startService,
+  workerOf,
+  type ServiceProcess,
+} from "../helpers/service_process.ts";
 import { createWatchClient } from "../helpers/watch_client.ts";
 
 const skip = redisServerMissing();
@@ -58,20 +65,11 @@ async function start(t: TestContext, more: Record<string, string> = {}): Promise
   return started;
 }
 
-/** Clients with a connection each. */
-function connect(t: TestContext, to: ServiceProcess, count: number): AuthorityClient[] {
-  const clients = Array.from({ length: count }, () => createAuthorityClient(to.grpc, { ownConnection: true }));
-  t.after(() => clients.forEach((client) => client.close()));
-  return clients;
-}
-
 /** Which worker each client is connected to. */
 async function workersOf(to: ServiceProcess, clients: readonly AuthorityClient[]): Promise<number[]> {
   const workers: number[] = [];
   for (const client of clients) {
-    const from = to.lines().length;
-    await client.createSession({ userId: "whose" });
-    workers.push(Number((await to.line(({ msg }) => msg === "call", from))["worker"]));
+    workers.push(await workerOf(to, client));
   }
   return workers;
 }

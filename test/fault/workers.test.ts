@@ -7,9 +7,9 @@ import { after, before, describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { createSessionClient } from "../../src/client/index.ts";
-import { createAuthorityClient, type AuthorityClient, type CallError } from "../helpers/grpc_client.ts";
+import type { CallError } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
-import { startService, type ServiceProcess } from "../helpers/service_process.ts";
+import { connect, startService, workerOf, type ServiceProcess } from "../helpers/service_process.ts";
 import { createWatchClient } from "../helpers/watch_client.ts";
 
 const skip = redisServerMissing();
@@ -37,19 +37,6 @@ async function start(t: TestContext, more: Record<string, string> = {}): Promise
     await service.ended;
   });
   return service;
-}
-
-function connect(t: TestContext, service: ServiceProcess, count: number): AuthorityClient[] {
-  const clients = Array.from({ length: count }, () => createAuthorityClient(service.grpc, { ownConnection: true }));
-  t.after(() => clients.forEach((client) => client.close()));
-  return clients;
-}
-
-/** The worker that serves this client's connection. */
-async function workerOf(service: ServiceProcess, client: AuthorityClient): Promise<number> {
-  const from = service.lines().length;
-  await client.createSession({ userId: "whose" });
-  return Number((await service.line(({ msg }) => msg === "call", from))["worker"]);
 }
 
 const died = ({ msg }: { msg: string }) => msg.startsWith("a worker died");

@@ -3,6 +3,8 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
+import { createAuthorityClient, type AuthorityClient } from "./grpc_client.ts";
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string };
 
@@ -113,4 +115,18 @@ function sendSignal(child: ChildProcess, signal: NodeJS.Signals, to?: "group"): 
   } catch {
     // All of it is gone.
   }
+}
+
+/** Clients with a connection each, closed with the test. */
+export function connect(t: TestContext, service: ServiceProcess, count: number): AuthorityClient[] {
+  const clients = Array.from({ length: count }, () => createAuthorityClient(service.grpc, { ownConnection: true }));
+  t.after(() => clients.forEach((client) => client.close()));
+  return clients;
+}
+
+/** The worker that serves this client's connection; the service logs every call. */
+export async function workerOf(service: ServiceProcess, client: AuthorityClient): Promise<number> {
+  const from = service.lines().length;
+  await client.createSession({ userId: "whose" });
+  return Number((await service.line(({ msg }) => msg === "call", from))["worker"]);
 }
