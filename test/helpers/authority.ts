@@ -137,7 +137,7 @@ const EXPIRE_NOW = `
   local owner_length = struct.unpack('>H', raw, 5)
   local owner = string.sub(raw, start, start + owner_length - 1)
   local base, id = string.match(KEYS[1], '^(.-})' .. ':s:(.+)$')
-  redis.call('ZADD', KEYS[3], past, owner)
+  redis.call('ZADD', KEYS[3], 'LT', past, owner)
   redis.call('ZADD', base .. ':u:' .. owner, past, id)
   redis.call('DEL', KEYS[1], KEYS[2])
   return 1`;
