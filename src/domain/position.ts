@@ -1,9 +1,8 @@
 // Positions: where a watcher stands in the logs of all partitions, as an opaque, tamper-proof token of one tenant.
 
-import { timingSafeEqual } from "node:crypto";
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { invalidField } from "./errors.ts";
 import { PARTITION_COUNT } from "./owner.ts";
-import { hmacSha256 } from "./hmac.ts";
 import type { TokenKey, TokenKeyRing } from "./token.ts";
 
 /** The end of one partition's log: change ids are `<epoch>-<seq>`, seq contiguous from 1 within an epoch. */
@@ -50,7 +49,12 @@ export function decodePosition(ring: TokenKeyRing, tenant: string, token: string
 }
 
 function macOf(key: TokenKey, payload: Buffer, tenant: string): Buffer {
-  return hmacSha256(key.key, ["position\0", payload, tenant]).subarray(0, MAC_BYTES);
+  return createHmac("sha256", key.key)
+    .update("position\0")
+    .update(payload)
+    .update(tenant)
+    .digest()
+    .subarray(0, MAC_BYTES);
 }
 
 function writeVarint(bytes: number[], value: number): void {

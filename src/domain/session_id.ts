@@ -15,6 +15,6 @@ export function newSessionId(partition: number): string {
 
 /** The partition an id names, or undefined for a text that no session can have as its id. */
 export function partitionOfSessionId(sessionId: string): number | undefined {
-  if (sessionId.length !== ID_LENGTH || !isBase64url(sessionId, 0)) return undefined;
-  return (base64urlValue(sessionId, 0)! << 2) | (base64urlValue(sessionId, 1)! >> 4);
+  if (sessionId.length !== ID_LENGTH || !isBase64url(sessionId)) return undefined;
+  return (base64urlValue(sessionId, 0) << 2) | (base64urlValue(sessionId, 1) >> 4);
 }

@@ -2,8 +2,8 @@
 // all of it and the tenant (32). The HMAC is a filter: a token that we did not mint for this tenant costs no store call.
 
 import { randomBytes, timingSafeEqual, type KeyObject } from "node:crypto";
-import { isBase64url } from "./base64url.ts";
-import { hmacSha256, sha256 } from "./hmac.ts";
+import { decodeBase64url } from "./base64url.ts";
+import { HmacSha256, sha256 } from "./hmac.ts";
 
 /** One key of a ring. */
 export type TokenKey = {
@@ -52,9 +52,8 @@ export function mintToken(ring: TokenKeyRing, tenant: string, sessionId: string,
 
 /** What a token says if a key of the ring minted it for this tenant; else undefined. */
 export function openToken(ring: TokenKeyRing, tenant: string, token: string): OpenedToken | undefined {
-  if (token.length !== TOKEN_LENGTH || !token.startsWith(PREFIX) || !isBase64url(token, PREFIX.length))
-    return undefined;
-  opened.write(token.slice(PREFIX.length), "base64url");
+  if (token.length !== TOKEN_LENGTH || !token.startsWith(PREFIX)) return undefined;
+  if (!decodeBase64url(token, PREFIX.length, opened)) return undefined;
   const key = ring.verifying.get(opened.readUInt16BE(0));
   if (key === undefined || !timingSafeEqual(openedMac, macOf(key, openedSigned, tenant))) return undefined;
   return {
@@ -63,6 +62,22 @@ export function openToken(ring: TokenKeyRing, tenant: string, token: string): Op
   };
 }
 
+const macs = new WeakMap<TokenKey, Map<string, HmacSha256>>();
+
+/** 32 bytes, which the next call may overwrite. */
 function macOf(key: TokenKey, signed: Buffer, tenant: string): Buffer {
-  return hmacSha256(key.key, [PREFIX, signed, tenant]);
+  let macOfTenant = macs.get(key);
+  if (macOfTenant === undefined) macs.set(key, (macOfTenant = new Map()));
+  let mac = macOfTenant.get(tenant);
+  if (mac === undefined) macOfTenant.set(tenant, (mac = newMac(key, tenant)));
+  signed.copy(mac.message, PREFIX.length);
+  return mac.digest();
+}
+
+function newMac({ key }: TokenKey, tenant: string): HmacSha256 {
+  const tenantStart = PREFIX.length + SIGNED_BYTES;
+  const mac = new HmacSha256(key, tenantStart + Buffer.byteLength(tenant));
+  mac.message.write(PREFIX);
+  mac.message.write(tenant, tenantStart);
+  return mac;
 }
