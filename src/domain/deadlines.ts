@@ -1,18 +1,25 @@
 // Many deadlines, one timer: what waits in a call costs no timer of its own.
 
+/** What ends when its time has come. */
+export type Expiring = {
+  /** On the clock of performance.now(). */
+  readonly deadlineMs: number;
+  onDeadline(): void;
+};
+
 export type Deadlines = {
-  /** Calls `onPassed` once, within about 5 ms after `deadlineMs` on the clock of performance.now(); returns how to stop that. */
-  add(deadlineMs: number, onPassed: () => void): () => void;
+  /** Calls `onDeadline` once, within about 5 ms after `deadlineMs`, unless it is removed before. */
+  add(wait: Expiring): void;
+  /** Harmless when its time has come, or it was never added. */
+  remove(wait: Expiring): void;
 };
 
 const BUCKET_MS = 5;
 /** setTimeout cannot wait longer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-type Wait = { onPassed: () => void };
-
 export function createDeadlines(): Deadlines {
-  const buckets = new Map<number, Set<Wait>>();
+  const buckets = new Map<number, Set<Expiring>>();
   let timer: NodeJS.Timeout | undefined;
   let armedFor = Infinity;
 
@@ -33,24 +40,28 @@ export function createDeadlines(): Deadlines {
         earliest = Math.min(earliest, bucket);
         continue;
       }
+      for (const wait of waits) wait.onDeadline();
       buckets.delete(bucket);
-      for (const wait of waits) wait.onPassed();
     }
     if (earliest < armedFor) arm(earliest);
   }
 
   return {
-    add(deadlineMs, onPassed) {
-      const bucket = Math.ceil(Math.min(deadlineMs, Number.MAX_SAFE_INTEGER) / BUCKET_MS);
+    add(wait) {
+      const bucket = bucketOf(wait);
       let waits = buckets.get(bucket);
       if (waits === undefined) buckets.set(bucket, (waits = new Set()));
-      const wait = { onPassed };
       waits.add(wait);
       if (bucket < armedFor) arm(bucket);
-      return () => {
-        waits.delete(wait);
-        if (waits.size === 0 && buckets.get(bucket) === waits) buckets.delete(bucket);
-      };
+    },
+    remove(wait) {
+      const bucket = bucketOf(wait);
+      const waits = buckets.get(bucket);
+      if (waits?.delete(wait) && waits.size === 0) buckets.delete(bucket);
     },
   };
+}
+
+function bucketOf({ deadlineMs }: Expiring): number {
+  return Math.ceil(Math.min(deadlineMs, Number.MAX_SAFE_INTEGER) / BUCKET_MS);
 }

@@ -11,7 +11,7 @@ import { SCOPES, type Scope } from "./scopes.ts";
 export type AuthenticatedCaller = { readonly caller: Caller; readonly scopes: ReadonlySet<Scope> };
 
 /** @throws SessionError CREDENTIAL_INVALID, the same for a missing, malformed and unknown credential. */
-export type Authenticate = (authorization: string | undefined) => AuthenticatedCaller;
+export type Authenticate = (call: { readonly authorization: string | undefined }) => AuthenticatedCaller;
 
 export type Authentication = {
   authenticate: Authenticate;
@@ -40,7 +40,7 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
   const callers = watchParsedFile(keysFile, { parse: parseCallers, log: logger, what: "API keys", pollIntervalMs });
 
   return {
-    authenticate(authorization) {
+    authenticate({ authorization }) {
       const key = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
       const known = key === undefined ? undefined : findCaller(callers.current(), hash("sha256", key, "buffer"));
       if (known === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");

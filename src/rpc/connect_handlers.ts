@@ -107,7 +107,11 @@ function registerStream(router: ReturnType<typeof createConnectRouter>, pipeline
 
 async function unary(pipeline: Pipeline, route: Route, request: Message, context: HandlerContext): Promise<Answer> {
   try {
-    return await pipeline.unary(route, incomingCall(context), { decode: () => request, encode: (answer) => answer });
+    return await pipeline.unary(route, {
+      ...incomingCall(context),
+      decode: () => request,
+      encode: (answer) => answer,
+    });
   } catch (failure) {
     throw toConnectError(failure as CallFailure);
   }
@@ -121,7 +125,7 @@ async function* stream(
 ): AsyncIterable<Answer> {
   const open = () => (Symbol.asyncIterator in input ? explainedRequests(route.method, input) : input);
   try {
-    yield* pipeline.stream(route, incomingCall(context), { open, encode: (answer) => answer });
+    yield* pipeline.stream(route, { ...incomingCall(context), open, encode: (answer) => answer });
   } catch (failure) {
     throw toConnectError(failure as CallFailure);
   }

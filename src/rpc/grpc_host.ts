@@ -16,7 +16,7 @@ import { pulled, type Feed } from "../domain/feed.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
 import { listen, type Listen } from "./listen.ts";
-import type { IncomingCall, Pipeline, StreamCodec } from "./pipeline.ts";
+import type { IncomingCall, Pipeline, StreamCall, UnaryCall } from "./pipeline.ts";
 import type { Answer, DirectStreamHandler, DirectUnaryHandler, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
 
@@ -105,58 +105,106 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
 const asIs = (bytes: Buffer): Buffer => bytes;
 
 function register(server: Server, pipeline: Pipeline, route: Route): void {
-  const { method } = route;
-  const encode = (answer: Answer): Buffer =>
-    method.methodKind === "unary" ? encodeAnswer(method, answer) : encodeShared(method, answer);
-
-  const directUnary = route.direct as DirectUnaryHandler | undefined;
-  const directStream = route.direct as DirectStreamHandler | undefined;
-
   const unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: (error: object | null, value?: Buffer) => void) => {
-    const decode = () => decodeRequest(method, call.request);
-    const direct = directUnary && ((context: CallContext) => directUnary(call.request, context));
-    pipeline.unary(route, incomingCall(call), { direct, decode, encode }).then(
+    pipeline.unary(route, new GrpcUnaryCall(route, call)).then(
       (answer) => callback(null, answer),
       (failure: CallFailure) => callback(toGrpcStatus(failure)),
     );
   };
-  const serverStream = (call: ServerWritableStream<Buffer, Buffer>) => {
-    const open = () => decodeRequest(method, call.request);
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, sink: call }));
-  };
-  const bidi = (call: ServerDuplexStream<Buffer, Buffer>) => {
-    const open = () => decodedRequests(method, call);
-    const direct: StreamCodec<Buffer>["direct"] =
-      directStream &&
-      ((context, check) => {
-        const decode = (bytes: Buffer) => {
-          const request = decodeRequest(method, bytes);
-          check(request);
-          return request;
-        };
-        return directStream(requestFeed(call), decode, context);
-      });
-    void send(call, pipeline.stream(route, incomingCall(call), { open, encode, direct, sink: call }));
-  };
+  const serverStream = (call: ServerWritableStream<Buffer, Buffer>) =>
+    void send(call, pipeline.stream(route, new GrpcServerStream(route, call)));
+  const bidi = (call: ServerDuplexStream<Buffer, Buffer>) =>
+    void send(call, pipeline.stream(route, new GrpcBidiStream(route, call)));
 
   const [type, handler] =
-    method.methodKind === "unary"
+    route.method.methodKind === "unary"
       ? (["unary", unary] as const)
-      : method.methodKind === "server_streaming"
+      : route.method.methodKind === "server_streaming"
         ? (["serverStream", serverStream] as const)
         : (["bidi", bidi] as const);
   server.register(`/${route.name}`, handler as handleUnaryCall<Buffer, Buffer>, asIs, asIs, type);
 }
 
-function incomingCall(call: Call): IncomingCall {
-  const deadline = call.getDeadline();
-  const leftMs = typeof deadline === "number" ? deadline - Date.now() : deadline.getTime() - Date.now();
-  const authorization = call.metadata.get("authorization")[0];
-  return {
-    authorization: typeof authorization === "string" ? authorization : undefined,
-    clientDeadlineMs: performance.now() + leftMs,
-    onCancel: (listener) => void call.on("cancelled", listener),
-  };
+/** A call of grpc-js as the pipeline wants it: one object, of which only what is asked for is looked up. */
+abstract class GrpcCall<C extends Call> implements IncomingCall {
+  readonly clientDeadlineMs: number;
+  protected readonly route: Route;
+  protected readonly call: C;
+
+  constructor(route: Route, call: C) {
+    this.route = route;
+    this.call = call;
+    const deadline = call.getDeadline();
+    this.clientDeadlineMs = deadline === Infinity ? Infinity : performance.now() + Number(deadline) - Date.now();
+  }
+
+  get authorization(): string | undefined {
+    const [authorization] = this.call.metadata.get("authorization");
+    return typeof authorization === "string" ? authorization : undefined;
+  }
+
+  onCancel(listener: () => void): void {
+    this.call.on("cancelled", listener);
+  }
+}
+
+class GrpcUnaryCall extends GrpcCall<ServerUnaryCall<Buffer, Buffer>> implements UnaryCall<Buffer> {
+  answerDirectly(context: CallContext): Promise<Buffer> | undefined {
+    return (this.route.direct as DirectUnaryHandler | undefined)?.(this.call.request, context);
+  }
+
+  decode(): Message {
+    return decodeRequest(this.route.method, this.call.request);
+  }
+
+  encode(answer: Answer): Buffer {
+    return encodeAnswer(this.route.method, answer);
+  }
+}
+
+class GrpcServerStream extends GrpcCall<ServerWritableStream<Buffer, Buffer>> implements StreamCall<Buffer> {
+  get sink(): ServerWritableStream<Buffer, Buffer> {
+    return this.call;
+  }
+
+  open(): Message {
+    return decodeRequest(this.route.method, this.call.request);
+  }
+
+  encode(answer: Answer): Buffer {
+    return encodeShared(this.route.method, answer);
+  }
+}
+
+class GrpcBidiStream extends GrpcCall<ServerDuplexStream<Buffer, Buffer>> implements StreamCall<Buffer> {
+  readonly answerDirectly: StreamCall<Buffer>["answerDirectly"];
+
+  constructor(route: Route, call: ServerDuplexStream<Buffer, Buffer>) {
+    super(route, call);
+    const direct = route.direct as DirectStreamHandler | undefined;
+    this.answerDirectly =
+      direct &&
+      ((context, check) => {
+        const decode = (bytes: Buffer) => {
+          const request = decodeRequest(route.method, bytes);
+          check(request);
+          return request;
+        };
+        return direct(requestFeed(call), decode, context);
+      });
+  }
+
+  get sink(): ServerDuplexStream<Buffer, Buffer> {
+    return this.call;
+  }
+
+  open(): AsyncIterable<Message> {
+    return decodedRequests(this.route.method, this.call);
+  }
+
+  encode(answer: Answer): Buffer {
+    return encodeShared(this.route.method, answer);
+  }
 }
 
 function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {

@@ -1,7 +1,7 @@
 // One call from its admission to its end: its context, its deadline, and what cuts it short.
 
 import type { CallContext, Caller } from "../domain/call.ts";
-import type { Deadlines } from "../domain/deadlines.ts";
+import type { Deadlines, Expiring } from "../domain/deadlines.ts";
 
 type LiveCallOptions = {
   caller: Caller;
@@ -15,11 +15,12 @@ type LiveCallOptions = {
 };
 
 /** It is the context that the handler gets; its signal costs nothing until it is asked for. */
-export class LiveCall implements CallContext {
+export class LiveCall implements CallContext, Expiring {
   readonly caller: Caller;
   readonly deadlineMs: number;
   readonly #onInterrupt: ((error: Error) => void) | undefined;
-  readonly #stopDeadline: (() => void) | undefined;
+  readonly #deadlines: Deadlines;
+  readonly #deadlineError: () => Error;
   #controller: AbortController | undefined;
   #interruption: Error | undefined;
   #ended = false;
@@ -30,7 +31,9 @@ export class LiveCall implements CallContext {
     this.caller = caller;
     this.deadlineMs = deadlineMs;
     this.#onInterrupt = onInterrupt;
-    if (deadlineMs !== Infinity) this.#stopDeadline = deadlines.add(deadlineMs, () => this.interrupt(deadlineError));
+    this.#deadlines = deadlines;
+    this.#deadlineError = deadlineError;
+    if (deadlineMs !== Infinity) deadlines.add(this);
   }
 
   get signal(): AbortSignal {
@@ -48,13 +51,17 @@ export class LiveCall implements CallContext {
     });
   }
 
+  onDeadline(): void {
+    this.interrupt(this.#deadlineError);
+  }
+
   /** Ends the call from outside; only the first time counts, and not once it has ended. The error is made only then. */
   interrupt(errorOf: () => Error): void {
     if (this.#ended) return;
     this.#ended = true;
     const error = errorOf();
     this.#interruption = error;
-    this.#stopDeadline?.();
+    this.#stopDeadline();
     this.#controller?.abort(error);
     this.#rejectWork?.(error);
     this.#onInterrupt?.(error);
@@ -64,7 +71,10 @@ export class LiveCall implements CallContext {
   end(): boolean {
     if (this.#ended) return false;
     this.#ended = true;
-    this.#stopDeadline?.();
+    this.#stopDeadline();
     return true;
+  }
+  #stopDeadline(): void {
+    if (this.deadlineMs !== Infinity) this.#deadlines.remove(this);
   }
 }

@@ -51,16 +51,18 @@ export type IncomingCall = {
   onCancel(listener: () => void): void;
 };
 
-/** How a host turns what it received into a request, and an answer into what it sends. */
-export type Codec<T> = {
+/** A unary call as a host has it: how what it received becomes a request, and an answer what it sends. */
+export type UnaryCall<T> = IncomingCall & {
   /** Answers without decoding the request; undefined: it has to be decoded. */
-  direct?: (call: CallContext) => Promise<T> | undefined;
+  answerDirectly?(call: CallContext): Promise<T> | undefined;
   decode(): Message;
   encode(answer: Answer): T;
 };
-export type StreamCodec<T> = {
+
+/** The same of a stream. */
+export type StreamCall<T> = IncomingCall & {
   /** The answers without messages; `check` holds a request that had to be decoded to its rules. */
-  direct?: (call: CallContext, check: (request: Message) => void) => AsyncIterable<T | Feed<T>>;
+  answerDirectly?(call: CallContext, check: (request: Message) => void): AsyncIterable<T | Feed<T>>;
   /** The one request of a server stream, or the requests of a bidirectional one as they come. */
   open(): Message | AsyncIterable<Message>;
   encode(answer: Answer): T;
@@ -79,9 +81,9 @@ export type Pipeline = {
   /** What the hosts register: SessionService, health and reflection. */
   readonly routes: readonly Route[];
   /** @throws CallFailure and nothing else. */
-  unary<T>(route: Route, incoming: IncomingCall, codec: Codec<T>): Promise<T>;
+  unary<T>(route: Route, incoming: UnaryCall<T>): Promise<T>;
   /** @throws CallFailure and nothing else. */
-  stream<T>(route: Route, incoming: IncomingCall, codec: StreamCodec<T>): AsyncGenerator<T, void, void>;
+  stream<T>(route: Route, incoming: StreamCall<T>): AsyncGenerator<T, void, void>;
   /** Ends all streams with UNAVAILABLE / SHUTTING_DOWN, and refuses new ones; unary calls go on. */
   endStreams(): void;
 };
@@ -109,7 +111,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   /** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
   function admit(route: Route, incoming: IncomingCall): Caller {
     if (route.scope === undefined) return ANONYMOUS.caller;
-    const { caller, scopes } = authenticate(incoming.authorization);
+    const { caller, scopes } = authenticate(incoming);
     if (scopes.has(route.scope)) return caller;
     throw new SessionError("SCOPE_MISSING", `the API key lacks the scope ${route.scope}`);
   }
@@ -125,7 +127,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     observe?.(call);
   }
 
-  async function unary<T>(route: Route, incoming: IncomingCall, codec: Codec<T>): Promise<T> {
+  async function unary<T>(route: Route, incoming: UnaryCall<T>): Promise<T> {
     const startedMs = performance.now();
     let caller: Caller | undefined;
     let call: LiveCall | undefined;
@@ -133,8 +135,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       caller = admit(route, incoming);
       const deadlineMs = Math.min(beforeClient(incoming.clientDeadlineMs, startedMs), startedMs + requestTimeoutMs);
       call = new LiveCall({ caller, deadlineMs, deadlines, deadlineError: storeTimeout });
-      const direct = codec.direct?.(call);
-      const answer = direct ? await call.race(direct) : codec.encode(await handle(route, incoming, codec, call));
+      const direct = incoming.answerDirectly?.(call);
+      const answer = direct ? await call.race(direct) : incoming.encode(await handle(route, incoming, call));
       report(route, startedMs, caller, undefined);
       return answer;
     } catch (thrown) {
@@ -146,20 +148,16 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     }
   }
 
-  function handle<T>(route: Route, incoming: IncomingCall, codec: Codec<T>, call: LiveCall): Promise<Answer> {
+  function handle<T>(route: Route, incoming: UnaryCall<T>, call: LiveCall): Promise<Answer> {
     const handler = handlerOf<UnaryHandler>(route);
-    const request = codec.decode();
+    const request = incoming.decode();
     validate(route.method.input, request);
     // What is answered directly is soon over: there is nothing to interrupt.
     interruptOnCancel(call, incoming);
     return call.race(handler(request, call));
   }
 
-  async function* stream<T>(
-    route: Route,
-    incoming: IncomingCall,
-    codec: StreamCodec<T>,
-  ): AsyncGenerator<T, void, void> {
+  async function* stream<T>(route: Route, incoming: StreamCall<T>): AsyncGenerator<T, void, void> {
     const startedMs = performance.now();
     let caller: Caller | undefined;
     let call: LiveCall | undefined;
@@ -178,8 +176,14 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       report(route, startedMs, caller, failure);
     }
 
-    let encode = codec.encode;
-    const waitForReader = () => deadlines.add(performance.now() + slowReaderMs, () => call?.interrupt(slowReader));
+    let encode = (answer: Answer): T => incoming.encode(answer);
+
+    /** Returns what ends the wait. */
+    function waitForReader(): () => void {
+      const wait = { deadlineMs: performance.now() + slowReaderMs, onDeadline: () => call?.interrupt(slowReader) };
+      deadlines.add(wait);
+      return () => deadlines.remove(wait);
+    }
 
     /** Writes what comes until the feed ends. */
     function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<void> {
@@ -219,9 +223,9 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       });
       streams.add(call);
       interruptOnCancel(call, incoming);
-      const direct = codec.direct?.(call, (request) => validate(route.method.input, request));
+      const direct = incoming.answerDirectly?.(call, (request) => validate(route.method.input, request));
       if (direct !== undefined) encode = (answer) => answer as T;
-      const steps = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, codec, call);
+      const steps = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, incoming, call);
       answers = steps[Symbol.asyncIterator]();
       for (let source = answers; ;) {
         const step = await call.race(source.next());
@@ -230,8 +234,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
           const stopWaiting = waitForReader();
           yield encode(step.value);
           stopWaiting();
-        } else if (codec.sink !== undefined) {
-          await call.race(pour(step.value, codec.sink));
+        } else if (incoming.sink !== undefined) {
+          await call.race(pour(step.value, incoming.sink));
         } else {
           source = pulled(step.value);
         }
@@ -246,8 +250,12 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     }
   }
 
-  function handleStream<T>(route: Route, codec: StreamCodec<T>, call: LiveCall): AsyncIterable<Answer | Feed<Answer>> {
-    return handlerOf<StreamHandler>(route)(checked(route, codec.open()), call);
+  function handleStream<T>(
+    route: Route,
+    incoming: StreamCall<T>,
+    call: LiveCall,
+  ): AsyncIterable<Answer | Feed<Answer>> {
+    return handlerOf<StreamHandler>(route)(checked(route, incoming.open()), call);
   }
 
   function checked(route: Route, input: Message | AsyncIterable<Message>): Message | AsyncIterable<Message> {

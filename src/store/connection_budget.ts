@@ -1,14 +1,18 @@
 // Ends every wait for the store by the caller's deadline, or when the caller has gone, whatever the store does.
 
 import type { CallBudget } from "../domain/call.ts";
-import type { Deadlines } from "../domain/deadlines.ts";
+import type { Deadlines, Expiring } from "../domain/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
 import { storeError, storeTimeout } from "./connection_errors.ts";
 
 /** A signal is looked at only for waits that outlive one tick, because making it costs more than a command. */
 const CANCELLATION_TICK_MS = 20;
 
-type Wait = { readonly call: CallBudget; readonly end: (error: Error) => void; unwatch: (() => void) | undefined };
+type Wait = Expiring & {
+  readonly call: CallBudget;
+  readonly end: (error: Error) => void;
+  unwatch: (() => void) | undefined;
+};
 
 export type CallLimiter = {
   /** The reply, or the error that ends the wait for it first. A late reply is swallowed. */
@@ -42,13 +46,19 @@ export function createCallLimiter(deadlines: Deadlines): CallLimiter {
     limit(call, reply) {
       return new Promise((resolve, reject) => {
         size++;
-        const wait: Wait = { call, end, unwatch: undefined };
+        const wait: Wait = {
+          call,
+          deadlineMs: call.deadlineMs,
+          onDeadline: () => end(storeTimeout()),
+          end,
+          unwatch: undefined,
+        };
         let open = true;
         function close(): boolean {
           if (!open) return false;
           open = false;
           size--;
-          forget();
+          deadlines.remove(wait);
           fresh.delete(wait);
           wait.unwatch?.();
           return true;
@@ -56,7 +66,7 @@ export function createCallLimiter(deadlines: Deadlines): CallLimiter {
         function end(error: Error): void {
           if (close()) reject(error);
         }
-        const forget = deadlines.add(call.deadlineMs, () => end(storeTimeout()));
+        deadlines.add(wait);
         fresh.add(wait);
         if (!ticking) {
           ticking = true;

@@ -141,7 +141,9 @@ describe("calls", () => {
 });
 
 test("without a file everybody is anonymous of the tenant default, with all scopes", () => {
-  const { caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate(undefined);
+  const { caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
+    authorization: undefined,
+  });
   assert.deepEqual(caller, { tenant: "default", name: "anonymous" });
   assert.deepEqual([...scopes].toSorted(), ["audit", "read", "watch", "write"]);
 });
@@ -154,30 +156,30 @@ test("a changed file is taken up; a bad one is not, and says why", async () => {
   const { authenticate, close } = createAuthentication({ keysFile: path, logger, pollIntervalMs: 5 });
   try {
     const refused = (error: SessionError) => error.reason === "CREDENTIAL_INVALID";
-    assert.throws(() => authenticate("Bearer reader-key"), refused);
+    assert.throws(() => authenticate({ authorization: "Bearer reader-key" }), refused);
 
     let line = nextLine();
     writeFileSync(path, keyFile(READER));
     assert.equal((await line)["level"], 30);
-    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
-    assert.throws(() => authenticate("Bearer orders-key"), refused);
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
+    assert.throws(() => authenticate({ authorization: "Bearer orders-key" }), refused);
 
     line = nextLine();
     writeFileSync(path, keyFile({ ...READER, scopes: ["all"] }, ORDERS));
     const { level, error } = await line;
     assert.equal(level, 50);
     assert.match(String(error), /keys\[0\]\.scopes/);
-    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
 
     line = nextLine();
     rmSync(path);
     assert.equal((await line)["level"], 50);
-    assert.equal(authenticate("Bearer reader-key").caller.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
 
     line = nextLine();
     writeFileSync(path, keyFile(ORDERS));
     await line;
-    assert.equal(authenticate("Bearer orders-key").caller.name, "orders");
+    assert.equal(authenticate({ authorization: "Bearer orders-key" }).caller.name, "orders");
   } finally {
     close();
   }
