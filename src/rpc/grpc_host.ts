@@ -1,6 +1,6 @@
 // gRPC on @grpc/grpc-js: the fast host.
 
-import { create, fromBinary, toBinary, type DescMethod, type Message } from "@bufbuild/protobuf";
+import type { DescMethod, Message } from "@bufbuild/protobuf";
 import {
   Server,
   ServerCredentials,
@@ -9,15 +9,17 @@ import {
   type ServerUnaryCall,
   type ServerWritableStream,
 } from "@grpc/grpc-js";
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { createServer } from "node:net";
-import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { pulled, type Feed } from "../domain/feed.ts";
 import type { ListenAddress } from "../domain/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "./errors.ts";
+import { createDirectHost, type DirectHost } from "./grpc_direct.ts";
+import { decodeRequest, encodeAnswer } from "./grpc_messages.ts";
 import { listen, type Listen } from "./listen.ts";
 import type { IncomingCall, Pipeline, StreamCall, UnaryCall } from "./pipeline.ts";
-import type { Answer, DirectStreamHandler, DirectUnaryHandler, Route } from "./routes.ts";
+import type { Answer, DirectStreamHandler, Route } from "./routes.ts";
 import type { TlsOptions } from "./tls.ts";
 
 export type GrpcHostOptions = {
@@ -54,9 +56,9 @@ type Call = Pick<ServerUnaryCall<Buffer, Buffer>, "getDeadline" | "metadata"> & 
 };
 
 export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
-  const { pipeline, tls } = options;
+  const { pipeline, tls, maxReceiveBytes = 256 * 1024 } = options;
   const server = new Server({
-    "grpc.max_receive_message_length": options.maxReceiveBytes ?? 256 * 1024,
+    "grpc.max_receive_message_length": maxReceiveBytes,
     "grpc.max_concurrent_streams": options.maxConcurrentStreams ?? 1024,
     "grpc-node.max_session_memory": options.maxSessionMemoryMb ?? 64,
     "grpc.keepalive_time_ms": options.keepaliveTimeMs ?? 30_000,
@@ -81,6 +83,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
           tls.clientCa !== undefined,
         ),
   );
+  serveFirst(server, createDirectHost(pipeline, maxReceiveBytes));
   // Connections are accepted here and handed in, so that both hosts listen and close in the same way.
   const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
   const listener = await (options.listen ?? listen)(acceptor, options.address);
@@ -100,6 +103,29 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
     },
   };
 }
+
+/**
+ * Lets `serve` have the new streams that it wants before grpc-js sees them. There is no API for that: the HTTP/2 servers of a
+ * grpc-js Server are in a private field.
+ */
+function serveFirst(server: Server, serve: DirectHost): void {
+  const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
+  for (const http2Server of http2Servers.keys()) {
+    const [serveByGrpcJs, ...others] = http2Server.listeners("stream") as StreamListener[];
+    if (serveByGrpcJs === undefined || others.length > 0) throw new Error("this version of grpc-js serves otherwise");
+    http2Server.removeListener("stream", serveByGrpcJs);
+    http2Server.on("stream", (stream, headers, flags, rawHeaders) => {
+      if (!serve(stream, headers)) serveByGrpcJs(stream, headers, flags, rawHeaders);
+    });
+  }
+}
+
+type StreamListener = (
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  flags: number,
+  rawHeaders: string[],
+) => void;
 
 // Messages pass grpc-js as bytes: what fails to decode becomes INVALID_ARGUMENT with details here, not INTERNAL there.
 const asIs = (bytes: Buffer): Buffer => bytes;
@@ -149,10 +175,6 @@ abstract class GrpcCall<C extends Call> implements IncomingCall {
 }
 
 class GrpcUnaryCall extends GrpcCall<ServerUnaryCall<Buffer, Buffer>> implements UnaryCall<Buffer> {
-  answerDirectly(context: CallContext): Promise<Buffer> | undefined {
-    return (this.route.direct as DirectUnaryHandler | undefined)?.(this.call.request, context);
-  }
-
   decode(): Message {
     return decodeRequest(this.route.method, this.call.request);
   }
@@ -205,20 +227,6 @@ class GrpcBidiStream extends GrpcCall<ServerDuplexStream<Buffer, Buffer>> implem
   encode(answer: Answer): Buffer {
     return encodeShared(this.route.method, answer);
   }
-}
-
-function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
-  try {
-    return fromBinary(method.input, bytes);
-  } catch (error) {
-    const message = `the request is not a well-formed ${method.input.typeName}`;
-    throw new SessionError("INVALID_REQUEST", message, { cause: error });
-  }
-}
-
-function encodeAnswer(method: DescMethod, answer: Answer): Buffer {
-  const bytes = toBinary(method.output, create(method.output, answer));
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 // One event goes to many streams as one message, one after the other: it is encoded for the first of them. The map is for
