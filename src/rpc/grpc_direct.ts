@@ -6,7 +6,7 @@ import { Code } from "@connectrpc/connect";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { CallContext } from "../domain/call.ts";
 import { CallFailure, toGrpcStatus } from "./errors.ts";
-import { decodeRequest, encodeAnswer } from "./grpc_messages.ts";
+import { decodeRequest, encodeAnswer, framed, MessageReader } from "./grpc_messages.ts";
 import type { Pipeline, UnaryCall } from "./pipeline.ts";
 import type { Answer, DirectUnaryHandler, Route } from "./routes.ts";
 
@@ -17,11 +17,6 @@ const CONTENT_TYPES = ["application/grpc", "application/grpc+proto"];
 const RESPONSE_HEADERS = { ":status": 200, "content-type": "application/grpc+proto" };
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const OK_TRAILERS = { "grpc-status": "0" };
-
-/** Before a message: whether it is compressed, and its length. */
-const FRAME_HEADER_BYTES = 5;
-
-const NOTHING: Buffer = Buffer.alloc(0);
 
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const MS_OF_UNIT: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
@@ -57,7 +52,7 @@ export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): D
 class DirectCall implements UnaryCall<Buffer> {
   readonly authorization: string | undefined;
   readonly clientDeadlineMs: number;
-  request: Buffer = NOTHING;
+  request: Buffer | undefined;
   readonly #route: Route;
   readonly #stream: ServerHttp2Stream;
 
@@ -73,11 +68,11 @@ class DirectCall implements UnaryCall<Buffer> {
   }
 
   answerDirectly(context: CallContext): Promise<Buffer> | undefined {
-    return (this.#route.direct as DirectUnaryHandler)(this.request, context);
+    return (this.#route.direct as DirectUnaryHandler)(this.request!, context);
   }
 
   decode(): Message {
-    return decodeRequest(this.#route.method, this.request);
+    return decodeRequest(this.#route.method, this.request!);
   }
 
   encode(answer: Answer): Buffer {
@@ -87,49 +82,44 @@ class DirectCall implements UnaryCall<Buffer> {
 
 /** Calls `onMessage` with the one message of a stream once the client has ended it; answers what is not one message. */
 function receive(stream: ServerHttp2Stream, maxBytes: number, onMessage: (message: Buffer) => void): void {
-  let received = NOTHING;
+  const reader = new MessageReader(maxBytes);
+  let message: Buffer | undefined;
   let refused = false;
 
-  function refuse(code: Code, text: string): void {
+  function refuse(failure: CallFailure): void {
     refused = true;
-    received = NOTHING;
-    respondFailure(stream, new CallFailure(code, text));
+    respondFailure(stream, failure);
   }
 
+  // Of a client that resets its stream; "close" says the same.
   stream.on("error", () => undefined);
   stream.on("data", (chunk: Buffer) => {
     if (refused) return;
-    received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
-    if (received.length < FRAME_HEADER_BYTES) return;
-    const length = received.readUInt32BE(1);
-    if (received[0] !== 0) {
-      refuse(Code.Internal, "a compressed message without a grpc-encoding");
-    } else if (length > maxBytes) {
-      refuse(Code.ResourceExhausted, `Received message larger than max (${length} vs ${maxBytes})`);
-    } else if (received.length > FRAME_HEADER_BYTES + length) {
-      refuse(Code.Unimplemented, "more than one message for a unary method");
+    try {
+      reader.add(chunk);
+      message ??= reader.next();
+      if (message !== undefined && !reader.isEmpty) refuse(notOne("more than one message"));
+    } catch (failure) {
+      refuse(failure as CallFailure);
     }
   });
   stream.on("end", () => {
     if (refused) return;
-    if (received.length < FRAME_HEADER_BYTES || received.length < FRAME_HEADER_BYTES + received.readUInt32BE(1)) {
-      refuse(Code.Unimplemented, "no message for a unary method");
-    } else {
-      onMessage(received.subarray(FRAME_HEADER_BYTES));
-    }
+    if (message === undefined) refuse(notOne("no message"));
+    else onMessage(message);
   });
+}
+
+function notOne(what: string): CallFailure {
+  return new CallFailure(Code.Unimplemented, `${what} for a unary method`);
 }
 
 function respond(stream: ServerHttp2Stream, answer: Buffer): void {
   // The client may be gone.
   if (stream.closed || stream.destroyed) return;
-  const framed = Buffer.allocUnsafe(FRAME_HEADER_BYTES + answer.length);
-  framed[0] = 0;
-  framed.writeUInt32BE(answer.length, 1);
-  answer.copy(framed, FRAME_HEADER_BYTES);
   stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
   stream.once("wantTrailers", sendOk);
-  stream.end(framed);
+  stream.end(framed(answer));
 }
 
 function sendOk(this: ServerHttp2Stream): void {

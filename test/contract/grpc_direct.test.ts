@@ -42,6 +42,7 @@ type Told = {
 type Sent = { readonly headers?: Record<string, string>; readonly chunks: readonly Uint8Array[] };
 
 const frame = grpcFrame(requestOf("one"));
+const refused = grpcFrame(requestOf("r".repeat(300)));
 const compressed = (bytes: Uint8Array) => {
   const framed = grpcFrame(bytes);
   framed[0] = 1;
@@ -51,6 +52,8 @@ const compressed = (bytes: Uint8Array) => {
 const SENT: Readonly<Record<string, Sent>> = {
   "a message": { chunks: [frame] },
   "a message byte by byte": { chunks: Array.from(frame, (byte) => Buffer.of(byte)) },
+  "a long message byte by byte": { chunks: Array.from(refused, (byte) => Buffer.of(byte)) },
+  "a message in two": { chunks: [refused.subarray(0, 100), refused.subarray(100)] },
   "a message that is decoded": { chunks: [grpcFrame(DECODED)] },
   "with +proto": { headers: { "content-type": "application/grpc+proto" }, chunks: [frame] },
   "with +json": { headers: { "content-type": "application/grpc+json" }, chunks: [frame] },
@@ -70,7 +73,7 @@ const SENT: Readonly<Record<string, Sent>> = {
   "two messages at once": { chunks: [Buffer.concat([frame, frame])] },
   "a message of no fields": { chunks: [grpcFrame(Buffer.alloc(0))] },
   "a message that does not decode": { chunks: [grpcFrame(Buffer.from("0aff", "hex"))] },
-  "a message against the rules": { chunks: [grpcFrame(requestOf("r".repeat(300)))] },
+  "a message against the rules": { chunks: [refused] },
   "a message that is too large": { chunks: [grpcFrame(Buffer.alloc(300 * 1024))] },
   "a length that is too large": { chunks: [Buffer.from("00ffffffff", "hex")] },
 };
