@@ -41,7 +41,8 @@ export function createDeadlines(): Deadlines {
         continue;
       }
       for (const wait of waits) wait.onDeadline();
-      buckets.delete(bucket);
+      // The last one of them may have been removed meanwhile, and others come.
+      if (buckets.get(bucket) === waits) buckets.delete(bucket);
     }
     if (earliest < armedFor) arm(earliest);
   }

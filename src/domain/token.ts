@@ -62,6 +62,7 @@ export function openToken(ring: TokenKeyRing, tenant: string, token: string): Op
   };
 }
 
+// By key and tenant, of which there are few: both come from files of the operator.
 const macs = new WeakMap<TokenKey, Map<string, HmacSha256>>();
 
 /** 32 bytes, which the next call may overwrite. */
