@@ -18,6 +18,9 @@ const RESPONSE_HEADERS = { ":status": 200, "content-type": "application/grpc+pro
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const OK_TRAILERS = { "grpc-status": "0" };
 
+/** setTimeout cannot wait longer. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const MS_OF_UNIT: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
 
@@ -37,7 +40,7 @@ export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): D
     if (timeoutMs === undefined) return false;
 
     const call = new DirectCall(route, stream, headers.authorization, performance.now() + timeoutMs);
-    receive(stream, maxReceiveBytes, (message) => {
+    receive(stream, { maxReceiveBytes, timeoutMs }, (message) => {
       call.request = message;
       pipeline.unary(route, call).then(
         (answer) => respond(stream, answer),
@@ -80,14 +83,20 @@ class DirectCall implements UnaryCall<Buffer> {
   }
 }
 
-/** Calls `onMessage` with the one message of a stream once the client has ended it; answers what is not one message. */
-function receive(stream: ServerHttp2Stream, maxBytes: number, onMessage: (message: Buffer) => void): void {
-  const reader = new MessageReader(maxBytes);
+/** Calls `onMessage` with the one message of a stream once the client has ended it; answers what is not one in time. */
+function receive(
+  stream: ServerHttp2Stream,
+  { maxReceiveBytes, timeoutMs }: { readonly maxReceiveBytes: number; readonly timeoutMs: number },
+  onMessage: (message: Buffer) => void,
+): void {
+  const reader = new MessageReader(maxReceiveBytes);
   let message: Buffer | undefined;
   let refused = false;
+  const late = timeoutMs <= MAX_TIMER_MS ? setTimeout(() => refuse(tooLate()), timeoutMs) : undefined;
 
   function refuse(failure: CallFailure): void {
     refused = true;
+    clearTimeout(late);
     respondFailure(stream, failure);
   }
 
@@ -104,10 +113,15 @@ function receive(stream: ServerHttp2Stream, maxBytes: number, onMessage: (messag
     }
   });
   stream.on("end", () => {
+    clearTimeout(late);
     if (refused) return;
     if (message === undefined) refuse(notOne("no message"));
     else onMessage(message);
   });
+}
+
+function tooLate(): CallFailure {
+  return new CallFailure(Code.DeadlineExceeded, "the deadline has passed before the request was there");
 }
 
 function notOne(what: string): CallFailure {

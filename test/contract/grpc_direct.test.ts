@@ -39,7 +39,12 @@ type Told = {
 };
 
 /** A request: whatever is sent, and with which headers. */
-type Sent = { readonly headers?: Record<string, string>; readonly chunks: readonly Uint8Array[] };
+type Sent = {
+  readonly headers?: Record<string, string>;
+  readonly chunks: readonly Uint8Array[];
+  /** Default true. */
+  readonly ends?: boolean;
+};
 
 const frame = grpcFrame(requestOf("one"));
 const refused = grpcFrame(requestOf("r".repeat(300)));
@@ -66,6 +71,16 @@ const SENT: Readonly<Record<string, Sent>> = {
   "with a deadline": { headers: { "grpc-timeout": "10S" }, chunks: [frame] },
   "with a deadline in nanoseconds": { headers: { "grpc-timeout": "99999999n" }, chunks: [frame] },
   "with a deadline that is none": { headers: { "grpc-timeout": "soon" }, chunks: [frame] },
+  "half a message, until the deadline": {
+    headers: { "grpc-timeout": "50m" },
+    chunks: [frame.subarray(0, 9)],
+    ends: false,
+  },
+  "a message that is not ended, until the deadline": {
+    headers: { "grpc-timeout": "50m" },
+    chunks: [frame],
+    ends: false,
+  },
   nothing: { chunks: [] },
   "half a header": { chunks: [frame.subarray(0, 3)] },
   "half a message": { chunks: [frame.subarray(0, frame.length - 1)] },
@@ -143,7 +158,8 @@ describe("the direct methods of the gRPC host", () => {
       // One DATA frame each.
       if (!stream.destroyed) await new Promise((resolve) => stream.write(chunk, resolve));
     }
-    stream.end();
+    if (sent.ends !== false) stream.end();
+    else stream.once("end", () => stream.close());
     await closed;
     return {
       httpStatus: head[":status"],
