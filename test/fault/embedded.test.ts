@@ -144,8 +144,9 @@ function defineTests(): void {
           );
           await Promise.all(writes);
           const pid = await pidOf(connection);
+          const lost = new Promise<void>((resolve) => connection.onReadyChange((ready) => void (ready || resolve())));
           process.kill(pid, "SIGKILL");
-          while (connection.isReady()) await sleep(5);
+          await lost;
           await connection.whenReady(callOf(2_000));
           assert.equal(await connection.send("n", ["HLEN", "n"], callOf(2_000)), 200 * (round + 1));
         }
