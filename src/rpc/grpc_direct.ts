@@ -5,6 +5,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { CallContext } from "../domain/call.ts";
+import type { Deadlines } from "../domain/deadlines.ts";
 import { CallFailure, toGrpcStatus } from "./errors.ts";
 import { decodeRequest, encodeAnswer, framed, MessageReader } from "./grpc_messages.ts";
 import type { Pipeline, UnaryCall } from "./pipeline.ts";
@@ -17,9 +18,6 @@ const CONTENT_TYPES = ["application/grpc", "application/grpc+proto"];
 const RESPONSE_HEADERS = { ":status": 200, "content-type": "application/grpc+proto" };
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const OK_TRAILERS = { "grpc-status": "0" };
-
-/** setTimeout cannot wait longer. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const MS_OF_UNIT: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
@@ -40,7 +38,8 @@ export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): D
     if (timeoutMs === undefined) return false;
 
     const call = new DirectCall(route, stream, headers.authorization, performance.now() + timeoutMs);
-    receive(stream, { maxReceiveBytes, timeoutMs }, (message) => {
+    const limits = { maxBytes: maxReceiveBytes, deadlineMs: call.clientDeadlineMs, deadlines: pipeline.deadlines };
+    receive(stream, limits, (message) => {
       call.request = message;
       pipeline.unary(route, call).then(
         (answer) => respond(stream, answer),
@@ -83,20 +82,28 @@ class DirectCall implements UnaryCall<Buffer> {
   }
 }
 
+/** `deadlineMs` on the clock of performance.now(). */
+type Limits = { readonly maxBytes: number; readonly deadlineMs: number; readonly deadlines: Deadlines };
+
 /** Calls `onMessage` with the one message of a stream once the client has ended it; answers what is not one in time. */
 function receive(
   stream: ServerHttp2Stream,
-  { maxReceiveBytes, timeoutMs }: { readonly maxReceiveBytes: number; readonly timeoutMs: number },
+  { maxBytes, deadlineMs, deadlines }: Limits,
   onMessage: (message: Buffer) => void,
 ): void {
-  const reader = new MessageReader(maxReceiveBytes);
+  const reader = new MessageReader(maxBytes);
   let message: Buffer | undefined;
   let refused = false;
-  const late = timeoutMs <= MAX_TIMER_MS ? setTimeout(() => refuse(tooLate()), timeoutMs) : undefined;
+  const wait = deadlineMs === Infinity ? undefined : { deadlineMs, onDeadline: () => refuse(tooLate()) };
+  if (wait !== undefined) deadlines.add(wait);
+
+  function stopWaiting(): void {
+    if (wait !== undefined) deadlines.remove(wait);
+  }
 
   function refuse(failure: CallFailure): void {
     refused = true;
-    clearTimeout(late);
+    stopWaiting();
     respondFailure(stream, failure);
   }
 
@@ -113,7 +120,7 @@ function receive(
     }
   });
   stream.on("end", () => {
-    clearTimeout(late);
+    stopWaiting();
     if (refused) return;
     if (message === undefined) refuse(notOne("no message"));
     else onMessage(message);

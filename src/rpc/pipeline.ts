@@ -80,6 +80,8 @@ export type Sink<T> = {
 export type Pipeline = {
   /** What the hosts register: SessionService, health and reflection. */
   readonly routes: readonly Route[];
+  /** For what a host waits for; one timer for all. */
+  readonly deadlines: Deadlines;
   /** @throws CallFailure and nothing else. */
   unary<T>(route: Route, incoming: UnaryCall<T>): Promise<T>;
   /** @throws CallFailure and nothing else. */
@@ -273,6 +275,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
 
   return {
     routes,
+    deadlines,
     unary,
     stream,
     endStreams() {
