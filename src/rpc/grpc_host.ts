@@ -184,13 +184,11 @@ class GrpcUnaryCall extends GrpcCall<ServerUnaryCall<Buffer, Buffer>> implements
   }
 }
 
-class GrpcServerStream extends GrpcCall<ServerWritableStream<Buffer, Buffer>> implements StreamCall<Buffer> {
-  get sink(): ServerWritableStream<Buffer, Buffer> {
+abstract class GrpcStream<
+  C extends ServerWritableStream<Buffer, Buffer> | ServerDuplexStream<Buffer, Buffer>,
+> extends GrpcCall<C> {
+  get sink(): C {
     return this.call;
-  }
-
-  open(): Message {
-    return decodeRequest(this.route.method, this.call.request);
   }
 
   encode(answer: Answer): Buffer {
@@ -198,7 +196,13 @@ class GrpcServerStream extends GrpcCall<ServerWritableStream<Buffer, Buffer>> im
   }
 }
 
-class GrpcBidiStream extends GrpcCall<ServerDuplexStream<Buffer, Buffer>> implements StreamCall<Buffer> {
+class GrpcServerStream extends GrpcStream<ServerWritableStream<Buffer, Buffer>> implements StreamCall<Buffer> {
+  open(): Message {
+    return decodeRequest(this.route.method, this.call.request);
+  }
+}
+
+class GrpcBidiStream extends GrpcStream<ServerDuplexStream<Buffer, Buffer>> implements StreamCall<Buffer> {
   readonly answerDirectly: StreamCall<Buffer>["answerDirectly"];
 
   constructor(route: Route, call: ServerDuplexStream<Buffer, Buffer>) {
@@ -216,16 +220,8 @@ class GrpcBidiStream extends GrpcCall<ServerDuplexStream<Buffer, Buffer>> implem
       });
   }
 
-  get sink(): ServerDuplexStream<Buffer, Buffer> {
-    return this.call;
-  }
-
   open(): AsyncIterable<Message> {
     return decodedRequests(this.route.method, this.call);
-  }
-
-  encode(answer: Answer): Buffer {
-    return encodeShared(this.route.method, answer);
   }
 }
 
