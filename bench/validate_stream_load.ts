@@ -1,10 +1,10 @@
 // Load on ValidateStream: one question a message, many under way, over plain HTTP/2 so that the client costs little.
 
-import { connect, type ClientHttp2Stream } from "node:http2";
+import { connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ValidateStreamRequestSchema } from "../gen/session/v1/bulk_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
-import { grpcFrame } from "../test/helpers/raw_stream.ts";
+import { grpcFrame, onMessages, openRpc } from "../test/helpers/raw_stream.ts";
 import type { LoadResult } from "./h2load.ts";
 
 export type StreamLoad = {
@@ -32,12 +32,7 @@ export async function loadValidateStream(load: StreamLoad): Promise<LoadResult> 
 
 function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: number): Promise<number[]> {
   const session = connect(`http://${load.address}`, { settings: { initialWindowSize: 2 ** 20, enablePush: false } });
-  const stream = session.request({
-    ":method": "POST",
-    ":path": `/${SessionService.typeName}/${SessionService.method.validateStream.name}`,
-    "content-type": "application/grpc",
-    te: "trailers",
-  });
+  const stream = openRpc(session, SessionService.method.validateStream);
   const latenciesMs: number[] = [];
   const sentMs: number[] = [];
   return new Promise((resolve, reject) => {
@@ -51,29 +46,15 @@ function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: numbe
     };
     stream.on("error", reject);
     stream.on("close", () => reject(new Error("the stream ended early")));
-    onAnswers(stream, (answers) => {
+    onMessages(stream, (messages) => {
+      // One message may hold several.
+      const answers = messages.reduce((sum, message) => sum + resultsIn(message), 0);
       for (let i = 0; i < answers; i++) latenciesMs.push(performance.now() - sentMs[latenciesMs.length]!);
       if (latenciesMs.length < questions) return sendMore();
       resolve(latenciesMs);
       session.destroy();
     });
     sendMore();
-  });
-}
-
-/** Calls the listener with how many answers have come; one message may hold several. */
-function onAnswers(stream: ClientHttp2Stream, listener: (answers: number) => void): void {
-  let rest: Buffer = Buffer.alloc(0);
-  stream.on("data", (chunk: Buffer) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    let answers = 0;
-    while (rest.length >= 5) {
-      const end = 5 + rest.readUInt32BE(1);
-      if (rest.length < end) break;
-      answers += resultsIn(rest.subarray(5, end));
-      rest = rest.subarray(end);
-    }
-    if (answers > 0) listener(answers);
   });
 }
 

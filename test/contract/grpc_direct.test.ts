@@ -5,16 +5,15 @@ import { once } from "node:events";
 import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary, type DescMethod } from "@bufbuild/protobuf";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { ValidateSessionRequestSchema, ValidateSessionResponseSchema } from "../../gen/session/v1/sessions_pb.ts";
 import type { DirectImpl, SessionServiceImpl } from "../../src/service/contract.ts";
-import { grpcFrame } from "../helpers/raw_stream.ts";
-import { grpcWire, pathOf, startHosts, type Hosts } from "../helpers/rpc_hosts.ts";
+import { grpcFrame, openRpc } from "../helpers/raw_stream.ts";
+import { grpcWire, startHosts, type Hosts } from "../helpers/rpc_hosts.ts";
 
 const { getSession, validateSession } = SessionService.method;
-const RPC_HEADERS = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
 const ANSWER = toBinary(
   ValidateSessionResponseSchema,
   create(ValidateSessionResponseSchema, { verdict: Verdict.VALID }),
@@ -139,14 +138,14 @@ describe("the direct methods of the gRPC host", () => {
     await hosts.close();
   });
 
-  function open(path: string, { headers }: Pick<Sent, "headers">): ClientHttp2Stream {
-    const stream = session.request({ ...RPC_HEADERS, ":path": path, ...headers });
+  function open(method: DescMethod, { headers }: Pick<Sent, "headers">): ClientHttp2Stream {
+    const stream = openRpc(session, method, headers);
     stream.on("error", () => undefined);
     return stream;
   }
 
-  async function told(path: string, sent: Sent): Promise<Told> {
-    const stream = open(path, sent);
+  async function told(method: DescMethod, sent: Sent): Promise<Told> {
+    const stream = open(method, sent);
     let head: Record<string, unknown> = {};
     let trailers: Record<string, unknown> = {};
     let bytes = 0;
@@ -172,37 +171,37 @@ describe("the direct methods of the gRPC host", () => {
 
   for (const [name, sent] of Object.entries(SENT)) {
     test(`${name}: answered as grpc-js answers it`, async () => {
-      const byGrpcJs = await told(pathOf(getSession), sent);
-      assert.deepEqual(await told(pathOf(validateSession), sent), byGrpcJs);
+      const byGrpcJs = await told(getSession, sent);
+      assert.deepEqual(await told(validateSession, sent), byGrpcJs);
       assert.notEqual(byGrpcJs.httpStatus, undefined);
     });
   }
 
   test("is answered directly", async () => {
     const before = directly;
-    await told(pathOf(validateSession), SENT["a message"]!);
+    await told(validateSession, SENT["a message"]!);
     assert.equal(directly, before + 1);
   });
 
   test("a caller that is gone is not answered, and harms nobody", async () => {
     for (const code of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]) {
-      const started = open(pathOf(validateSession), {});
+      const started = open(validateSession, {});
       await new Promise((resolve) => started.write(frame.subarray(0, 7), resolve));
-      const asked = open(pathOf(validateSession), {});
+      const asked = open(validateSession, {});
       asked.end(grpcFrame(HANGING));
       const release = await asking();
       const closed = [started, asked].map((stream) => new Promise((resolve) => stream.once("close", resolve)));
       for (const stream of [started, asked]) stream.close(code);
       await Promise.all(closed);
       // What comes after it on the same connection is answered when the server knows of it.
-      await told(pathOf(validateSession), SENT["a message"]!);
+      await told(validateSession, SENT["a message"]!);
       release(Buffer.from(ANSWER));
-      assert.equal((await told(pathOf(validateSession), SENT["a message"]!)).grpcStatus, "0");
+      assert.equal((await told(validateSession, SENT["a message"]!)).grpcStatus, "0");
     }
   });
 
   test("a handler learns that its caller is gone", async () => {
-    const stream = open(pathOf(validateSession), {});
+    const stream = open(validateSession, {});
     stream.end(grpcFrame(requestOf(HANGING_ID)));
     const release = await asking();
     const signal = hangingSignal!;

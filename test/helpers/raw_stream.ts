@@ -1,7 +1,7 @@
 // Server streams of gRPC over plain HTTP/2: little work for each message, for thousands of watchers in one process.
 
-import { connect, type ClientHttp2Session } from "node:http2";
-import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
+import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
+import { create, toBinary, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
 import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/invalidations_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 
@@ -35,24 +35,11 @@ export function openWatch(
   request: MessageInitShape<typeof WatchInvalidationsRequestSchema>,
   onMessage: (bytes: Buffer) => void,
 ): RawStream {
-  const { watchInvalidations } = SessionService.method;
-  const stream = session.request({
-    ":method": "POST",
-    ":path": `/${SessionService.typeName}/${watchInvalidations.name}`,
-    "content-type": "application/grpc",
-    te: "trailers",
-  });
+  const stream = openRpc(session, SessionService.method.watchInvalidations);
   stream.end(grpcFrame(toBinary(WatchInvalidationsRequestSchema, create(WatchInvalidationsRequestSchema, request))));
   stream.on("error", () => undefined);
-  let rest: Buffer = Buffer.alloc(0);
-  stream.on("data", (chunk: Buffer) => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    while (rest.length >= 5) {
-      const end = 5 + rest.readUInt32BE(1);
-      if (rest.length < end) break;
-      onMessage(rest.subarray(5, end));
-      rest = rest.subarray(end);
-    }
+  onMessages(stream, (messages) => {
+    for (const message of messages) onMessage(message);
   });
   const closed = new Promise<void>((resolve) => stream.once("close", () => resolve()));
   return {
@@ -63,6 +50,37 @@ export function openWatch(
       return closed;
     },
   };
+}
+
+/** A call of gRPC, of which nothing but the headers has been sent. */
+export function openRpc(
+  session: ClientHttp2Session,
+  method: DescMethod,
+  headers: Readonly<Record<string, string>> = {},
+): ClientHttp2Stream {
+  return session.request({
+    ":method": "POST",
+    ":path": `/${method.parent.typeName}/${method.name}`,
+    "content-type": "application/grpc",
+    te: "trailers",
+    ...headers,
+  });
+}
+
+/** Calls the listener with the messages that have come together, at least one. */
+export function onMessages(stream: ClientHttp2Stream, listener: (messages: Buffer[]) => void): void {
+  let rest: Buffer = Buffer.alloc(0);
+  stream.on("data", (chunk: Buffer) => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    const messages: Buffer[] = [];
+    while (rest.length >= 5) {
+      const end = 5 + rest.readUInt32BE(1);
+      if (rest.length < end) break;
+      messages.push(rest.subarray(5, end));
+      rest = rest.subarray(end);
+    }
+    if (messages.length > 0) listener(messages);
+  });
 }
 
 /** A message as gRPC frames it. */
