@@ -2,7 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { WatchInvalidationsResponseSchema } from "../gen/session/v1/invalidations_pb.ts";
+import { WatchInvalidationsResponseSchema } from "../gen/session/v1/watch_pb.ts";
 import { InvalidationReason } from "../gen/session/v1/session_pb.ts";
 
 export const EVENT_SPACING_MS = 20;

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Server, ServerCredentials, type handleServerStreamingCall, type ServerWritableStream } from "@grpc/grpc-js";
-import { WatchInvalidationsResponseSchema } from "../gen/session/v1/invalidations_pb.ts";
+import { WatchInvalidationsResponseSchema } from "../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import { serveUsage } from "../test/helpers/server_process.ts";
 import { EVENT, EVENT_SPACING_MS } from "./fanout_event.ts";

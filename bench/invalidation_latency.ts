@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
-import { WatchInvalidationsResponseSchema } from "../gen/session/v1/invalidations_pb.ts";
+import { WatchInvalidationsResponseSchema } from "../gen/session/v1/watch_pb.ts";
 import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
 import { connectRaw, openWatch } from "../test/helpers/raw_stream.ts";
 import { startRedisServer } from "../test/helpers/redis_server.ts";

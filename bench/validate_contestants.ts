@@ -5,9 +5,9 @@ import {
   BatchValidateRequestSchema,
   ValidateResultSchema,
   ValidateStreamResponseSchema,
-} from "../gen/session/v1/bulk_pb.ts";
+} from "../gen/session/v1/bulk_validation_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
-import { ValidateTokenRequestSchema } from "../gen/session/v1/tokens_pb.ts";
+import { ValidateTokenRequestSchema } from "../gen/session/v1/secure_sessions_pb.ts";
 import { createAuthorityClient } from "../test/helpers/grpc_client.ts";
 import { grpcFrame } from "../test/helpers/raw_stream.ts";
 import type { RedisServer } from "../test/helpers/redis_server.ts";

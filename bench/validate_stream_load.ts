@@ -2,7 +2,7 @@
 
 import { connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { ValidateStreamRequestSchema } from "../gen/session/v1/bulk_pb.ts";
+import { ValidateStreamRequestSchema } from "../gen/session/v1/bulk_validation_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import { grpcFrame, onMessages, openRpc } from "../test/helpers/raw_stream.ts";
 import type { LoadResult } from "./h2load.ts";

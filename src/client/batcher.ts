@@ -1,7 +1,7 @@
 // The batcher: questions asked in one tick travel as one message.
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { BatchValidateRequestSchema, ValidateResult } from "../../gen/session/v1/bulk_pb.ts";
+import type { BatchValidateRequestSchema, ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { Connection } from "./connection.ts";
 

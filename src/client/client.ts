@@ -5,7 +5,7 @@
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
-import type { Invalidation } from "../../gen/session/v1/invalidations_pb.ts";
+import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import { createBatcher, type Question } from "./batcher.ts";
 import { createCache, type FillAnswer } from "./cache.ts";
 import { openConnection, type ClientCredentials } from "./connection.ts";

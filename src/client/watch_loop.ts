@@ -3,7 +3,7 @@
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { status, type ServiceError } from "@grpc/grpc-js";
-import type { Invalidation, WatchInvalidationsResponse } from "../../gen/session/v1/invalidations_pb.ts";
+import type { Invalidation, WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { nowMs } from "./clock.ts";
 import type { Connection } from "./connection.ts";

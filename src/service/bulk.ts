@@ -1,6 +1,6 @@
 // Bulk validation: BatchValidate, ValidateStream.
 
-import type { ValidateEntry, ValidateStreamRequest } from "../../gen/session/v1/bulk_pb.ts";
+import type { ValidateEntry, ValidateStreamRequest } from "../../gen/session/v1/bulk_validation_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { pushed } from "../domain/feed.ts";
 import { answerFeed, type Asked } from "./answer_feed.ts";

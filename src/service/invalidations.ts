@@ -6,7 +6,7 @@ import {
   WatchResetCause,
   type WatchInvalidationsRequest,
   type WatchInvalidationsResponse,
-} from "../../gen/session/v1/invalidations_pb.ts";
+} from "../../gen/session/v1/watch_pb.ts";
 import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { invalidField, SessionError } from "../domain/errors.ts";

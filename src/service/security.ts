@@ -1,7 +1,7 @@
 // Security: RegenerateSession, ListAuditEvents, ExplainSession.
 
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { AuditEventType, SessionState, type ListAuditEventsRequest } from "../../gen/session/v1/security_pb.ts";
+import { AuditEventType, SessionState, type ListAuditEventsRequest } from "../../gen/session/v1/audit_pb.ts";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";

@@ -1,7 +1,7 @@
 // Simple sessions: CreateSession, GetSession, ValidateSession, UpdateSessionData, DeleteSession, DeleteUserSessions,
 // ListUserSessions.
 
-import type { UpdateSessionDataRequest } from "../../gen/session/v1/sessions_pb.ts";
+import type { UpdateSessionDataRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { mergePatch } from "../domain/merge_patch.ts";

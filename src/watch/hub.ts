@@ -8,7 +8,7 @@ import {
   WatchInvalidationsResponseSchema,
   WatchResetCause,
   type WatchInvalidationsResponse,
-} from "../../gen/session/v1/invalidations_pb.ts";
+} from "../../gen/session/v1/watch_pb.ts";
 import { userIdOfOwner } from "../domain/owner.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";

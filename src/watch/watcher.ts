@@ -5,7 +5,7 @@ import {
   WatchInvalidationsResponseSchema,
   WatchResetCause,
   type WatchInvalidationsResponse,
-} from "../../gen/session/v1/invalidations_pb.ts";
+} from "../../gen/session/v1/watch_pb.ts";
 import type { Feed } from "../domain/feed.ts";
 
 /** One message for any number of watchers, made once. */

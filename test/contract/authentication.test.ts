@@ -10,10 +10,10 @@ import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/p
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import pino from "pino";
-import { ListAuditEventsRequestSchema } from "../../gen/session/v1/security_pb.ts";
+import { ListAuditEventsRequestSchema } from "../../gen/session/v1/audit_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/sessions_pb.ts";
-import { GetSessionResponseSchema } from "../../gen/session/v1/sessions_pb.ts";
+import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
+import { GetSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
 import { parseApiKeys } from "../../src/rpc/api_keys.ts";
 import { createAuthentication, type Authentication } from "../../src/rpc/authentication.ts";

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { toJsonString } from "@bufbuild/protobuf";
-import { ListAuditEventsResponseSchema } from "../../gen/session/v1/security_pb.ts";
+import { ListAuditEventsResponseSchema } from "../../gen/session/v1/audit_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";

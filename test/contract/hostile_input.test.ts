@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { toBinary, create } from "@bufbuild/protobuf";
 import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import { status } from "@grpc/grpc-js";
-import { CreateSessionRequestSchema } from "../../gen/session/v1/sessions_pb.ts";
+import { CreateSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";

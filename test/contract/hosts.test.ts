@@ -15,16 +15,16 @@ import { createClient, ConnectError, Code } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { Client, credentials } from "@grpc/grpc-js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
-import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_pb.ts";
-import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/invalidations_pb.ts";
+import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_validation_pb.ts";
+import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import {
   CreateSessionRequestSchema,
   CreateSessionResponseSchema,
   GetSessionRequestSchema,
-} from "../../gen/session/v1/sessions_pb.ts";
-import { RotateTokenRequestSchema } from "../../gen/session/v1/tokens_pb.ts";
+} from "../../gen/session/v1/simple_sessions_pb.ts";
+import { RotateTokenRequestSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import type { CallContext } from "../../src/domain/call.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
 import type { SessionServiceImpl } from "../../src/service/contract.ts";

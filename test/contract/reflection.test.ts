@@ -110,7 +110,7 @@ describe("the service", () => {
       "session.v1.Session": "session/v1/session.proto",
       "session.v1.Session.FieldsEntry": "session/v1/session.proto",
       "session.v1.Session.user_id": "session/v1/session.proto",
-      "session.v1.ValidateEntry.handle": "session/v1/bulk.proto",
+      "session.v1.ValidateEntry.handle": "session/v1/bulk_validation.proto",
       "session.v1.Verdict": "session/v1/session.proto",
       "session.v1.VERDICT_VALID": "session/v1/session.proto",
       "grpc.health.v1.HealthCheckResponse.ServingStatus": "grpc/health/v1/health.proto",

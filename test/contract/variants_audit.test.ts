@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
-import { AuditEventType, SessionState } from "../../gen/session/v1/security_pb.ts";
+import { AuditEventType, SessionState } from "../../gen/session/v1/audit_pb.ts";
 import { InvalidationReason, Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";

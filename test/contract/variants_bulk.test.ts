@@ -8,7 +8,7 @@ import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/p
 import { Code, createClient, type ConnectError } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Client, credentials, status, type ServiceError } from "@grpc/grpc-js";
-import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_pb.ts";
+import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";

@@ -7,7 +7,7 @@ import type { ClientHttp2Session } from "node:http2";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
-import { WatchInvalidationsResponseSchema } from "../../gen/session/v1/invalidations_pb.ts";
+import { WatchInvalidationsResponseSchema } from "../../gen/session/v1/watch_pb.ts";
 import { percentile } from "../../bench/report.ts";
 import { createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { connectRaw, openWatch, type RawStream } from "../helpers/raw_stream.ts";

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { status } from "@grpc/grpc-js";
-import { WatchResetCause } from "../../gen/session/v1/invalidations_pb.ts";
+import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
 import { decodePosition, encodePosition } from "../../src/domain/position.ts";
 import type { TokenKeyRing } from "../../src/domain/token.ts";

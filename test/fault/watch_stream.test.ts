@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
-import { WatchResetCause } from "../../gen/session/v1/invalidations_pb.ts";
+import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import { InvalidationReason, OnExceed } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";

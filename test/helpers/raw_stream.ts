@@ -2,7 +2,7 @@
 
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { create, toBinary, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
-import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/invalidations_pb.ts";
+import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 
 /** Larger than anything that waits, so that no stream waits for a window. */

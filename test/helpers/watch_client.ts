@@ -7,7 +7,7 @@ import {
   WatchInvalidationsRequestSchema,
   WatchInvalidationsResponseSchema,
   type WatchInvalidationsResponse,
-} from "../../gen/session/v1/invalidations_pb.ts";
+} from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CallError } from "./grpc_client.ts";
 

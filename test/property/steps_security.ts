@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { AuditEventType, SessionState } from "../../gen/session/v1/security_pb.ts";
+import { AuditEventType, SessionState } from "../../gen/session/v1/audit_pb.ts";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import { allPages, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { ValidateTokenRequestSchema } from "../../gen/session/v1/tokens_pb.ts";
+import { ValidateTokenRequestSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { newSessionId, partitionOfSessionId } from "../../src/domain/session_id.ts";
 import { mintToken, newSecret, openToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";

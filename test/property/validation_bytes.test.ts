@@ -17,10 +17,10 @@ import {
   BatchValidateResponseSchema,
   ValidateResultSchema,
   type ValidateEntry,
-} from "../../gen/session/v1/bulk_pb.ts";
+} from "../../gen/session/v1/bulk_validation_pb.ts";
 import { DeviceType } from "../../gen/session/v1/session_pb.ts";
-import { ValidateSessionRequestSchema, ValidateSessionResponseSchema } from "../../gen/session/v1/sessions_pb.ts";
-import { ValidateTokenRequestSchema, ValidateTokenResponseSchema } from "../../gen/session/v1/tokens_pb.ts";
+import { ValidateSessionRequestSchema, ValidateSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
+import { ValidateTokenRequestSchema, ValidateTokenResponseSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { ownerOf } from "../../src/domain/owner.ts";
 import { createValidation } from "../../src/rpc/validation.ts";
 import { entryQuestions, sessionQuestion, tokenQuestion } from "../../src/service/question_bytes.ts";

@@ -1,6 +1,6 @@
 // A cache that is broken on purpose: any checkpoint that arrives extends the lease, whenever it was sent.
 
-import type { WatchInvalidationsResponse } from "../../../gen/session/v1/invalidations_pb.ts";
+import type { WatchInvalidationsResponse } from "../../../gen/session/v1/watch_pb.ts";
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";
 import { nowMs } from "../../../src/client/clock.ts";
 import { startWatchLoop } from "../../../src/client/watch_loop.ts";
