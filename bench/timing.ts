@@ -5,8 +5,8 @@
 import { createSecretKey, randomBytes, randomFillSync } from "node:crypto";
 import { newSessionId } from "../src/domain/session_id.ts";
 import { mintToken, newSecret, openToken, type TokenKeyRing } from "../src/domain/token.ts";
-import { createValidator } from "../src/service/validator.ts";
-import { SESSION_KIND, type SessionRecord } from "../src/store/record.ts";
+import { createValidator } from "../src/service/validation/validator.ts";
+import { SESSION_KIND, type SessionRecord } from "../src/store/session_record.ts";
 import { machine } from "./report.ts";
 
 const MEASUREMENTS = Number(process.argv[2] ?? 600_000);

@@ -3,10 +3,10 @@
 
 import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
-import { helpText } from "./command_help.ts";
-import { ConfigError, loadConfig, type Config } from "./config.ts";
+import { helpText } from "./cli/help.ts";
+import { ConfigError, loadConfig, type Config } from "./config/config.ts";
 import type { RunningServer } from "./server.ts";
-import { createLogger, endOnFaults, redactText } from "./telemetry.ts";
+import { createLogger, endOnFaults, redactText } from "./ops/logger.ts";
 
 const EXIT = { ok: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 type Exit = (typeof EXIT)[keyof typeof EXIT];
@@ -121,7 +121,7 @@ function stopOnSignal(config: Config, log: Logger, starting: Promise<RunningServ
 
 async function healthcheck(): Promise<Exit> {
   const config = loadConfig(process.env);
-  const { askHealth } = await import("./healthcheck.ts");
+  const { askHealth } = await import("./cli/healthcheck.ts");
   const { ready, text } = await askHealth(config);
   (ready ? process.stdout : process.stderr).write(`${ready ? "ready" : "not ready"}: ${text}\n`);
   return ready ? EXIT.ok : EXIT.failed;
@@ -129,7 +129,7 @@ async function healthcheck(): Promise<Exit> {
 
 async function doctor(): Promise<Exit> {
   const config = loadConfig(process.env);
-  const { runDoctor } = await import("./doctor.ts");
+  const { runDoctor } = await import("./cli/doctor.ts");
   const healthy = await runDoctor(config, (mark, text) => {
     process.stdout.write(`${mark.padEnd(4)} ${redactText(text)}\n`);
   });
@@ -137,7 +137,7 @@ async function doctor(): Promise<Exit> {
 }
 
 async function keys(args: readonly string[]): Promise<Exit> {
-  const { KEYS_USAGE, runKeys } = await import("./keys_command.ts");
+  const { KEYS_USAGE, runKeys } = await import("./cli/keys.ts");
   try {
     const text = runKeys(args);
     if (text !== undefined) return await say(text);

@@ -1,7 +1,7 @@
 // Session ids: 1 byte partition + 20 random bytes, base64url, 28 characters.
 
 import { randomBytes } from "node:crypto";
-import { base64urlValue, isBase64url } from "./base64url.ts";
+import { base64urlValue, isBase64url } from "../lib/base64url.ts";
 
 const ID_BYTES = 21;
 const ID_LENGTH = 28;

@@ -2,8 +2,8 @@
 // all of it and the tenant (32). The HMAC is a filter: a token that we did not mint for this tenant costs no store call.
 
 import { randomBytes, timingSafeEqual, type KeyObject } from "node:crypto";
-import { decodeBase64url } from "./base64url.ts";
-import { HmacSha256, sha256 } from "./hmac.ts";
+import { decodeBase64url } from "../lib/base64url.ts";
+import { HmacSha256, sha256 } from "../lib/hmac.ts";
 
 /** One key of a ring. */
 export type TokenKey = {

@@ -8,19 +8,19 @@ import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts"
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext, Caller } from "../domain/call.ts";
-import { createDeadlines, type Deadlines } from "../domain/deadlines.ts";
+import { createDeadlines, type Deadlines } from "../lib/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
-import { isFeed, pulled, type Feed } from "../domain/feed.ts";
-import type { DirectImpl, SessionServiceImpl } from "../service/contract.ts";
-import { ANONYMOUS, type Authenticate } from "./authentication.ts";
+import { isFeed, pulled, type Feed } from "../lib/push_stream.ts";
+import type { DirectImpl, SessionServiceImpl } from "../service/handlers.ts";
+import { ANONYMOUS, type Authenticate } from "../auth/authentication.ts";
 import { CallFailure, toFailure } from "./errors.ts";
-import { createHealth } from "./health.ts";
-import { LiveCall } from "./live_call.ts";
-import type { Readiness } from "./readiness.ts";
-import { createReflection } from "./reflection.ts";
-import { createRequestLog, type FinishedCall } from "./request_log.ts";
+import { createHealth } from "../ops/health.ts";
+import { LiveCall } from "./active_call.ts";
+import type { Readiness } from "../ops/readiness.ts";
+import { createReflection } from "../ops/reflection.ts";
+import { createRequestLog, type FinishedCall } from "../ops/call_log.ts";
 import { openRoutes, sessionRoutes, type Answer, type Route, type StreamHandler, type UnaryHandler } from "./routes.ts";
-import type { Validation } from "./validation.ts";
+import type { Validation } from "./request_validation.ts";
 
 export type PipelineOptions = {
   implementation: SessionServiceImpl;

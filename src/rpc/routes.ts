@@ -3,9 +3,9 @@
 import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
-import type { Feed } from "../domain/feed.ts";
-import type { DirectImpl, Handler, MethodName, SessionServiceImpl } from "../service/contract.ts";
-import { SCOPE_OF_METHOD, type Scope } from "./scopes.ts";
+import type { Feed } from "../lib/push_stream.ts";
+import type { DirectImpl, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
+import { SCOPE_OF_METHOD, type Scope } from "../auth/scopes.ts";
 
 /** The fields of an answer, of whatever type. */
 export type Answer = MessageInitShape<DescMessage>;

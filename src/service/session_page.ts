@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
-import type { SessionStore } from "../store/sessions.ts";
+import type { SessionStore } from "../store/simple_sessions.ts";
 import { storedSessionMessage } from "./session_message.ts";
 
 /** The page size of a request that names none. */

@@ -1,27 +1,27 @@
 // The one implementation of SessionService, put together from its variants.
 
 import type { TokenKeyRing } from "../domain/token.ts";
-import type { ChangeStore } from "../store/changes.ts";
-import type { StoreClock } from "../store/clock.ts";
-import { createSessionCreator } from "../store/create.ts";
-import type { StoreDeps } from "../store/deps.ts";
-import { createDeviceStore } from "../store/devices.ts";
-import { createFieldStore } from "../store/fields.ts";
-import { createSecurityStore } from "../store/security.ts";
-import { createSessionStore } from "../store/sessions.ts";
-import { createTokenStore } from "../store/tokens.ts";
-import type { WatchHub } from "../watch/hub.ts";
-import { createBulkService } from "./bulk.ts";
-import type { DirectImpl, SessionServiceImpl } from "./contract.ts";
-import type { SessionDefaults } from "./create_request.ts";
-import { createDevicesService } from "./devices.ts";
-import { createFieldsService } from "./fields.ts";
-import { createInvalidationsService, type RenewElsewhere } from "./invalidations.ts";
-import { createIpBindingCheck } from "./ip_binding.ts";
-import { createSecurityService } from "./security.ts";
-import { createSessionsService } from "./sessions.ts";
-import { createTokensService } from "./tokens.ts";
-import { createValidator } from "./validator.ts";
+import type { ChangeStore } from "../store/watch_change_log.ts";
+import type { StoreClock } from "../store/store_clock.ts";
+import { createSessionCreator } from "../store/create_session.ts";
+import type { StoreDeps } from "../store/dependencies.ts";
+import { createDeviceStore } from "../store/device_sessions.ts";
+import { createFieldStore } from "../store/hash_sessions.ts";
+import { createSecurityStore } from "../store/audit.ts";
+import { createSessionStore } from "../store/simple_sessions.ts";
+import { createTokenStore } from "../store/secure_sessions.ts";
+import type { WatchHub } from "../watch/broadcaster.ts";
+import { createBulkService } from "./bulk_validation.ts";
+import type { DirectImpl, SessionServiceImpl } from "./handlers.ts";
+import type { SessionDefaults } from "./new_session.ts";
+import { createDevicesService } from "./device_sessions.ts";
+import { createFieldsService } from "./hash_sessions.ts";
+import { createInvalidationsService, type RenewElsewhere } from "./watch.ts";
+import { createIpBindingCheck } from "./validation/ip_binding.ts";
+import { createSecurityService } from "./audit.ts";
+import { createSessionsService } from "./simple_sessions.ts";
+import { createTokensService } from "./secure_sessions.ts";
+import { createValidator } from "./validation/validator.ts";
 
 type SessionServiceDeps = {
   readonly store: StoreDeps;

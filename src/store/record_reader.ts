@@ -2,9 +2,9 @@
 
 import { setMaxListeners } from "node:events";
 import type { CallBudget } from "../domain/call.ts";
-import type { StoreConnection, StoreReply } from "./connection.ts";
+import type { StoreConnection, StoreReply } from "./connection/connection.ts";
 import { recordKey } from "./keys.ts";
-import { SessionRecord } from "./record.ts";
+import { SessionRecord } from "./session_record.ts";
 
 type Records = readonly (SessionRecord | undefined)[];
 

@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { CallBudget } from "../domain/call.ts";
-import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "./connection.ts";
+import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "./connection/connection.ts";
 
 /** The operations; a test checks that these are the files of src/store/lua. */
 export const SCRIPT_NAMES = [

@@ -3,8 +3,8 @@
 
 import type { Logger } from "pino";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import type { StoreConnection } from "./connection.ts";
-import type { SessionStore } from "./sessions.ts";
+import type { StoreConnection } from "./connection/connection.ts";
+import type { SessionStore } from "./simple_sessions.ts";
 
 const ROUND_MS = 4000;
 const PARTITIONS_PER_STEP = 16;

@@ -2,7 +2,7 @@
 
 import type { Worker } from "node:cluster";
 import type { MessageOptions, SendHandle } from "node:child_process";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { ListenerName } from "../server.ts";
 
 /** What a worker asks of its siblings, by way of the primary. */

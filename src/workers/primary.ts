@@ -6,18 +6,18 @@ import { createServer } from "node:net";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
-import type { Config } from "../config.ts";
-import { listenAddressText } from "../domain/listen_address.ts";
-import { listen } from "../rpc/listen.ts";
-import type { MetricsReport } from "../rpc/metrics.ts";
+import type { Config } from "../config/config.ts";
+import { listenAddressText } from "../lib/listen_address.ts";
+import { listen } from "../transport/listener.ts";
+import type { MetricsReport } from "../ops/metrics.ts";
 import type { ListenerName, RunningServer } from "../server.ts";
-import { startEmbeddedStore } from "../store/embedded.ts";
-import { generateTokenKeysFile } from "../token_keys.ts";
-import { createHandover } from "./handover.ts";
-import { createInquiry } from "./inquiry.ts";
+import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
+import { generateTokenKeysFile } from "../auth/token_key_file.ts";
+import { createHandover } from "./connection_dispatcher.ts";
+import { createInquiry } from "./worker_requests.ts";
 import { tell, type FromWorker, type Question } from "./messages.ts";
-import { startSlot, type Slot, type SlotEvents } from "./slot.ts";
-import { createTotals } from "./totals.ts";
+import { startSlot, type Slot, type SlotEvents } from "./worker_supervisor.ts";
+import { createTotals } from "./metrics_aggregator.ts";
 
 /** Of the drain time, what a worker may use, and when it is killed; the rest is for the store. */
 const WORKER_SHARE = 0.85;
@@ -45,7 +45,7 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
       drainTimeoutMs: config.drainTimeoutMs * WORKER_SHARE,
     };
     cluster.setupPrimary({
-      exec: fileURLToPath(new URL(`./process${extname(import.meta.filename)}`, import.meta.url)),
+      exec: fileURLToPath(new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)),
       args: [],
       // Metrics hold numbers that JSON has not.
       serialization: "advanced",

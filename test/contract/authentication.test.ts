@@ -15,9 +15,9 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { GetSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
-import { parseApiKeys } from "../../src/rpc/api_keys.ts";
-import { createAuthentication, type Authentication } from "../../src/rpc/authentication.ts";
-import { SCOPE_OF_METHOD } from "../../src/rpc/scopes.ts";
+import { parseApiKeys } from "../../src/auth/api_key_file.ts";
+import { createAuthentication, type Authentication } from "../../src/auth/authentication.ts";
+import { SCOPE_OF_METHOD } from "../../src/auth/scopes.ts";
 import { startHosts, wiresOf, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, getSession, listAuditEvents } = SessionService.method;

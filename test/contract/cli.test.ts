@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { variableTexts } from "../../src/config_variables.ts";
+import { variableTexts } from "../../src/config/variables.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 
 const skip = redisServerMissing();

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createDeadlines } from "../../src/domain/deadlines.ts";
+import { createDeadlines } from "../../src/lib/deadlines.ts";
 
 /** What has ended, in that order; `after` runs when it does. */
 function setUp() {

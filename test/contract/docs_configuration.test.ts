@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { variableTexts } from "../../src/config_variables.ts";
+import { variableTexts } from "../../src/config/variables.ts";
 
 const page = readFileSync("docs/configuration.md", "utf8");
 

@@ -11,7 +11,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { SessionError, type ErrorReason } from "../../src/domain/errors.ts";
 import { toFailure } from "../../src/rpc/errors.ts";
-import { createRequestLog } from "../../src/rpc/request_log.ts";
+import { createRequestLog } from "../../src/ops/call_log.ts";
 import { startHosts, wiresOf, WireError, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, createHashSession } = SessionService.method;

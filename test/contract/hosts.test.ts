@@ -27,7 +27,7 @@ import {
 import { RotateTokenRequestSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import type { CallContext } from "../../src/domain/call.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
-import type { SessionServiceImpl } from "../../src/service/contract.ts";
+import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 import { grpcWire, pathOf, postJson, startHosts, wireErrorOfJson, wiresOf } from "../helpers/rpc_hosts.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
 import type { Hosts, HostsOptions, Wire, WireError } from "../helpers/rpc_hosts.ts";

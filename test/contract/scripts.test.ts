@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
-import { StoreReplyError, type StoreArguments, type StoreReply } from "../../src/store/connection.ts";
+import { StoreReplyError, type StoreArguments, type StoreReply } from "../../src/store/connection/connection.ts";
 import { assembleScript, createScripts, SCRIPT_NAMES } from "../../src/store/scripts.ts";
 
 const CALL = { deadlineMs: Infinity, signal: new AbortController().signal };

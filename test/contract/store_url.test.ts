@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeStoreUrl, parseStoreUrl } from "../../src/store/url.ts";
+import { describeStoreUrl, parseStoreUrl } from "../../src/store/connection/store_url.ts";
 
 const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createLogger, redactText, redactUrl } from "../../src/telemetry.ts";
+import { createLogger, redactText, redactUrl } from "../../src/ops/logger.ts";
 
 const SESSION_ID = "Ab3dEfGh1jKlMnOpQrStUvWxYz-_";
 const TOKEN = "sat1_AAEC-_x";

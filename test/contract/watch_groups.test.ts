@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import { ownerOf, ownerPrefixOf } from "../../src/domain/owner.ts";
-import { createWatchGroups, type WatchFilter } from "../../src/watch/groups.ts";
-import { createWatcher } from "../../src/watch/watcher.ts";
+import { createWatchGroups, type WatchFilter } from "../../src/watch/filters.ts";
+import { createWatcher } from "../../src/watch/subscription.ts";
 
 const { REVOKED, EXPIRED } = InvalidationReason;
 

@@ -6,9 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import type { CallBudget } from "../../src/domain/call.ts";
 import { SessionError } from "../../src/domain/errors.ts";
-import { createStoreConnection, StoreReplyError, type StoreConnection } from "../../src/store/connection.ts";
+import { createStoreConnection, StoreReplyError, type StoreConnection } from "../../src/store/connection/connection.ts";
 import { createScripts } from "../../src/store/scripts.ts";
-import { parseStoreUrl } from "../../src/store/url.ts";
+import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 

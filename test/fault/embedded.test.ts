@@ -11,9 +11,9 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import type { CallBudget } from "../../src/domain/call.ts";
-import { createStoreConnection, type StoreConnection } from "../../src/store/connection.ts";
-import { startEmbeddedStore, type EmbeddedStore } from "../../src/store/embedded.ts";
-import { probeStore } from "../../src/store/probes.ts";
+import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
+import { startEmbeddedStore, type EmbeddedStore } from "../../src/store/embedded/embedded_store.ts";
+import { probeStore } from "../../src/store/compatibility/compatibility_check.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 
 const log = pino({ level: "silent" });

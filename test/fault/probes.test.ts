@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import pino from "pino";
-import { createStoreConnection } from "../../src/store/connection.ts";
-import { probeStore, StoreUnfitError, type ProbedStore } from "../../src/store/probes.ts";
-import { parseStoreUrl } from "../../src/store/url.ts";
+import { createStoreConnection } from "../../src/store/connection/connection.ts";
+import { probeStore, StoreUnfitError, type ProbedStore } from "../../src/store/compatibility/compatibility_check.ts";
+import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 import { startTcpProxy } from "../helpers/tcp_proxy.ts";
 import { errorReply, luaReply, startFaultyStore, type Rewrite } from "../helpers/resp_server.ts";

@@ -5,12 +5,12 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import type { CallBudget } from "../../src/domain/call.ts";
-import { createStoreConnection, type StoreConnection } from "../../src/store/connection.ts";
-import { slotOf } from "../../src/store/connection_cluster.ts";
+import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
+import { slotOf } from "../../src/store/connection/cluster.ts";
 import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
-import { probeStore } from "../../src/store/probes.ts";
+import { probeStore } from "../../src/store/compatibility/compatibility_check.ts";
 import { createScripts } from "../../src/store/scripts.ts";
-import { parseStoreUrl } from "../../src/store/url.ts";
+import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 

@@ -12,7 +12,7 @@ import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
 import { decodePosition, encodePosition } from "../../src/domain/position.ts";
 import type { TokenKeyRing } from "../../src/domain/token.ts";
 import { partitionKeys } from "../../src/store/keys.ts";
-import { parseTokenKeys } from "../../src/token_keys.ts";
+import { parseTokenKeys } from "../../src/auth/token_key_file.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 import { createWatchClient, type WatchClient, type WatchRequest, type WatchStream } from "../helpers/watch_client.ts";

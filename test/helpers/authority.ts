@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import type { DestinationStream } from "pino";
 import { createClient } from "redis";
-import { createLogger } from "../../src/telemetry.ts";
-import { loadConfig } from "../../src/config.ts";
+import { createLogger } from "../../src/ops/logger.ts";
+import { loadConfig } from "../../src/config/config.ts";
 import { startServer } from "../../src/server.ts";
 import { partitionOfOwner } from "../../src/domain/owner.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";

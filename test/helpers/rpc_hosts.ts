@@ -6,16 +6,16 @@ import { Client, credentials, Metadata, status, type ChannelCredentials, type Se
 import pino from "pino";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema, type Status } from "../../gen/google/rpc/status_pb.ts";
-import { createAuthentication, type Authenticate } from "../../src/rpc/authentication.ts";
-import { startGrpcHost } from "../../src/rpc/grpc_host.ts";
-import { startHttpHost } from "../../src/rpc/http_host.ts";
-import type { Pages } from "../../src/rpc/http_listener.ts";
-import { listenAddressText, type ListenAddress } from "../../src/domain/listen_address.ts";
+import { createAuthentication, type Authenticate } from "../../src/auth/authentication.ts";
+import { startGrpcHost } from "../../src/transport/grpc/grpc_host.ts";
+import { startHttpHost } from "../../src/transport/http/http_host.ts";
+import type { Pages } from "../../src/transport/http/request_listener.ts";
+import { listenAddressText, type ListenAddress } from "../../src/lib/listen_address.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
-import { createReadiness } from "../../src/rpc/readiness.ts";
-import type { TlsOptions } from "../../src/rpc/tls.ts";
-import { createValidation } from "../../src/rpc/validation.ts";
-import type { SessionServiceImpl } from "../../src/service/contract.ts";
+import { createReadiness } from "../../src/ops/readiness.ts";
+import type { TlsOptions } from "../../src/transport/tls.ts";
+import { createValidation } from "../../src/rpc/request_validation.ts";
+import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 
 const ANY_PORT: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 0 };
 const validation = createValidation();

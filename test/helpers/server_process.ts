@@ -2,8 +2,8 @@
 
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { createLogger } from "../../src/telemetry.ts";
-import { loadConfig } from "../../src/config.ts";
+import { createLogger } from "../../src/ops/logger.ts";
+import { loadConfig } from "../../src/config/config.ts";
 import { startServer } from "../../src/server.ts";
 import type { RedisServer } from "./redis_server.ts";
 

@@ -4,7 +4,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
 import { SessionSchema } from "../../gen/session/v1/session_pb.ts";
-import { SessionRecord } from "../../src/store/record.ts";
+import { SessionRecord } from "../../src/store/session_record.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createHmac, createSecretKey } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
-import { HmacSha256 } from "../../src/domain/hmac.ts";
+import { HmacSha256 } from "../../src/lib/hmac.ts";
 
 const bytes = (minLength: number, maxLength: number) =>
   fc.uint8Array({ minLength, maxLength }).map((array) => Buffer.from(array));

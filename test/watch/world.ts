@@ -2,15 +2,15 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadConfig } from "../../src/config.ts";
+import { loadConfig } from "../../src/config/config.ts";
 import { decodePosition } from "../../src/domain/position.ts";
 import { startServer, type RunningServer } from "../../src/server.ts";
-import { createStoreConnection } from "../../src/store/connection.ts";
+import { createStoreConnection } from "../../src/store/connection/connection.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "../../src/store/keys.ts";
 import { createScripts } from "../../src/store/scripts.ts";
-import { createSessionStore } from "../../src/store/sessions.ts";
-import { createLogger } from "../../src/telemetry.ts";
-import { parseTokenKeys } from "../../src/token_keys.ts";
+import { createSessionStore } from "../../src/store/simple_sessions.ts";
+import { createLogger } from "../../src/ops/logger.ts";
+import { parseTokenKeys } from "../../src/auth/token_key_file.ts";
 import { startAuthorities } from "../helpers/authority.ts";
 import { createAuthorityClient, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { startTcpProxy, type TcpProxy } from "../helpers/tcp_proxy.ts";

@@ -6,7 +6,7 @@
 
 import os, random, sys, time
 import grpc
-from session.v1.invalidations_pb2 import WatchInvalidationsRequest
+from session.v1.watch_pb2 import WatchInvalidationsRequest
 from session.v1.session_service_pb2_grpc import SessionServiceStub
 
 address, position_file = (sys.argv[1:] + ["localhost:50051", "position"][len(sys.argv) - 1 :])[:2]

@@ -1,4 +1,4 @@
--- The record of a session: ONE string. src/store/record.ts reads the same layout.
+-- The record of a session: ONE string. src/store/session_record.ts reads the same layout.
 --   0 format u8 = 1 | 1 kind u8 | 2 flags u16 | 4 owner length u16 | 6 device length u16 | 8 identity length u32 |
 --   12 data length u32 | 16 version | 24 created | 32 accessed | 40 expires | 48 absolute | 56 idle   (f64, ms)
 --   64 secret: only of a secure session: SHA-256 of the secret, then a count u8 of the secrets that were rotated away and

@@ -1,0 +1,104 @@
+// `doctor`: checks the configuration and the store as `serve` would use them, one line for each check.
+
+import { pino } from "pino";
+import type { Config } from "../config/config.ts";
+import { listenAddressText } from "../lib/listen_address.ts";
+import type { CallBudget } from "../domain/call.ts";
+import { createLogger } from "../ops/logger.ts";
+import { createStoreConnection } from "../store/connection/connection.ts";
+import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
+import { probeStore, StoreUnfitError } from "../store/compatibility/compatibility_check.ts";
+import { PROBES } from "../store/compatibility/probes.ts";
+import { describeStoreUrl, type StoreUrl } from "../store/connection/store_url.ts";
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const PROBE_TIMEOUT_MS = 20_000;
+
+export type Print = (mark: "ok" | "FAIL" | "warn" | "-", text: string) => void;
+
+/** Prints a line for each check; true when the service would start on this store. */
+export async function runDoctor(config: Config, print: Print): Promise<boolean> {
+  print("ok", `configuration: gRPC ${listenText(config.grpcListen)}, HTTP ${listenText(config.httpListen)}`);
+  if (config.insecure)
+    print("warn", "SA_INSECURE is true: whoever reaches a listener may read and change all sessions");
+  if (config.storeUrl !== undefined) return await checkStore(config.storeUrl, print);
+  return await checkEmbeddedStore(config, print);
+}
+
+function listenText(address: Config["grpcListen"]): string {
+  return address === undefined ? "off" : listenAddressText(address);
+}
+
+async function checkEmbeddedStore(config: Config, print: Print): Promise<boolean> {
+  try {
+    const embedded = await startEmbeddedStore({ dataDir: config.dataDir, log: createLogger({ logLevel: "silent" }) });
+    try {
+      print(embedded.kind === "js-redis-server" ? "warn" : "ok", `no SA_STORE_URL, so ${embedded.description}`);
+      return await checkStore(embedded.url, print);
+    } finally {
+      await embedded.stop();
+    }
+  } catch (error) {
+    print("FAIL", `no SA_STORE_URL, and a store of its own does not start: ${(error as Error).message}`);
+    return false;
+  }
+}
+
+async function checkStore(url: StoreUrl, print: Print): Promise<boolean> {
+  const reasons = lastReason();
+  const connection = createStoreConnection({ url, log: reasons.log });
+  try {
+    try {
+      await connection.whenReady(budget(CONNECT_TIMEOUT_MS));
+    } catch {
+      print("FAIL", `store ${describeStoreUrl(url)}: ${reasons.get() ?? "no connection in time"}`);
+      return false;
+    }
+    print("ok", `store ${describeStoreUrl(url)}: connected`);
+    return await printProbes(connection, print);
+  } finally {
+    await connection.close();
+  }
+}
+
+async function printProbes(connection: ReturnType<typeof createStoreConnection>, print: Print): Promise<boolean> {
+  try {
+    const store = await probeStore(connection, budget(PROBE_TIMEOUT_MS));
+    for (const probe of PROBES) print("ok", `${probe.command} works`);
+    for (const warning of store.warnings) print("warn", warning);
+    print("ok", `${store.description} can hold sessions`);
+    return true;
+  } catch (error) {
+    if (!(error instanceof StoreUnfitError)) {
+      print("FAIL", `the store could not be probed: ${(error as Error).message}`);
+      return false;
+    }
+    let tried = true;
+    for (const probe of PROBES) {
+      const failure = error.failures.find(({ command }) => command === probe.command);
+      if (failure) print("FAIL", `${failure.command}: ${failure.fault}; ${failure.breaks}`);
+      else print(tried ? "ok" : "-", `${probe.command} ${tried ? "works" : "not tried"}`);
+      if (failure && probe.decisive) tried = false;
+    }
+    return false;
+  }
+}
+
+function budget(timeoutMs: number): CallBudget {
+  return { deadlineMs: performance.now() + timeoutMs, signal: AbortSignal.timeout(timeoutMs) };
+}
+
+/** A log that shows nothing and remembers why the last thing went wrong. */
+function lastReason() {
+  let reason: string | undefined;
+  const log = pino(
+    { level: "debug" },
+    {
+      write(line: string) {
+        const { err } = JSON.parse(line) as { err?: { message?: string } };
+        reason = err?.message || reason;
+      },
+    },
+  );
+  return { log, get: () => reason };
+}

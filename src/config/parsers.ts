@@ -1,0 +1,174 @@
+// The shapes a variable's value may have: each reader gives the value, or says what it expected instead.
+
+import { accessSync, constants, statSync } from "node:fs";
+import { BlockList, isIPv4, isIPv6 } from "node:net";
+import { resolve } from "node:path";
+import type { ListenAddress } from "../lib/listen_address.ts";
+import { parseStoreUrl, type StoreUrl } from "../store/connection/store_url.ts";
+
+export type Read<T> =
+  | { readonly value: T; readonly expected?: undefined }
+  | { readonly value?: undefined; readonly expected: string };
+
+/** How a shape is called in `--help` and the docs, and how it is read. */
+export type Shape<T> = { readonly text: string; read(text: string): Read<T> };
+
+const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+/** The kernel's limit for a Unix socket, without the final zero. */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+/** The milliseconds of 500ms, 10s, 5m, 24h or 30d; undefined for any other text. */
+export function durationMs(text: string): number | undefined {
+  const parts = /^(\d{1,12})(ms|s|m|h|d)$/.exec(text);
+  return parts ? Number(parts[1]) * UNITS_MS[parts[2] as keyof typeof UNITS_MS] : undefined;
+}
+
+/** A duration from `min` to `max`. */
+export function duration(min: string, max: string): Shape<number> {
+  return durationOr<never>(min, max, {});
+}
+
+/** A duration, or one of the words, each of which stands for a value of its own, such as `off`. */
+export function durationOr<W>(min: string, max: string, words: Readonly<Record<string, W>>): Shape<number | W> {
+  const names = Object.keys(words);
+  return {
+    text: [`duration ${min}..${max}`, ...names.map((name) => `\`${name}\``)].join(" or "),
+    read(text) {
+      if (Object.hasOwn(words, text)) return { value: words[text]! };
+      const value = durationMs(text);
+      const or = names.map((name) => `, or ${name}`).join("");
+      if (value === undefined) return { expected: `a number with a unit: 500ms, 10s, 5m, 24h, 30d${or}` };
+      if (value < durationMs(min)! || value > durationMs(max)!) return { expected: `between ${min} and ${max}${or}` };
+      return { value };
+    },
+  };
+}
+
+/** A whole number from `min` to `max`. */
+export function integer(min: number, max: number): Shape<number> {
+  return {
+    text: `integer ${min}..${max}`,
+    read(text) {
+      const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
+      return value >= min && value <= max ? { value } : { expected: `a whole number from ${min} to ${max}` };
+    },
+  };
+}
+
+/** So many in a time: `10/1h`. */
+export type Rate = { readonly count: number; readonly periodMs: number };
+
+export const rate: Shape<Rate> = {
+  text: "`count/duration`, count 1..1000000, duration 1s..30d",
+  read(text) {
+    const [count = "", period = "", ...rest] = text.split("/");
+    const periodMs = durationMs(period) ?? NaN;
+    const valid = /^[1-9]\d{0,6}$/.test(count) && Number(count) <= 1_000_000 && rest.length === 0;
+    if (!valid || !(periodMs >= 1_000 && periodMs <= 30 * UNITS_MS.d)) {
+      return { expected: "a count from 1 to 1000000 and a time from 1s to 30d, as in 10/1h" };
+    }
+    return { value: { count: Number(count), periodMs } };
+  },
+};
+
+/** One of the words. */
+export function oneOf<const W extends string>(...words: W[]): Shape<W> {
+  return {
+    text: words.map((word) => `\`${word}\``).join(", "),
+    read(text) {
+      const value = words.find((word) => word === text);
+      return value === undefined ? { expected: `one of ${words.join(", ")}` } : { value };
+    },
+  };
+}
+
+export const boolean: Shape<boolean> = {
+  text: "`true` or `false`",
+  read: (text) => (text === "true" || text === "false" ? { value: text === "true" } : { expected: "true or false" }),
+};
+
+/** A file that this process can read; its absolute path. */
+export const readableFile: Shape<string> = {
+  text: "path of a file",
+  read(text) {
+    try {
+      accessSync(text, constants.R_OK);
+      return statSync(text).isFile() ? { value: resolve(text) } : { expected: "a file, and this is something else" };
+    } catch (error) {
+      return { expected: `a file that can be read (${(error as NodeJS.ErrnoException).code})` };
+    }
+  },
+};
+
+/** A directory, which is made when it is needed; its absolute path. */
+export const directory: Shape<string> = {
+  text: "path of a directory",
+  read(text) {
+    const status = statSync(text, { throwIfNoEntry: false });
+    if (status !== undefined && !status.isDirectory()) return { expected: "a directory, and this is something else" };
+    return { value: resolve(text) };
+  },
+};
+
+export const storeUrl: Shape<StoreUrl> = {
+  text: "URL",
+  read(text) {
+    const { url, fault } = parseStoreUrl(text);
+    return url === undefined ? { expected: `a usable store URL; ${fault}` } : { value: url };
+  },
+};
+
+/** host:port, [IPv6]:port, :port (every IPv4 address), unix:/path, or off, which is undefined. */
+export const listenAddress: Shape<ListenAddress | undefined> = {
+  text: "`host:port`, `[::1]:port`, `:port`, `unix:/path` or `off`",
+  read(text) {
+    if (text === "off") return { value: undefined };
+    if (text.startsWith("unix:")) return readSocketPath(text);
+    const parts = /^(?:\[([^[\]]*)\]|([^[\]:]*)):(\d{1,5})$/.exec(text);
+    if (!parts) return { expected: "host:port, [::1]:port, :port, unix:/path or off" };
+    const port = Number(parts[3]);
+    if (port > 65_535) return { expected: "a port from 0 to 65535" };
+    const host = parts[1] ?? (parts[2] || "0.0.0.0");
+    if (parts[1] !== undefined && !isIPv6(host)) return { expected: "an IPv6 address between the brackets" };
+    if (parts[1] === undefined && !isIPv4(host) && !isHostName(host)) {
+      return { expected: "a host name or an IPv4 address before the port" };
+    }
+    return { value: { kind: "tcp", host, port } };
+  },
+};
+
+function readSocketPath(text: string): Read<ListenAddress> {
+  const path = text.replace(/^unix:(\/\/(?=\/))?/, "");
+  if (!path.startsWith("/") || path.includes("\0"))
+    return { expected: "unix: and an absolute path: unix:/run/sa.sock" };
+  if (Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES) {
+    return { expected: `a socket path of at most ${MAX_SOCKET_PATH_BYTES} bytes` };
+  }
+  return { value: { kind: "unix", path } };
+}
+
+function isHostName(text: string): boolean {
+  // A last label of digits alone is a mistyped IPv4 address.
+  return (
+    /^(?=.{1,253}$)([A-Za-z0-9]([\w-]*[A-Za-z0-9])?)(\.[A-Za-z0-9]([\w-]*[A-Za-z0-9])?)*$/.test(text) &&
+    !/(^|\.)\d+$/.test(text)
+  );
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
+LOOPBACK.addAddress("::1", "ipv6");
+
+/** Whether only this machine can reach the listener. */
+export function isLocal(address: ListenAddress): boolean {
+  if (address.kind === "unix" || address.host.toLowerCase() === "localhost") return true;
+  if (isIPv4(address.host)) return LOOPBACK.check(address.host, "ipv4");
+  return isIPv6(address.host) && LOOPBACK.check(address.host, "ipv6");
+}
+
+/** Whether every node of the store is on this machine. */
+export function isLocalStore(url: StoreUrl): boolean {
+  if (url.kind === "single" && url.address.host === undefined) return true;
+  const nodes = url.kind === "single" ? [url.address] : url.kind === "cluster" ? url.nodes : url.sentinels;
+  return nodes.every((node) => node.host !== undefined && isLocal({ kind: "tcp", host: node.host, port: node.port }));
+}

@@ -1,0 +1,68 @@
+// What is logged of a call: how it ended and for whom, never what was in it.
+
+import { Code } from "@connectrpc/connect";
+import { status } from "@grpc/grpc-js";
+import type { Logger } from "pino";
+import type { Caller } from "../domain/call.ts";
+import type { CallFailure } from "../rpc/errors.ts";
+
+/** How a call ended. */
+export type FinishedCall = {
+  /** `session.v1.SessionService/CreateSession`. */
+  readonly method: string;
+  readonly durationMs: number;
+  /** Undefined when the credential was refused. */
+  readonly caller: Caller | undefined;
+  /** Undefined when it succeeded. */
+  readonly failure: CallFailure | undefined;
+};
+
+const UNAVAILABLE_LOG_INTERVAL_MS = 1_000;
+
+/** Logs every fault of ours, at most one UNAVAILABLE a second, and one in `sampleEvery` of the rest. */
+export function createRequestLog(logger: Logger, sampleEvery: number): (call: FinishedCall) => void {
+  let succeeded = 0;
+  let failed = 0;
+  let lastUnavailableMs = -Infinity;
+  let suppressed = 0;
+
+  return (call) => {
+    const { failure } = call;
+    if (failure === undefined) {
+      if (succeeded++ % sampleEvery === 0) logger.debug(entryOf(call), "call");
+    } else if (failure.code === Code.Internal) {
+      logger.error({ ...entryOf(call), stack: redactedStack(failure.cause) }, "call failed");
+    } else if (failure.code === Code.Unavailable) {
+      const nowMs = performance.now();
+      if (nowMs - lastUnavailableMs < UNAVAILABLE_LOG_INTERVAL_MS) {
+        suppressed++;
+        return;
+      }
+      logger.warn({ ...entryOf(call), suppressed }, "call failed");
+      lastUnavailableMs = nowMs;
+      suppressed = 0;
+    } else if (failed++ % sampleEvery === 0) {
+      logger.info(entryOf(call), "call failed");
+    }
+  };
+}
+
+function entryOf({ method, durationMs, caller, failure }: FinishedCall) {
+  return {
+    method,
+    code: failure === undefined ? "OK" : status[failure.code],
+    reason: failure?.reason,
+    durationMs: Math.round(durationMs * 100) / 100,
+    tenant: caller?.tenant,
+    caller: caller?.name,
+  };
+}
+
+// An unexpected error's text may quote what it stumbled on: a token, a session's id, a store key with a user's id in it.
+function redactedStack(cause: unknown): string {
+  const stack = cause instanceof Error ? (cause.stack ?? cause.message) : `thrown: ${typeof cause}`;
+  return stack
+    .replaceAll(/sat1_[\w-]+/g, "[token]")
+    .replaceAll(/sa:\{[^}]*\}:\S*/g, "[key]")
+    .replaceAll(/(?<![\w-])[\w-]{28}(?![\w-])/g, "[id]");
+}

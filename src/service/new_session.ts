@@ -1,0 +1,75 @@
+// What every Create takes, whatever the variant.
+
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
+import type { NewSession } from "../store/create_session.ts";
+import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/session_record.ts";
+import { encodeIdentity } from "./session_message.ts";
+
+/** What the server fills in where a request is silent. */
+export type SessionDefaults = {
+  readonly idleTimeoutMs: number;
+  readonly absoluteTimeoutMs: number;
+  /** The most sessions of a user, 0 for any number, and what to do about more. */
+  readonly maxSessionsPerUser: number;
+  readonly onExceed: "reject" | "evict";
+};
+
+/** The fields that all Create requests share. */
+type CreateRequest = {
+  readonly userId: string;
+  readonly idleTimeout?: Duration;
+  readonly absoluteTimeout?: Duration;
+  readonly limit?: SessionLimit;
+  readonly ipAddress: string;
+  readonly userAgent: string;
+  readonly requestId: string;
+  readonly authenticatedAt?: Timestamp;
+  readonly ipBinding: IpBinding;
+};
+
+/** The new session that a Create asks for; `own` is what its variant adds. */
+export function newSession(
+  request: CreateRequest,
+  kind: SessionKind,
+  defaults: SessionDefaults,
+  own: { data?: Uint8Array; fields?: NewSession["fields"]; device?: Device },
+): NewSession {
+  return {
+    userId: request.userId,
+    kind,
+    ipBinding: ipBindingFlag(request.ipBinding),
+    idleTimeoutMs: durationMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
+    absoluteTimeoutMs: durationMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
+    deviceId: own.device?.deviceId ?? "",
+    identity: encodeIdentity(request, own.device),
+    data: own.data ?? new Uint8Array(),
+    fields: own.fields ?? [],
+    requestId: request.requestId,
+    ...limitOf(request.limit, defaults),
+    // Rounded down: what began in the same millisecond as a revoke-all began before it.
+    authenticatedAtMs: request.authenticatedAt ? Math.max(1, wholeMs(request.authenticatedAt)) : 0,
+  };
+}
+
+/** Whole milliseconds; undefined for no duration. */
+export function durationMs(duration: Duration | undefined): number | undefined {
+  return duration && wholeMs(duration);
+}
+
+function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
+  return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
+}
+
+function limitOf(
+  limit: SessionLimit | undefined,
+  defaults: SessionDefaults,
+): Pick<NewSession, "maxSessions" | "onExceed"> {
+  if (limit === undefined) return { maxSessions: defaults.maxSessionsPerUser, onExceed: defaults.onExceed };
+  return { maxSessions: limit.maxSessions, onExceed: limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject" };
+}
+
+function ipBindingFlag(binding: IpBinding): IpBindingFlag {
+  if (binding === IpBinding.WARN) return IP_BINDING.warn;
+  return binding === IpBinding.INVALIDATE ? IP_BINDING.invalidate : IP_BINDING.off;
+}

@@ -1,0 +1,101 @@
+// Simple sessions: CreateSession, GetSession, ValidateSession, UpdateSessionData, DeleteSession, DeleteUserSessions,
+// ListUserSessions.
+
+import type { UpdateSessionDataRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
+import type { CallContext } from "../domain/call.ts";
+import { SessionError } from "../domain/errors.ts";
+import { mergePatch } from "../lib/merge_patch.ts";
+import type { SessionCreator } from "../store/create_session.ts";
+import { SESSION_KIND } from "../store/session_record.ts";
+import { sessionNotFound } from "../store/script_replies.ts";
+import type { SessionStore, StoredSession } from "../store/simple_sessions.ts";
+import type { DirectImpl, SessionServiceImpl } from "./handlers.ts";
+import { newSession, type SessionDefaults } from "./new_session.ts";
+import type { IpBindingCheck } from "./validation/ip_binding.ts";
+import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
+import { listSessionPage } from "./session_page.ts";
+import { sessionQuestion } from "./validation/request_decoding.ts";
+import { sessionValidationBytes } from "./validation/response_encoding.ts";
+import { validationMessage } from "./validation/response_message.ts";
+import type { Validate } from "./validation/validator.ts";
+
+type SessionsDeps = {
+  readonly create: SessionCreator;
+  readonly sessions: SessionStore;
+  readonly validate: Validate;
+  readonly checkIpBinding: IpBindingCheck;
+  readonly defaults: SessionDefaults;
+};
+
+export function createSessionsService({ create, sessions, validate, checkIpBinding, defaults }: SessionsDeps) {
+  const methods = {
+    async createSession(request, call) {
+      const data = encodeData(request.data);
+      const session = newSession(request, SESSION_KIND.simple, defaults, { data });
+      return { session: storedSessionMessage(await create(session, call)) };
+    },
+
+    async getSession(request, call) {
+      const stored = await sessions.get(request.sessionId, "id", call);
+      const ip = await checkIpBinding(stored.record, request.ipAddress, call);
+      if (ip === "ended") throw sessionNotFound();
+      return { session: storedSessionMessage(stored), ipMismatch: ip === "mismatch" };
+    },
+
+    async validateSession(request, call) {
+      const question = { proof: "id", handle: request.sessionId, touch: false, ipAddress: "" } as const;
+      const { verdict, session } = validationMessage(await validate.one(question, call));
+      return { verdict, session };
+    },
+
+    async updateSessionData(request, call) {
+      const updated = request.merge ? await merge(request, call) : await replace(request, call);
+      return { session: storedSessionMessage(updated) };
+    },
+
+    async deleteSession(request, call) {
+      return { deleted: await sessions.remove(request.sessionId, "deleted", "", call) };
+    },
+
+    async deleteUserSessions(request, call) {
+      return { deletedCount: await sessions.removeAllOfUser(request.userId, request.exceptSessionId, call) };
+    },
+
+    async listUserSessions(request, call) {
+      return listSessionPage(sessions, "all", request, call);
+    },
+  } satisfies SessionServiceImpl;
+
+  const direct = {
+    validateSession(request, call) {
+      const question = sessionQuestion(request);
+      return question && validate.one(question, call).then(sessionValidationBytes);
+    },
+  } satisfies DirectImpl;
+
+  async function replace(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
+    const data = encodeData(request.data);
+    const updated = await sessions.updateData(request.sessionId, data, request.expectedVersion, call);
+    if (updated === undefined) throw versionMismatch();
+    return updated;
+  }
+
+  // Compare-and-swap on the version that was read: when another change came between, the patch is applied to what that
+  // one left. One of any number of rivals succeeds in each round, so this ends; the call's deadline bounds it.
+  async function merge(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
+    for (;;) {
+      const [record] = await sessions.find([request.sessionId], call);
+      if (record === undefined) throw sessionNotFound();
+      if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
+      const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
+      const updated = await sessions.updateData(record.sessionId, data, record.version, call);
+      if (updated !== undefined) return updated;
+    }
+  }
+
+  return { methods, direct };
+}
+
+function versionMismatch(): SessionError {
+  return new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
+}

@@ -1,0 +1,27 @@
+// The answer to "is it valid?" as a message: ValidateTokenResponse and ValidateResult have the same fields.
+
+import { durationFromMs, type Duration } from "@bufbuild/protobuf/wkt";
+import { Verdict, type Session } from "../../../gen/session/v1/session_pb.ts";
+import { sessionMessage } from "../session_message.ts";
+import type { Validation } from "./validator.ts";
+
+export type ValidationMessage = {
+  readonly verdict: Verdict;
+  readonly session?: Session;
+  readonly ipMismatch?: boolean;
+  readonly expiresIn?: Duration;
+};
+
+/** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
+const INVALID: ValidationMessage = { verdict: Verdict.INVALID };
+
+export function validationMessage(validation: Validation): ValidationMessage {
+  if (validation === undefined) return INVALID;
+  const { record, ipMismatch, expiresInMs } = validation;
+  return {
+    verdict: Verdict.VALID,
+    session: sessionMessage(record),
+    ipMismatch,
+    expiresIn: expiresInMs === undefined ? undefined : durationFromMs(expiresInMs),
+  };
+}

@@ -1,0 +1,181 @@
+// Start-up probes: what the sessions need of a store is tried out, on keys that die by themselves. Never by its version.
+
+import { randomBytes } from "node:crypto";
+import type { CallBudget } from "../../domain/call.ts";
+import { SessionError } from "../../domain/errors.ts";
+import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "../connection/connection.ts";
+import { storeError, storeTimeout, storeUnavailable } from "../connection/errors.ts";
+import { openClient } from "../connection/node_connection.ts";
+import { PARTITION_TAGS } from "../partition_tags.ts";
+import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
+
+/** How long a message may take to a connection that has subscribed. */
+const HEARING_MS = 2000;
+
+export type ProbedStore = {
+  /** Whether scripts may begin with `#!lua`. */
+  readonly shebang: boolean;
+  /** What the store calls itself, for the log. */
+  readonly description: string;
+  /** What could not be found out, or is missing but can be lived with; for the log. */
+  readonly warnings: readonly string[];
+};
+
+export type ProbeFailure = {
+  readonly command: string;
+  /** What the store did, or did not. */
+  readonly fault: string;
+  /** What would go wrong with sessions. */
+  readonly breaks: string;
+};
+
+/** The store cannot hold sessions; each failure names the command. */
+export class StoreUnfitError extends Error {
+  override readonly name = "StoreUnfitError";
+  readonly failures: readonly ProbeFailure[];
+
+  constructor(description: string, failures: readonly ProbeFailure[]) {
+    const lines = failures.map(({ command, fault, breaks }) => `  ${command}: ${fault}; ${breaks}`);
+    super(`the store (${description}) cannot hold sessions:\n${lines.join("\n")}`);
+    this.failures = failures;
+  }
+}
+
+/**
+ * Tries the store out, every primary of it.
+ * @throws StoreUnfitError with all that failed; SessionError when the store could not be asked.
+ */
+export async function probeStore(connection: StoreConnection, call: CallBudget): Promise<ProbedStore> {
+  const description = await describe(connection, call);
+  const failures: ProbeFailure[] = [];
+  const warnings = new Set<string>();
+  let shebang = true;
+  for (const tag of await tagsOfPrimaries(connection, call)) {
+    const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
+    failures.push(...(await runProbes(tools)));
+    if (failures.length > 0) throw new StoreUnfitError(description, failures);
+    shebang &&= await takesShebang(tools);
+  }
+  if (!shebang)
+    warnings.add("scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full");
+  return { shebang, description, warnings: [...warnings] };
+}
+
+async function runProbes(tools: ProbeTools): Promise<ProbeFailure[]> {
+  const failures: ProbeFailure[] = [];
+  for (const probe of PROBES) {
+    const fault = await faultOf(probe, tools);
+    if (fault === undefined) continue;
+    failures.push({ command: probe.command, fault, breaks: probe.breaks });
+    // Whatever follows would only fail for the same reason.
+    if (probe.decisive) break;
+  }
+  return failures;
+}
+
+async function faultOf(probe: Probe, tools: ProbeTools): Promise<string | undefined> {
+  try {
+    return await probe.run(tools);
+  } catch (error) {
+    const reply = error instanceof SessionError ? error.cause : error;
+    if (error instanceof SessionError && error.reason === "STORE_FULL") {
+      tools.warn(`${probe.command} could not be tried out: the store's memory is full`);
+      return undefined;
+    }
+    if (reply instanceof StoreReplyError && reply.code !== "LOADING") return `it answered "${reply.reply}"`;
+    throw error;
+  }
+}
+
+async function takesShebang(tools: ProbeTools): Promise<boolean> {
+  try {
+    await tools.send("EVAL", "#!lua flags=allow-oom\nreturn {'ok'}", "1", tools.key("shebang"));
+    return true;
+  } catch (error) {
+    if (error instanceof StoreReplyError) return false;
+    throw error;
+  }
+}
+
+/** One tag for each primary, so that a cluster is probed everywhere. */
+async function tagsOfPrimaries(connection: StoreConnection, call: CallBudget): Promise<string[]> {
+  if (connection.url.kind !== "cluster") return [PARTITION_TAGS[0]!];
+  const infos = await Promise.all(
+    PARTITION_TAGS.map(async (tag) => String(await connection.send(`sa:{${tag}}:probe`, ["INFO", "server"], call))),
+  );
+  const tags = new Map(infos.map((info, index) => [/run_id:(\w+)/.exec(info)?.[1], PARTITION_TAGS[index]!]));
+  return [...tags.values()];
+}
+
+async function describe(connection: StoreConnection, call: CallBudget): Promise<string> {
+  try {
+    const info = String(await connection.send(`sa:{${PARTITION_TAGS[0]!}}:probe`, ["INFO", "server"], call));
+    const valkey = /valkey_version:(\S+)/.exec(info)?.[1];
+    const redis = /redis_version:(\S+)/.exec(info)?.[1];
+    const version = valkey ? `Valkey ${valkey}` : redis ? `Redis ${redis}` : "of unknown version";
+    return `${version} at ${connection.description}`;
+  } catch (error) {
+    if (error instanceof StoreReplyError) return connection.description;
+    throw error;
+  }
+}
+
+function createTools(connection: StoreConnection, call: CallBudget, prefix: string, warnings: Set<string>): ProbeTools {
+  function send(...args: StoreArguments): Promise<StoreReply> {
+    return connection.send(prefix, args, call);
+  }
+
+  return {
+    send,
+    key: (name) => prefix + name,
+    async refuses(...args) {
+      try {
+        await send(...args);
+        return false;
+      } catch (error) {
+        if (error instanceof StoreReplyError) return true;
+        throw error;
+      }
+    },
+    warn: (warning) => void warnings.add(warning),
+    subscribe: (channel, publish) => heardOnSecondConnection(connection, call, channel, publish),
+  };
+}
+
+/**
+ * The first message that a second connection hears on the channel within a while after `publish` has run, or undefined.
+ * Until then a store that does not answer is slow or gone, which says nothing of what it can do.
+ */
+async function heardOnSecondConnection(
+  connection: StoreConnection,
+  call: CallBudget,
+  channel: string,
+  publish: () => Promise<unknown>,
+): Promise<string | undefined> {
+  const address = connection.nodeAddress();
+  if (address === undefined) throw storeUnavailable();
+  const client = openClient(address, connection.url);
+  client.on("error", () => undefined);
+  const leftMs = () => Math.max(0, call.deadlineMs - performance.now());
+  let hear: (message: string | undefined) => void = () => undefined;
+  const heard = new Promise<string | undefined>((resolve) => (hear = resolve));
+  let late = false;
+  // destroy() ends whatever still waits.
+  let timer = setTimeout(() => {
+    late = true;
+    client.destroy();
+  }, leftMs());
+  try {
+    await client.connect();
+    await client.subscribe(channel, hear);
+    await publish();
+    clearTimeout(timer);
+    timer = setTimeout(hear, Math.min(HEARING_MS, leftMs()), undefined);
+    return await heard;
+  } catch (error) {
+    throw late ? storeTimeout() : storeError(error);
+  } finally {
+    clearTimeout(timer);
+    client.destroy();
+  }
+}

@@ -1,0 +1,230 @@
+// The probes: each tries one behaviour out with the command that sessions use it through.
+
+import type { StoreArguments, StoreReply } from "../connection/connection.ts";
+import { StoreReplyError } from "../connection/errors.ts";
+
+export type ProbeTools = {
+  send(...args: StoreArguments): Promise<StoreReply>;
+  /** A throw-away key. Whoever makes it gives it a TTL. */
+  key(name: string): string;
+  /** Whether the store answers the command with an error. */
+  refuses(...args: StoreArguments): Promise<boolean>;
+  warn(warning: string): void;
+  /** The first message that a second connection hears on the channel once `publish` has run. */
+  subscribe(channel: string, publish: () => Promise<unknown>): Promise<string | undefined>;
+};
+
+export type Probe = {
+  readonly command: string;
+  /** What goes wrong with sessions without it. */
+  readonly breaks: string;
+  /** Without this the others would fail as well, so they are not tried. */
+  readonly decisive?: true;
+  /** Resolves to what is wrong, or undefined; an error reply is a fault too. */
+  run(tools: ProbeTools): Promise<string | undefined>;
+};
+
+const TTL_MS = "60000";
+/** Between two commands of ours the store's clock may move on by so much. */
+const SLACK_MS = 2;
+
+export const PROBES: readonly Probe[] = [
+  { command: "ROLE", breaks: "a replica takes no writes", decisive: true, run: isMaster },
+  {
+    command: "EVAL",
+    breaks: "every operation is one atomic script",
+    decisive: true,
+    async run({ send, key }) {
+      const reply = await send("EVAL", "return {'ok', redis.call('TIME')[1]}", "1", key("eval"));
+      const [tag, seconds] = Array.isArray(reply) ? reply : [];
+      return String(tag) === "ok" && /^\d{9,}$/.test(String(seconds)) ? undefined : "TIME in a script gives no time";
+    },
+  },
+  {
+    command: "EVALSHA",
+    breaks: "scripts are sent in full only when the store says NOSCRIPT",
+    async run({ send, key }) {
+      try {
+        await send("EVALSHA", "0".repeat(40), "1", key("evalsha"));
+      } catch (error) {
+        if (error instanceof StoreReplyError && error.code === "NOSCRIPT") return undefined;
+        throw error;
+      }
+      return "it ran a script that does not exist";
+    },
+  },
+  {
+    command: "EVAL (struct)",
+    breaks: "the record of a session is written and read with struct.pack and struct.unpack",
+    async run({ send, key }) {
+      const script = `local packed = struct.pack('>Bd', 7, tonumber(ARGV[1]))
+        local byte, number = struct.unpack('>Bd', packed)
+        return {packed, byte, string.format('%.0f', number)}`;
+      const largest = Buffer.alloc(9, 7);
+      largest.writeDoubleBE(Number.MAX_SAFE_INTEGER, 1);
+      const reply = await send("EVAL", script, "1", key("struct"), String(Number.MAX_SAFE_INTEGER));
+      const [packed, byte, number] = Array.isArray(reply) ? reply : [];
+      const exact = Buffer.isBuffer(packed) && packed.equals(largest);
+      return exact && byte === 7 && String(number) === String(Number.MAX_SAFE_INTEGER)
+        ? undefined
+        : "a double does not come back as it was packed";
+    },
+  },
+  {
+    command: "EVAL (INFO)",
+    breaks: "a failover is noticed by the master_replid that INFO replication gives inside a script",
+    async run({ send, key }) {
+      const script = "return string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''";
+      const reply = String(await send("EVAL", script, "1", key("info")));
+      return reply === "" ? "INFO replication gives no master_replid in a script" : undefined;
+    },
+  },
+  {
+    command: "PEXPIREAT",
+    breaks: "sessions would not end at their deadline",
+    async run({ send, key }) {
+      const [set, now] = await Promise.all([send("SET", key("ttl"), "x", "PX", TTL_MS), send("TIME")]);
+      if (set !== "OK") return "SET with PX is not understood";
+      const deadline = milliseconds(now) + 30_123;
+      const [, before, left, after] = await Promise.all([
+        send("PEXPIREAT", key("ttl"), String(deadline)),
+        send("TIME"),
+        send("PTTL", key("ttl")),
+        send("TIME"),
+      ]);
+      const earliest = milliseconds(before) + Number(left) - SLACK_MS;
+      const latest = milliseconds(after) + Number(left) + SLACK_MS;
+      if (deadline < earliest || deadline > latest) return "PTTL does not tell the deadline to the millisecond";
+      await send("PEXPIREAT", key("ttl"), "1");
+      return (await send("GET", key("ttl"))) === null ? undefined : "a key is still there after its deadline";
+    },
+  },
+  {
+    command: "SETRANGE",
+    breaks: "a touched session would never end",
+    async run({ send, key }) {
+      await send("SET", key("setrange"), "abcdef", "PX", TTL_MS);
+      await send("SETRANGE", key("setrange"), "2", "--");
+      const [value, ttl] = await Promise.all([send("GET", key("setrange")), send("PTTL", key("setrange"))]);
+      if (String(value) !== "ab--ef") return "it does not write in place";
+      return keptTtl(ttl);
+    },
+  },
+  {
+    command: "HSET",
+    breaks: "the fields of a session would outlive it",
+    async run({ send, key }) {
+      await Promise.all([send("HSET", key("hset"), "a", "1"), send("PEXPIRE", key("hset"), TTL_MS)]);
+      await send("HSET", key("hset"), "a", "2", "b", "3");
+      return keptTtl(await send("PTTL", key("hset")));
+    },
+  },
+  {
+    command: "HINCRBY",
+    breaks: "counters of a session would be wrong, or outlive it",
+    async run({ send, key, refuses }) {
+      const large = String(2n ** 62n);
+      await Promise.all([send("HSET", key("hincrby"), "n", "1"), send("PEXPIRE", key("hincrby"), TTL_MS)]);
+      await send("HINCRBY", key("hincrby"), "n", large);
+      const [value, ttl] = await Promise.all([send("HGET", key("hincrby"), "n"), send("PTTL", key("hincrby"))]);
+      if (String(value) !== String(2n ** 62n + 1n)) return "it is not exact for 64-bit integers";
+      if (!(await refuses("HINCRBY", key("hincrby"), "n", large))) return "it does not refuse an overflow";
+      return keptTtl(ttl);
+    },
+  },
+  {
+    command: "ZRANGEBYSCORE",
+    breaks: "limits, lists and the sweep of ended sessions would be wrong",
+    async run({ send, key }) {
+      const members = ["1700000000001", "first", "1700000000002", "second", "1700000000003", "third"];
+      await Promise.all([send("ZADD", key("zset"), ...members), send("PEXPIRE", key("zset"), TTL_MS)]);
+      const found = await send("ZRANGEBYSCORE", key("zset"), "(1700000000001", "+inf");
+      if (texts(found) !== "second third") return "it does not find the members above a score";
+      const count = Number(await send("ZCOUNT", key("zset"), "1700000000002", "+inf"));
+      return count === 2 ? undefined : "ZCOUNT does not count the members from a score on";
+    },
+  },
+  {
+    command: "XADD",
+    breaks: "watchers would miss changes, or see one twice",
+    async run({ send, key, refuses }) {
+      const [id] = await Promise.all([
+        send("XADD", key("stream"), "MAXLEN", "~", "100", "1700000000000-2", "c", "x"),
+        send("PEXPIRE", key("stream"), TTL_MS),
+      ]);
+      if (String(id) !== "1700000000000-2") return "it does not take the id it is given";
+      for (const taken of ["1700000000000-2", "1700000000000-1", "1600000000000-9"]) {
+        if (!(await refuses("XADD", key("stream"), taken, "c", "x")))
+          return "it takes an id that is not above the last";
+      }
+      const entries = await send("XRANGE", key("stream"), "(1700000000000-1", "+");
+      return Array.isArray(entries) && entries.length === 1 ? undefined : "XRANGE does not give what was added";
+    },
+  },
+  {
+    command: "SUBSCRIBE",
+    breaks: "invalidations would not be pushed",
+    async run({ send, key, subscribe }) {
+      const channel = key("channel");
+      const script = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
+      const heard = await subscribe(channel, () => send("EVAL", script, "1", key("publish"), channel, "ding"));
+      return heard === "ding" ? undefined : "a second connection does not hear what a script publishes";
+    },
+  },
+  {
+    command: "CONFIG GET maxmemory-policy",
+    breaks: "sessions would vanish when memory runs out: set maxmemory-policy to noeviction",
+    async run(tools) {
+      const policy = await maxmemoryPolicy(tools);
+      if (policy === undefined) tools.warn("the store does not tell its maxmemory-policy: it has to be noeviction");
+      return policy === undefined || policy === "noeviction" ? undefined : `it is ${policy}`;
+    },
+  },
+];
+
+async function isMaster({ send, warn }: ProbeTools): Promise<string | undefined> {
+  let role: string | undefined;
+  try {
+    const reply = await send("ROLE");
+    role = Array.isArray(reply) ? String(reply[0]) : undefined;
+  } catch (error) {
+    if (!(error instanceof StoreReplyError)) throw error;
+    role = await infoField(send, "replication", "role");
+  }
+  if (role === undefined) warn("the store does not tell whether it is a master");
+  return role === undefined || role === "master" ? undefined : `it is a ${role}`;
+}
+
+async function maxmemoryPolicy({ send }: ProbeTools): Promise<string | undefined> {
+  try {
+    const reply = await send("CONFIG", "GET", "maxmemory-policy");
+    if (Array.isArray(reply) && reply.length >= 2) return String(reply[1]);
+  } catch (error) {
+    // Hosted stores often keep CONFIG to themselves.
+    if (!(error instanceof StoreReplyError)) throw error;
+  }
+  return infoField(send, "memory", "maxmemory_policy");
+}
+
+async function infoField(send: ProbeTools["send"], section: string, field: string): Promise<string | undefined> {
+  try {
+    return new RegExp(`^${field}:(\\S+)`, "m").exec(String(await send("INFO", section)))?.[1];
+  } catch (error) {
+    if (error instanceof StoreReplyError) return undefined;
+    throw error;
+  }
+}
+
+function keptTtl(ttl: StoreReply): string | undefined {
+  return typeof ttl === "number" && ttl > 0 ? undefined : "it erases the key's TTL";
+}
+
+/** The reply of TIME in whole milliseconds. */
+function milliseconds(time: StoreReply): number {
+  const [seconds, microseconds] = Array.isArray(time) ? time : [];
+  return Number(String(seconds)) * 1_000 + Math.floor(Number(String(microseconds)) / 1_000);
+}
+
+function texts(reply: StoreReply): string {
+  return Array.isArray(reply) ? reply.map(String).join(" ") : String(reply);
+}

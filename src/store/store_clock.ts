@@ -1,0 +1,43 @@
+// The store's clock as we know it: never behind it, so that what counts down by it ends early rather than late.
+
+import type { CallBudget } from "../domain/call.ts";
+import type { StoreConnection } from "./connection/connection.ts";
+import { partitionKeys } from "./keys.ts";
+
+const SAMPLE_INTERVAL_MS = 1000;
+const SAMPLE_TIMEOUT_MS = 1000;
+/** Of a clock that runs faster than ours, at most so much is missed between two samples. */
+const DRIFT = 1.001;
+const STALE_MS = 5000;
+
+export type StoreClock = {
+  /** Milliseconds since 1970, at least what the store's clock says now; undefined when it was not asked lately. */
+  nowMs(): number | undefined;
+  stop(): void;
+};
+
+export function startStoreClock(connection: StoreConnection): StoreClock {
+  let sample: { readonly storeMs: number; readonly sentMs: number } | undefined;
+  const stopped = new AbortController();
+
+  async function ask(): Promise<void> {
+    const sentMs = performance.now();
+    const call: CallBudget = { deadlineMs: sentMs + SAMPLE_TIMEOUT_MS, signal: stopped.signal };
+    const [seconds, micros] = (await connection.send(partitionKeys(0)[0], ["TIME"], call)) as Buffer[];
+    sample = { storeMs: Number(seconds) * 1000 + Math.ceil(Number(micros) / 1000), sentMs };
+  }
+
+  const askQuietly = () => void ask().catch(() => undefined);
+  askQuietly();
+  const timer = setInterval(askQuietly, SAMPLE_INTERVAL_MS);
+  return {
+    nowMs() {
+      const sinceMs = sample === undefined ? Infinity : performance.now() - sample.sentMs;
+      return sinceMs > STALE_MS ? undefined : sample!.storeMs + sinceMs * DRIFT;
+    },
+    stop() {
+      clearInterval(timer);
+      stopped.abort();
+    },
+  };
+}

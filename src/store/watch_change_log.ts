@@ -1,0 +1,99 @@
+// The change logs of the store: their tails, their entries, and the channel that rings when one has grown.
+
+import type { Logger } from "pino";
+import type { CallBudget } from "../domain/call.ts";
+import { PARTITION_COUNT } from "../domain/owner.ts";
+import type { LogEnd } from "../domain/position.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
+import type { StoreReply } from "./connection/connection.ts";
+import { storeUnavailable } from "./connection/errors.ts";
+import { createLink } from "./connection/node_connection.ts";
+import type { StoreDeps } from "./dependencies.ts";
+import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
+import { unexpectedTag } from "./script_replies.ts";
+
+/** Something happened to a session; src/store/lua/lib/change.lua writes it. */
+export type Change = {
+  readonly partition: number;
+  readonly end: LogEnd;
+  /** The reason in lower case: `created`, `changed`, `deleted` … */
+  readonly reason: string;
+  readonly sessionId: string;
+  readonly owner: string;
+  readonly version: bigint;
+  readonly atMs: number;
+  readonly actor: string;
+};
+
+/** The end of every partition's log, by its number. */
+export type Tails = readonly LogEnd[];
+
+const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
+
+export type ChangeStore = ReturnType<typeof createChangeStore>;
+
+export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "connection" | "scripts">, log: Logger) {
+  /** All tails, by one MGET on a single node and pipelined GETs in a cluster. */
+  async function readTails(call: CallBudget): Promise<Tails> {
+    const replies =
+      connection.url.kind === "cluster"
+        ? await Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))
+        : ((await connection.send(TAIL_KEYS[0]!, ["MGET", ...TAIL_KEYS], call)) as (Buffer | null)[]);
+    return Promise.all(
+      replies.map(async (reply, partition) => logEnd(String(reply ?? (await beginLog(partition, call))))),
+    );
+  }
+
+  /** A partition that has had no change begins an epoch when it is first asked for. */
+  async function beginLog(partition: number, call: CallBudget): Promise<StoreReply> {
+    const { tag, values } = await scripts.run("changes_begin", [...partitionKeys(partition)], [], call);
+    if (tag !== "ok") throw unexpectedTag(tag);
+    return values[0]!;
+  }
+
+  /** At most `count` changes of a partition after `end`, oldest first. */
+  async function readLog(partition: number, end: LogEnd, count: number, call: CallBudget): Promise<Change[]> {
+    const key = partitionKeys(partition)[1];
+    const after = `(${end.epoch}-${end.seq}`;
+    const reply = await connection.send(key, ["XRANGE", key, after, "+", "COUNT", String(count)], call);
+    return (reply as [Buffer, [Buffer, Buffer]][]).map(([, [, change]]) => parseChange(change));
+  }
+
+  /** Hears of every change while its link holds: a doorbell, which may miss some. */
+  function subscribe(onChange: (change: Change) => void, onLink: (up: boolean) => void): { close(): Promise<void> } {
+    return createLink({
+      locate: () => {
+        const address = connection.nodeAddress();
+        if (address === undefined) throw storeUnavailable();
+        return address;
+      },
+      access: connection.url,
+      log,
+      onReadyChange: onLink,
+      prepare: (client) => client.subscribe(CHANGES_CHANNEL, (message) => onChange(parseChange(message)), true),
+    });
+  }
+
+  return { readTails, readLog, subscribe };
+}
+
+function parseChange(bytes: Buffer): Change {
+  const [id = "", reason = "", sessionId = "", owner = "", version = "0", at = "0", actor = ""] = bytes
+    .toString("latin1")
+    .split(" ");
+  return {
+    partition: partitionOfSessionId(sessionId)!,
+    end: logEnd(id),
+    reason,
+    sessionId,
+    owner,
+    version: BigInt(version),
+    atMs: Number(at),
+    actor: decodeURIComponent(actor),
+  };
+}
+
+function logEnd(text: string): LogEnd {
+  const [epoch, seq] = text.split("-").map(Number) as [number, number];
+  return { epoch, seq };
+}

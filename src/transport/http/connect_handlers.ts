@@ -1,0 +1,196 @@
+// The methods on connect's protocols: gRPC, gRPC-Web, Connect and its JSON, as one handler for each path and protocol.
+
+import {
+  createRegistry,
+  type DescMethod,
+  type DescMethodServerStreaming,
+  type DescMethodUnary,
+  type Message,
+} from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  createConnectRouter,
+  type ConnectRouterOptions,
+  type HandlerContext,
+  type Interceptor,
+} from "@connectrpc/connect";
+import { compressionGzip } from "@connectrpc/connect-node";
+import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { codeToHttpStatus, errorFromJsonBytes, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
+import { SessionError } from "../../domain/errors.ts";
+import { toConnectError, toFailure, type CallFailure } from "../../rpc/errors.ts";
+import type { IncomingCall, Pipeline } from "../../rpc/pipeline.ts";
+import type { Answer, Route } from "../../rpc/routes.ts";
+
+export type ConnectHandler = (request: UniversalServerRequest) => Promise<UniversalServerResponse>;
+
+/** The handler for a request's path and content type; undefined for a path that is no method's. */
+type FindConnectHandler = (path: string, contentType: string) => ConnectHandler | undefined;
+
+export function createConnectHandlers(pipeline: Pipeline, maxReceiveBytes: number): FindConnectHandler {
+  const grpcHandlers = new Map<string, ConnectHandler>();
+  const connectHandlers = new Map<string, ConnectHandler>();
+  for (const route of pipeline.routes) {
+    grpcHandlers.set(`/${route.name}`, grpcHandler(pipeline, route, maxReceiveBytes));
+    connectHandlers.set(`/${route.name}`, connectHandler(pipeline, route, maxReceiveBytes));
+  }
+  return (path, contentType) => (contentType.startsWith("application/grpc") ? grpcHandlers : connectHandlers).get(path);
+}
+
+// With them, JSON errors say their details in words too.
+const DETAIL_TYPES = createRegistry(ErrorInfoSchema, BadRequestSchema, RetryInfoSchema);
+
+function routerOptions(maxReceiveBytes: number): ConnectRouterOptions {
+  // Bytes that are not UTF-8 must fail instead of turning into U+FFFD. The library reads this option, its type hides it.
+  const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  return {
+    readMaxBytes: maxReceiveBytes,
+    acceptCompression: [compressionGzip],
+    // Answers are never compressed: their size would tell of a token that stands beside text an attacker chose.
+    compressMinBytes: 0xffff_ffff,
+    // Strict, or an unknown enum value would silently become the default one.
+    jsonOptions: {
+      ignoreUnknownFields: false,
+      registry: DETAIL_TYPES,
+      textDecoder,
+    } as ConnectRouterOptions["jsonOptions"],
+    interceptors: [explainDecodeFaults],
+  };
+}
+
+/**
+ * gRPC and gRPC-Web. Unary methods are registered as server streams, which these protocols cannot tell apart: a request
+ * is then decoded inside the interceptors, where a message that does not decode can be answered with its details.
+ */
+function grpcHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number): ConnectHandler {
+  const router = createConnectRouter({ ...routerOptions(maxReceiveBytes), connect: false });
+  const { method } = route;
+  if (method.methodKind === "unary") {
+    const asStream = { ...method, methodKind: "server_streaming" } as unknown as DescMethodServerStreaming;
+    router.rpc(asStream, async function* (request: Message, context: HandlerContext) {
+      yield await unary(pipeline, route, request, context);
+    });
+  } else {
+    registerStream(router, pipeline, route);
+  }
+  return onlyHandler(router.handlers);
+}
+
+/** Connect: its unary form, which is plain HTTP and JSON too, and its streams. */
+function connectHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number): ConnectHandler {
+  const router = createConnectRouter({ ...routerOptions(maxReceiveBytes), grpc: false, grpcWeb: false });
+  const { method } = route;
+  if (method.methodKind !== "unary") {
+    registerStream(router, pipeline, route);
+    return onlyHandler(router.handlers);
+  }
+  router.rpc(method as DescMethodUnary, (request: Message, context: HandlerContext) =>
+    unary(pipeline, route, request, context),
+  );
+  const handler = onlyHandler(router.handlers);
+  return async (request) => explainUnaryFault(method, await handler(request));
+}
+
+function onlyHandler(handlers: readonly UniversalHandler[]): ConnectHandler {
+  return handlers[0]!;
+}
+
+function registerStream(router: ReturnType<typeof createConnectRouter>, pipeline: Pipeline, route: Route): void {
+  // Server stream or bidirectional: what the handler is given differs, what is done with it does not.
+  const method = route.method as DescMethodServerStreaming;
+  router.rpc(method, (input: Message | AsyncIterable<Message>, context: HandlerContext) =>
+    stream(pipeline, route, input, context),
+  );
+}
+
+async function unary(pipeline: Pipeline, route: Route, request: Message, context: HandlerContext): Promise<Answer> {
+  try {
+    return await pipeline.unary(route, {
+      ...incomingCall(context),
+      decode: () => request,
+      encode: (answer) => answer,
+    });
+  } catch (failure) {
+    throw toConnectError(failure as CallFailure);
+  }
+}
+
+async function* stream(
+  pipeline: Pipeline,
+  route: Route,
+  input: Message | AsyncIterable<Message>,
+  context: HandlerContext,
+): AsyncIterable<Answer> {
+  const open = () => (Symbol.asyncIterator in input ? explainedRequests(route.method, input) : input);
+  try {
+    yield* pipeline.stream(route, { ...incomingCall(context), open, encode: (answer) => answer });
+  } catch (failure) {
+    throw toConnectError(failure as CallFailure);
+  }
+}
+
+function incomingCall(context: HandlerContext): IncomingCall {
+  const { signal } = context;
+  return {
+    authorization: context.requestHeader.get("authorization") ?? undefined,
+    clientDeadlineMs: performance.now() + (context.timeoutMs() ?? Infinity),
+    onCancel(listener) {
+      if (signal.aborted) listener();
+      else signal.addEventListener("abort", listener, { once: true });
+    },
+  };
+}
+
+const explainDecodeFaults: Interceptor = (next) => async (request) => {
+  try {
+    return await next(request);
+  } catch (error) {
+    const fault = decodeFault(request.method, error);
+    throw fault === undefined ? error : toConnectError(toFailure(fault));
+  }
+};
+
+async function* explainedRequests(method: DescMethod, requests: AsyncIterable<Message>): AsyncIterable<Message> {
+  try {
+    yield* requests;
+  } catch (error) {
+    throw decodeFault(method, error) ?? error;
+  }
+}
+
+// connect calls a binary message that does not decode INTERNAL, and gives neither kind of fault any details.
+function decodeFault(method: DescMethod, error: unknown): SessionError | undefined {
+  if (!(error instanceof ConnectError) || error.details.length > 0) return undefined;
+  if (error.code === Code.InvalidArgument) {
+    const [, field, description] = /^cannot decode field [\w.]+\.(\w+) from JSON: (.*)/s.exec(error.rawMessage) ?? [];
+    const violations = field === undefined || description === undefined ? [] : [{ field, description }];
+    return new SessionError("INVALID_REQUEST", error.rawMessage, { violations });
+  }
+  if (error.code !== Code.Internal || !error.rawMessage.startsWith("parse binary: ")) return undefined;
+  return new SessionError("INVALID_REQUEST", `the request is not a well-formed ${method.input.typeName}`);
+}
+
+/** The same for Connect's unary form, which decodes outside everything that can be hooked into: the answer is rewritten. */
+async function explainUnaryFault(
+  method: DescMethod,
+  response: UniversalServerResponse,
+): Promise<UniversalServerResponse> {
+  if (response.status < 400 || response.body === undefined) return response;
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of response.body) chunks.push(chunk);
+  const body = Buffer.concat(chunks);
+  const error = errorFromJsonBytes(body, undefined, new ConnectError("unreadable", Code.Unknown));
+  const fault = decodeFault(method, error);
+  if (fault === undefined) return { ...response, body: once(body) };
+
+  const explained = errorToJsonBytes(toConnectError(toFailure(fault)), { registry: DETAIL_TYPES });
+  const header = new Headers(response.header);
+  header.set("content-length", String(explained.length));
+  return { ...response, status: codeToHttpStatus(Code.InvalidArgument), header, body: once(explained) };
+}
+
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}

@@ -1,0 +1,83 @@
+// Listening on TCP or on a Unix socket, and closing without cutting anybody off.
+
+import { chmodSync } from "node:fs";
+import { lstat, unlink } from "node:fs/promises";
+import { connect, type AddressInfo, type Server, type Socket } from "node:net";
+import { isMainThread } from "node:worker_threads";
+import type { ListenAddress } from "../lib/listen_address.ts";
+
+export type Listener = {
+  /** With the port that was bound, for port 0. */
+  readonly address: ListenAddress;
+  /** Stops accepting; resolves when every connection is closed. */
+  closed(): Promise<void>;
+  /** Cuts off whoever is still connected. */
+  destroyAll(): void;
+};
+
+/** How a host comes by its connections. */
+export type Listen = typeof listen;
+
+/** Rejects when the address is in use, or is a path that is not a socket. */
+export async function listen(server: Server, address: ListenAddress): Promise<Listener> {
+  const sockets = trackSockets(server);
+  if (address.kind === "unix") await removeStaleSocket(address.path);
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.once("listening", () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  if (address.kind === "tcp") server.listen(address.port, address.host);
+  else listenPrivately(server, address.path);
+  await listening;
+
+  return {
+    address: address.kind === "tcp" ? { ...address, port: (server.address() as AddressInfo).port } : address,
+    closed: () => new Promise((resolve) => server.close(() => resolve())),
+    destroyAll() {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** The server's open connections, kept up to date. */
+export function trackSockets(server: Server): ReadonlySet<Socket> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+    // Whoever serves the socket handles its errors; this is for the moments before and after.
+    socket.on("error", () => undefined);
+  });
+  return sockets;
+}
+
+// Only the owner may connect, from the first moment on; threads have no umask of their own, so they are a moment late.
+function listenPrivately(server: Server, path: string): void {
+  server.once("listening", () => chmodSync(path, 0o600));
+  const umask = isMainThread ? process.umask(0o177) : undefined;
+  try {
+    server.listen(path);
+  } finally {
+    if (umask !== undefined) process.umask(umask);
+  }
+}
+
+// A process that was killed leaves its socket behind. It is stale only if nobody listens on it.
+async function removeStaleSocket(path: string): Promise<void> {
+  const stats = await lstat(path).catch(() => undefined);
+  if (stats === undefined) return;
+  if (!stats.isSocket()) throw new Error(`${path} exists and is not a socket`);
+  const refused = await new Promise<boolean>((resolve) => {
+    const probe = connect(path);
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+  if (!refused) throw new Error(`${path} is in use by another process`);
+  await unlink(path);
+}

@@ -1,0 +1,34 @@
+// The metrics of all workers as one text, in which no counter goes back when a worker dies.
+
+import type { Worker } from "node:cluster";
+import { AggregatorRegistry } from "prom-client";
+import type { MetricsReport } from "../ops/metrics.ts";
+
+export type Totals = {
+  /** The text, from what each worker has reported, or undefined for one that did not: then its last report counts. */
+  textOf(reports: ReadonlyMap<Worker, MetricsReport | undefined>): Promise<string>;
+  /** The worker is gone; what it counted stays. */
+  gone(worker: Worker): void;
+};
+
+export function createTotals(): Totals {
+  const latest = new Map<Worker, MetricsReport>();
+  // What workers that are gone have counted, as far as they have told.
+  let ended: Promise<MetricsReport> = Promise.resolve([]);
+
+  return {
+    async textOf(reports) {
+      for (const [worker, report] of reports) if (report !== undefined) latest.set(worker, report);
+      const live = [...reports.keys()].flatMap((worker) => [latest.get(worker) ?? []]);
+      return await AggregatorRegistry.aggregate([...live, await ended]).metrics();
+    },
+    gone(worker) {
+      const counted = latest
+        .get(worker)
+        ?.filter(({ type }) => String(type) === "counter" || String(type) === "histogram");
+      latest.delete(worker);
+      if (counted === undefined) return;
+      ended = ended.then((before) => AggregatorRegistry.aggregate([before, counted]).getMetricsAsJSON());
+    },
+  };
+}
