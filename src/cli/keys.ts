@@ -1,6 +1,11 @@
 // `keys`: makes and changes the file of token keys (SA_TOKEN_KEYS_FILE). It prints numbers and states, never a key.
 
-import { describeTokenKeys, generateTokenKeysFile, retireTokenKey, rotateTokenKeysFile } from "../auth/token_key_file.ts";
+import {
+  describeTokenKeys,
+  generateTokenKeysFile,
+  retireTokenKey,
+  rotateTokenKeysFile,
+} from "../auth/token_key_file.ts";
 
 export const KEYS_USAGE = "keys generate FILE | keys rotate FILE | keys list FILE | keys retire FILE KID";
 

@@ -54,7 +54,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
     for (;;) {
       const newId = newSessionId(partition);
       const { tag, values } = await scripts.run(
-        "sessions_regenerate",
+        "regeneration_regenerate",
         regenerateScriptKeys(sessionId, newId)!,
         [
           sessionId,
@@ -78,7 +78,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
   async function noteIpMismatch(sessionId: string, ipAddress: string, call: CallContext): Promise<void> {
     const digest = hash("sha256", ipAddress, "hex").slice(0, 16);
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
-    const { tag } = await scripts.run("sessions_ip_mismatch", sessionScriptKeys(sessionId)!, args, call);
+    const { tag } = await scripts.run("ip_binding_record_mismatch", sessionScriptKeys(sessionId)!, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
   }
 
@@ -91,7 +91,12 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
     call: CallContext,
   ): Promise<AuditEntry[]> {
     const key = auditKey(ownerOf(call.caller.tenant, userId));
-    const { tag, values } = await scripts.run("audit_list", [key], [beforeId, String(oldestMs), String(count)], call);
+    const { tag, values } = await scripts.run(
+      "audit_list_events",
+      [key],
+      [beforeId, String(oldestMs), String(count)],
+      call,
+    );
     if (tag !== "ok") throw unexpectedTag(tag);
     return (values[0] as Buffer[]).map((entry) => {
       const [id = "", event = "", sessionId = "", device = "", actor = "", ...note] = entry.toString().split(" ");
@@ -105,7 +110,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return { state: "unknown" };
     const args = [sessionId, ownerPrefixOf(call.caller.tenant)];
-    const { tag, values } = await scripts.run("sessions_explain", keys, args, call);
+    const { tag, values } = await scripts.run("audit_explain_session", keys, args, call);
     const [owner = "", reason = "", actor = "", note = "", at = ""] = values.map(String);
     switch (tag) {
       case "alive":

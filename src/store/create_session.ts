@@ -50,7 +50,7 @@ export function createSessionCreator({ scripts, settings }: StoreDeps) {
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));
       const { tag, values } = await scripts.run(
-        "sessions_create",
+        "create_session",
         createScriptKeys(sessionId, owner, session.requestId),
         [
           sessionId,

@@ -16,7 +16,12 @@ export function createDeviceStore({ connection, scripts, settings }: StoreDeps) 
   /** The live session of a user on a device; slides its idle timeout. */
   async function get(userId: string, deviceId: string, call: CallContext): Promise<StoredSession> {
     const keys = userScriptKeys(ownerOf(call.caller.tenant, userId));
-    const { tag, values } = await scripts.run("devices_get", keys, [encodeURIComponent(deviceId), touchInterval], call);
+    const { tag, values } = await scripts.run(
+      "device_sessions_get",
+      keys,
+      [encodeURIComponent(deviceId), touchInterval],
+      call,
+    );
     switch (tag) {
       case "ok":
         return storedSessionFromReply(values);
@@ -31,7 +36,7 @@ export function createDeviceStore({ connection, scripts, settings }: StoreDeps) 
   async function revoke(userId: string, deviceId: string, call: CallContext): Promise<boolean> {
     const keys = userScriptKeys(ownerOf(call.caller.tenant, userId));
     const args = [encodeURIComponent(deviceId), String(settings.auditRetentionMs), actorArg(call)];
-    const { tag } = await scripts.run("devices_revoke", keys, args, call);
+    const { tag } = await scripts.run("device_sessions_revoke", keys, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
     return tag === "ok";
   }
@@ -40,7 +45,7 @@ export function createDeviceStore({ connection, scripts, settings }: StoreDeps) 
   async function remember(deviceId: string, record: SessionRecord, call: CallContext): Promise<void> {
     const key = deviceHintKey(call.caller.tenant, deviceId);
     const args = [record.owner, String(record.createdMs), String(record.absoluteExpiresMs)];
-    const { tag } = await scripts.run("devices_hint", [key], args, call);
+    const { tag } = await scripts.run("device_sessions_remember_login", [key], args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
   }
 

@@ -30,7 +30,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
 
   /** The fields among `names` that exist, all for no names; slides the idle timeout. */
   async function get(sessionId: string, names: readonly string[], call: CallContext): Promise<Map<string, string>> {
-    const [fields] = await run("fields_get", sessionId, [touchInterval, ...names], call);
+    const [fields] = await run("hash_sessions_get_fields", sessionId, [touchInterval, ...names], call);
     return fieldsFromReply(fields);
   }
 
@@ -44,7 +44,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
   ): Promise<StoredSession> {
     const writes = [...fields];
     const values = await run(
-      "fields_set",
+      "hash_sessions_set_fields",
       sessionId,
       [
         String(expectedVersion),
@@ -63,7 +63,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
   /** Adds `delta` to an int64 field; its new value. */
   async function increment(sessionId: string, field: string, delta: bigint, call: CallContext): Promise<bigint> {
     const args = [field, String(delta), String(FIELDS_MAX), auditRetention, actorArg(call)];
-    const [value] = await run("fields_increment", sessionId, args, call);
+    const [value] = await run("hash_sessions_increment_field", sessionId, args, call);
     return BigInt(String(value));
   }
 

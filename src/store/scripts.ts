@@ -3,31 +3,36 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { CallBudget } from "../domain/call.ts";
-import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "./connection/connection.ts";
+import {
+  StoreReplyError,
+  type StoreArguments,
+  type StoreConnection,
+  type StoreReply,
+} from "./connection/connection.ts";
 
 /** The operations; a test checks that these are the files of src/store/lua. */
 export const SCRIPT_NAMES = [
-  "audit_list",
-  "changes_begin",
-  "devices_get",
-  "devices_hint",
-  "devices_revoke",
-  "fields_get",
-  "fields_increment",
-  "fields_set",
-  "sessions_create",
-  "sessions_delete",
-  "sessions_delete_user",
-  "sessions_expire",
-  "sessions_explain",
-  "sessions_get",
-  "sessions_ip_mismatch",
-  "sessions_list",
-  "sessions_regenerate",
-  "sessions_update",
-  "tokens_check",
-  "tokens_revoke",
-  "tokens_rotate",
+  "audit_explain_session",
+  "audit_list_events",
+  "create_session",
+  "device_sessions_get",
+  "device_sessions_remember_login",
+  "device_sessions_revoke",
+  "end_session",
+  "hash_sessions_get_fields",
+  "hash_sessions_increment_field",
+  "hash_sessions_set_fields",
+  "ip_binding_record_mismatch",
+  "regeneration_regenerate",
+  "secure_sessions_check_token",
+  "secure_sessions_revoke_token",
+  "secure_sessions_rotate_token",
+  "simple_sessions_delete_user",
+  "simple_sessions_get",
+  "simple_sessions_list",
+  "simple_sessions_update_data",
+  "sweep_expired",
+  "watch_begin_change_log",
 ] as const;
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 

@@ -20,7 +20,7 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
    */
   async function check(sessionId: string, digest: Buffer, call: CallContext): Promise<StoredSession | undefined> {
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("tokens_check", sessionScriptKeys(sessionId)!, args, call);
+    const { tag, values } = await scripts.run("secure_sessions_check_token", sessionScriptKeys(sessionId)!, args, call);
     switch (tag) {
       case "ok":
         return storedSessionFromReply(values);
@@ -41,7 +41,12 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
   ): Promise<StoredSession> {
     const prefix = ownerPrefixOf(call.caller.tenant);
     const args = [sessionId, prefix, digest, newDigest, graceMs, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("tokens_rotate", sessionScriptKeys(sessionId)!, args, call);
+    const { tag, values } = await scripts.run(
+      "secure_sessions_rotate_token",
+      sessionScriptKeys(sessionId)!,
+      args,
+      call,
+    );
     switch (tag) {
       case "ok":
         return storedSessionFromReply(values);
@@ -58,7 +63,7 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
   /** Ends the session of a secret; false when it was gone. */
   async function revoke(sessionId: string, digest: Buffer, call: CallContext): Promise<boolean> {
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
-    const { tag } = await scripts.run("tokens_revoke", sessionScriptKeys(sessionId)!, args, call);
+    const { tag } = await scripts.run("secure_sessions_revoke_token", sessionScriptKeys(sessionId)!, args, call);
     if (tag !== "ok" && tag !== "not_found" && tag !== "reused") throw unexpectedTag(tag);
     return tag !== "not_found";
   }

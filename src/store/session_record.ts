@@ -1,4 +1,4 @@
-// The stored record of a session. src/store/lua/lib/record.lua documents the layout and writes it.
+// The stored record of a session. src/store/lua/includes/record.lua documents the layout and writes it.
 
 import { userIdOfOwner } from "../domain/owner.ts";
 

@@ -42,7 +42,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), touchInterval, proof];
-    const { tag, values } = await scripts.run("sessions_get", keys, args, call);
+    const { tag, values } = await scripts.run("simple_sessions_get", keys, args, call);
     switch (tag) {
       case "ok":
         return storedSessionFromReply(values);
@@ -72,7 +72,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     if (keys === undefined) throw sessionNotFound();
     const prefix = ownerPrefixOf(call.caller.tenant);
     const args = [sessionId, prefix, String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("sessions_update", keys, args, call);
+    const { tag, values } = await scripts.run("simple_sessions_update_data", keys, args, call);
     switch (tag) {
       case "ok":
         return storedSessionFromReply(values);
@@ -90,7 +90,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return false;
     const args = [sessionId, ownerPrefixOf(call.caller.tenant), reason, auditRetention, actorArg(call), note];
-    const { tag } = await scripts.run("sessions_delete", keys, args, call);
+    const { tag } = await scripts.run("end_session", keys, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
     return tag === "ok";
   }
@@ -99,7 +99,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   async function removeAllOfUser(userId: string, exceptSessionId: string, call: CallContext): Promise<number> {
     const owner = ownerOf(call.caller.tenant, userId);
     const args = [owner, exceptSessionId, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("sessions_delete_user", userScriptKeys(owner), args, call);
+    const { tag, values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
     return Number(values[0]);
   }
@@ -114,7 +114,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   ): Promise<SessionPage> {
     const owner = ownerOf(call.caller.tenant, userId);
     const args = [owner, afterSessionId, String(pageSize), String(PAGE_BYTES), which];
-    const { tag, values } = await scripts.run("sessions_list", userScriptKeys(owner), args, call);
+    const { tag, values } = await scripts.run("simple_sessions_list", userScriptKeys(owner), args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
     const sessions: StoredSession[] = [];
     for (let i = 1; i < values.length; i += 3) sessions.push(storedSessionFromReply(values.slice(i, i + 3)));
@@ -124,7 +124,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   /** Tells the log of at most `limit` sessions of a partition that a timeout has ended; how many there were. */
   async function expire(partition: number, limit: number, call: CallBudget): Promise<number> {
     const args = [String(limit), auditRetention];
-    const { tag, values } = await scripts.run("sessions_expire", [...partitionKeys(partition)], args, call);
+    const { tag, values } = await scripts.run("sweep_expired", [...partitionKeys(partition)], args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
     return Number(values[0]);
   }

@@ -12,7 +12,7 @@ import type { StoreDeps } from "./dependencies.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 import { unexpectedTag } from "./script_replies.ts";
 
-/** Something happened to a session; src/store/lua/lib/change.lua writes it. */
+/** Something happened to a session; src/store/lua/includes/change.lua writes it. */
 export type Change = {
   readonly partition: number;
   readonly end: LogEnd;
@@ -46,7 +46,7 @@ export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "conn
 
   /** A partition that has had no change begins an epoch when it is first asked for. */
   async function beginLog(partition: number, call: CallBudget): Promise<StoreReply> {
-    const { tag, values } = await scripts.run("changes_begin", [...partitionKeys(partition)], [], call);
+    const { tag, values } = await scripts.run("watch_begin_change_log", [...partitionKeys(partition)], [], call);
     if (tag !== "ok") throw unexpectedTag(tag);
     return values[0]!;
   }

@@ -8,7 +8,10 @@ import { gzipSync } from "node:zlib";
 import { create, toBinary, type DescMethod } from "@bufbuild/protobuf";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import { ValidateSessionRequestSchema, ValidateSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
+import {
+  ValidateSessionRequestSchema,
+  ValidateSessionResponseSchema,
+} from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { DirectImpl, SessionServiceImpl } from "../../src/service/handlers.ts";
 import { grpcFrame, openRpc } from "../helpers/raw_stream.ts";
 import { grpcWire, startHosts, type Hosts } from "../helpers/rpc_hosts.ts";

@@ -40,9 +40,9 @@ function readLua(file: string): string {
 
 test("an include takes the place of its line, once, and may include others", () => {
   const read = reader({
-    top: "#!lua\n-- @include lib/a\n-- @include lib/b\nreturn 1",
-    "lib/a": "-- @include lib/b\nlocal a",
-    "lib/b": "local b",
+    top: "#!lua\n-- @include includes/a\n-- @include includes/b\nreturn 1",
+    "includes/a": "-- @include includes/b\nlocal a",
+    "includes/b": "local b",
   });
   assert.equal(assembleScript("top", true, read), "#!lua\nlocal b\nlocal a\n\nreturn 1");
 });
@@ -54,14 +54,18 @@ test("without the shebang the first line is gone, flags and all", () => {
 });
 
 test("a circle of includes is an error that names it", () => {
-  const read = reader({ top: "-- @include lib/a", "lib/a": "-- @include lib/b", "lib/b": "-- @include lib/a" });
-  assert.throws(() => assembleScript("top", true, read), /top -> lib\/a -> lib\/b -> lib\/a/);
+  const read = reader({
+    top: "-- @include includes/a",
+    "includes/a": "-- @include includes/b",
+    "includes/b": "-- @include includes/a",
+  });
+  assert.throws(() => assembleScript("top", true, read), /top -> includes\/a -> includes\/b -> includes\/a/);
 });
 
 test("a missing include is an error that names both files", () => {
   assert.throws(
-    () => assembleScript("top", true, reader({ top: "-- @include lib/gone" })),
-    /lib\/gone\.lua does not exist, but top\.lua includes it/,
+    () => assembleScript("top", true, reader({ top: "-- @include includes/gone" })),
+    /includes\/gone\.lua does not exist, but top\.lua includes it/,
   );
 });
 
@@ -83,7 +87,7 @@ test("a script is sent by its hash, to the node of its first key, and in full on
     if (args[0] === "EVALSHA") throw new StoreReplyError("NOSCRIPT No matching script. Please use EVAL.");
     return [Buffer.from("ok"), Buffer.from("x")];
   });
-  const reply = await scripts.run("sessions_get", ["k1", "k2"], ["a", Buffer.from([255])], CALL);
+  const reply = await scripts.run("simple_sessions_get", ["k1", "k2"], ["a", Buffer.from([255])], CALL);
   assert.deepEqual(reply, { tag: "ok", values: [Buffer.from("x")] });
   assert.deepEqual(keys, ["k1", "k1"]);
   assert.deepEqual(
@@ -98,13 +102,16 @@ test("any other error is passed on, and nothing is sent again", async () => {
   const { scripts, sent } = scriptsAnswering(() => {
     throw new StoreReplyError("WRONGTYPE Operation against a key");
   });
-  await assert.rejects(scripts.run("sessions_get", ["k"], [], CALL), { code: "WRONGTYPE" });
+  await assert.rejects(scripts.run("simple_sessions_get", ["k"], [], CALL), { code: "WRONGTYPE" });
   assert.equal(sent.length, 1);
 });
 
 for (const reply of [null, 1, "OK", Buffer.from("ok"), [], [1, 2], [[Buffer.from("ok")]]] satisfies StoreReply[]) {
   test(`an answer without a tag is an internal error: ${JSON.stringify(reply)}`, async () => {
     const { scripts } = scriptsAnswering(() => reply);
-    await assert.rejects(scripts.run("sessions_get", ["k"], [], CALL), /sessions_get answered without a tag/);
+    await assert.rejects(
+      scripts.run("simple_sessions_get", ["k"], [], CALL),
+      /simple_sessions_get answered without a tag/,
+    );
   });
 }

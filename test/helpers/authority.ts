@@ -127,7 +127,7 @@ function baseOf(sessionId: string): string {
   return `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
 }
 
-// Offsets are those of src/store/lua/lib/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
+// Offsets are those of src/store/lua/includes/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
 // owner. What an expiry leaves behind stays: the sweep is there to find it.
 const EXPIRE_NOW = `
   local raw = redis.call('GET', KEYS[1])

@@ -19,13 +19,20 @@ import {
   type ValidateEntry,
 } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { DeviceType } from "../../gen/session/v1/session_pb.ts";
-import { ValidateSessionRequestSchema, ValidateSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
+import {
+  ValidateSessionRequestSchema,
+  ValidateSessionResponseSchema,
+} from "../../gen/session/v1/simple_sessions_pb.ts";
 import { ValidateTokenRequestSchema, ValidateTokenResponseSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { ownerOf } from "../../src/domain/owner.ts";
 import { createValidation } from "../../src/rpc/request_validation.ts";
 import { entryQuestions, sessionQuestion, tokenQuestion } from "../../src/service/validation/request_decoding.ts";
 import { encodeData, encodeIdentity } from "../../src/service/session_message.ts";
-import { sessionValidationBytes, validationBytes, validationsBytes } from "../../src/service/validation/response_encoding.ts";
+import {
+  sessionValidationBytes,
+  validationBytes,
+  validationsBytes,
+} from "../../src/service/validation/response_encoding.ts";
 import { validationMessage } from "../../src/service/validation/response_message.ts";
 import type { Question, Validation } from "../../src/service/validation/validator.ts";
 import { SESSION_KIND, SessionRecord } from "../../src/store/session_record.ts";

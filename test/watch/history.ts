@@ -47,7 +47,7 @@ export type History = {
   readonly decode: (position: string) => Position;
 };
 
-/** The bytes of a change, in the log and on the channel alike; src/store/lua/lib/change.lua writes them. */
+/** The bytes of a change, in the log and on the channel alike; src/store/lua/includes/change.lua writes them. */
 export function parseKnown(change: string): KnownChange {
   const [id = "", reason = "", sessionId = "", owner = "", version = "0"] = change.split(" ");
   const [epoch, seq] = id.split("-").map(Number) as [number, number];

@@ -3,7 +3,12 @@
 import { randomBytes } from "node:crypto";
 import type { CallBudget } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
-import { StoreReplyError, type StoreArguments, type StoreConnection, type StoreReply } from "../connection/connection.ts";
+import {
+  StoreReplyError,
+  type StoreArguments,
+  type StoreConnection,
+  type StoreReply,
+} from "../connection/connection.ts";
 import { storeError, storeTimeout, storeUnavailable } from "../connection/errors.ts";
 import { openClient } from "../connection/node_connection.ts";
 import { PARTITION_TAGS } from "../partition_tags.ts";

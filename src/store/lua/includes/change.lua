@@ -1,0 +1,46 @@
+-- The partition's change log: what watchers are told. Ids are `<epoch>-<seq>`: seq is contiguous within an epoch, and a
+-- new epoch begins whenever the store is another one than before (a failover, a restart), told by its replication id,
+-- so that no id is used for two changes even if the store lost the end of the log.
+-- @include includes/partition
+-- @include includes/time
+local LOG_LENGTH = 4096
+-- The tail outlives the longest session (400 d); when it is gone the log's last entry tells the same.
+local TAIL_TTL_MS = 410 * 86400000
+local CHANGES_CHANNEL = 'sa:changes'
+
+local log_end
+
+local function log_open(now)
+  local tail = redis.call('GET', TAIL)
+  if not tail then
+    local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
+    tail = last and last[1] or '0-0'
+  end
+  local epoch, seq = string.match(tail, '^(%d+)%-(%d+)$')
+  epoch, seq = tonumber(epoch), tonumber(seq)
+  local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
+  if redis.call('HGET', META, 'replid') ~= replid then
+    -- The clock makes the epoch new even where the store has lost everything.
+    epoch, seq = math.max(now, epoch + 1), 0
+    redis.call('HSET', META, 'replid', replid)
+  end
+  return { epoch = epoch, seq = seq }
+end
+
+-- Writes how far the log goes, and says it as text.
+local function tail_put(log)
+  local tail = int(log.epoch) .. '-' .. int(log.seq)
+  redis.call('SET', TAIL, tail, 'PX', int(TAIL_TTL_MS))
+  return tail
+end
+
+-- Appends one change and publishes the same bytes:
+-- `<epoch>-<seq> <reason> <session_id> <owner> <version> <at ms> <actor>`, owner and actor percent-encoded.
+local function change_append(now, reason, id, owner, version, actor)
+  log_end = log_end or log_open(now)
+  log_end.seq = log_end.seq + 1
+  local position = tail_put(log_end)
+  local change = table.concat({ position, reason, id, owner, int(version), int(now), actor }, ' ')
+  redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, position, 'c', change)
+  redis.call('PUBLISH', CHANGES_CHANNEL, change)
+end

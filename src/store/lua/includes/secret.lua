@@ -1,0 +1,50 @@
+-- The secret of a secure session, compared by SHA-256 digest. Only the service mints tokens, so a secret that is neither
+-- the current one nor within its grace was rotated away for good: its use is a theft, or follows one.
+-- @include includes/finish
+-- @include includes/audit
+
+-- What the count in the record can say; the oldest go first.
+local MAX_RETIRED = 255
+
+-- The grace of a secret that nobody was ever told: it is not honoured, and its use is no theft.
+local VOID = -1
+
+-- 'current', 'grace', 'void' or 'stale'.
+local function secret_state(r, secret, now)
+  if secret == r.secret then return 'current' end
+  for _, old in ipairs(r.retired) do
+    if secret == old.secret and old.grace_until == VOID then return 'void' end
+    if secret == old.secret and now <= old.grace_until then return 'grace' end
+  end
+  return 'stale'
+end
+
+-- The current secret keeps for its grace, as do those that were replaced shortly before it: each for its own.
+local function secret_replace(r, secret, now, grace)
+  r.retired[#r.retired + 1] = { secret = r.secret, grace_until = grace == VOID and VOID or now + grace }
+  local kept = {}
+  for _, old in ipairs(r.retired) do
+    if old.grace_until == VOID or old.grace_until > now then kept[#kept + 1] = old end
+  end
+  while #kept > MAX_RETIRED do table.remove(kept, 1) end
+  r.secret, r.retired = secret, kept
+end
+
+local function secret_reused(r, now, retention, actor)
+  finish(r, now, 'token_reused', actor, '')
+  audit_append(r.owner, now, retention, 'token_reused', r.id, '', actor, '')
+end
+
+-- The live secure session of a secret and the secret's state, 'current' or 'grace'; or nil and why not: 'not_found', or
+-- 'reused', which has ended the session.
+local function secret_present(id, prefix, secret, now, retention, actor)
+  local r = record_read_of_tenant(id, now, prefix)
+  if not r or r.kind ~= KIND_SECURE then return nil, 'not_found' end
+  local state = secret_state(r, secret, now)
+  if state == 'void' then return nil, 'not_found' end
+  if state == 'stale' then
+    secret_reused(r, now, retention, actor)
+    return nil, 'reused'
+  end
+  return r, state
+end
