@@ -4,7 +4,7 @@
 import { globSync } from "node:fs";
 import { resolve } from "node:path";
 import { run } from "node:test";
-import { createReporter } from "../test/helpers/reporter.ts";
+import { createReporter } from "./test_reporter.ts";
 
 /** A test that hangs fails, instead of stopping everything. */
 const TEST_TIMEOUT_MS = 10 * 60_000;

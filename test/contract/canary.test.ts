@@ -13,7 +13,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
-import { assertAbsent, createRefusedCalls, storedBytes, type RefusedCalls } from "./canary_search.ts";
+import { assertAbsent, createRefusedCalls, storedBytes, type RefusedCalls } from "../helpers/canary_search.ts";
 
 const skip = redisServerMissing();
 const canary = (what: string) => `canary-${what}-${randomBytes(12).toString("hex")}`;

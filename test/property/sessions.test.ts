@@ -6,11 +6,11 @@ import fc from "fast-check";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 import { createSteps } from "./steps_create.ts";
-import { deviceSteps } from "./steps_devices.ts";
+import { deviceSteps } from "./steps_device_sessions.ts";
 import { Run, type Step } from "./steps_run.ts";
-import { assertAllAudited, securitySteps } from "./steps_security.ts";
-import { sessionSteps } from "./steps_sessions.ts";
-import { tokenSteps } from "./steps_tokens.ts";
+import { assertAllAudited, securitySteps } from "./steps_audit.ts";
+import { sessionSteps } from "./steps_simple_and_hash_sessions.ts";
+import { tokenSteps } from "./steps_secure_sessions.ts";
 
 const RUNS = Number(process.env["PROPERTY_RUNS"] ?? 5000);
 /** Histories under way at once; they share the store and no user. */

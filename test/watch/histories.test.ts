@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { redisServerMissing } from "../helpers/redis_server.ts";
-import { runHistories } from "../watch/run_many.ts";
+import { runHistories } from "./run_many.ts";
 
 const HISTORIES = Number(process.env["WATCH_HISTORIES"] ?? 200);
 const SEED = Number(process.env["WATCH_SEED"] ?? Math.floor(Math.random() * 1e9));

@@ -88,7 +88,7 @@ describe("the package", () => {
   });
 
   test("the page shows the example, and the example works", { skip }, async () => {
-    const page = readFileSync(join(ROOT, "docs/client.md"), "utf8");
+    const page = readFileSync(join(ROOT, "docs/cached-client.md"), "utf8");
     assert.deepEqual(
       [...page.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => match[1]),
       [PUBLISHED_EXAMPLE],

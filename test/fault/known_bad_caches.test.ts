@@ -8,12 +8,12 @@ import { assembleSessionClient, CLIENT_PARTS, type ClientParts } from "../../src
 import type { SessionClient } from "../../src/client/index.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
-import { noFillRaceRule } from "./broken/no_fill_race_rule.ts";
-import { noFlushOnReconnect, noFlushOnReset } from "./broken/no_flush.ts";
-import { oneWayHeartbeats } from "./broken/one_way_heartbeats.ts";
-import { withLateAnswers } from "./late_answers.ts";
-import { startLink, type Link } from "./link.ts";
-import { LEASE_MS, startProbe, type Subject } from "./probe.ts";
+import { noFillRaceRule } from "../known-bad/caches/no_fill_race_rule.ts";
+import { noFlushOnReconnect, noFlushOnReset } from "../known-bad/caches/no_flush.ts";
+import { oneWayHeartbeats } from "../known-bad/caches/one_way_heartbeats.ts";
+import { withLateAnswers } from "../helpers/late_responses.ts";
+import { startLink, type Link } from "../helpers/client_link.ts";
+import { LEASE_MS, startProbe, type Subject } from "../helpers/staleness_probe.ts";
 
 const skip = redisServerMissing();
 let authorities: Authorities;

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
-import { createAuthoritySubject, type AuthoritySubject } from "../races/authority_subject.ts";
-import { RACES } from "../races/suite.ts";
+import { createAuthoritySubject, type AuthoritySubject } from "./authority_subject.ts";
+import { RACES } from "./suite.ts";
 
 const ROUNDS = Number(process.env["RACE_ROUNDS"] ?? 10_000);
 const skip = redisServerMissing();

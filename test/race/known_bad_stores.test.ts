@@ -5,16 +5,16 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { createClient, type RedisClientType } from "redis";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
-import { copyAndDelete } from "../known-bad/copy_and_delete.ts";
-import { delThenPublish } from "../known-bad/del_then_publish.ts";
-import { deviceMapWithoutOwner } from "../known-bad/device_map_without_owner.ts";
-import { getThenSet } from "../known-bad/get_then_set.ts";
-import { hsetOnDeadHash } from "../known-bad/hset_on_dead_hash.ts";
-import { tokenRevokedById } from "../known-bad/revoke_without_proof.ts";
-import { saddAfterSet } from "../known-bad/sadd_after_set.ts";
-import { watchOnSharedConnection } from "../known-bad/watch_on_shared_connection.ts";
-import { inTurn } from "../races/subject.ts";
-import * as suite from "../races/suite.ts";
+import { copyAndDelete } from "../known-bad/stores/copy_and_delete.ts";
+import { delThenPublish } from "../known-bad/stores/del_then_publish.ts";
+import { deviceMapWithoutOwner } from "../known-bad/stores/device_map_without_owner.ts";
+import { getThenSet } from "../known-bad/stores/get_then_set.ts";
+import { hsetOnDeadHash } from "../known-bad/stores/hset_on_dead_hash.ts";
+import { tokenRevokedById } from "../known-bad/stores/revoke_without_proof.ts";
+import { saddAfterSet } from "../known-bad/stores/sadd_after_set.ts";
+import { watchOnSharedConnection } from "../known-bad/stores/watch_on_shared_connection.ts";
+import { inTurn } from "./subject.ts";
+import * as suite from "./suite.ts";
 
 /** A bad design that survives so many rounds is not flagged. */
 const ROUNDS = 20_000;

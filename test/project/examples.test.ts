@@ -53,7 +53,7 @@ describe("the examples of a watch", { concurrency: true }, () => {
   test("Python", { skip: lacks("python3", "-m", "pip", "--version") }, (t) => missesNothing(t, preparePython));
 
   test("the page shows the file", () => {
-    const page = readFileSync(join(ROOT, "docs/watching.md"), "utf8");
+    const page = readFileSync(join(ROOT, "docs/watch.md"), "utf8");
     const shown = /^```ts\n(.*?)^```$/ms.exec(page)?.[1];
     assert.equal(shown, readFileSync(join(EXAMPLES, "typescript/watch.ts"), "utf8"));
   });

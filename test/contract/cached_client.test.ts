@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { IpBinding } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation, SessionClient, SessionClientOptions } from "../../src/client/index.ts";
 import { createSessionClient } from "../../src/client/index.ts";
-import { startLink } from "../client/link.ts";
+import { startLink } from "../helpers/client_link.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { freePort, redisServerMissing } from "../helpers/redis_server.ts";
 import { startServerProcess } from "../helpers/server_process.ts";

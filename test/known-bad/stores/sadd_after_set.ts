@@ -3,7 +3,7 @@
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";
-import type { Part } from "../races/subject.ts";
+import type { Part } from "../../race/subject.ts";
 
 const IDLE_S = 1800;
 

@@ -16,13 +16,13 @@ const skip = redisServerMissing() || (spawnSync("grpcurl", ["--version"]).error 
 /** What the output of a page must hold, besides that no command fails. */
 const EXPECTED: Record<string, RegExp[]> = {
   "README.md": [/CreateSession\n/, /"sessionId": "[\w-]{28}"/, /"cart": \[/, /"deleted": true/, /VERDICT_INVALID/],
-  "docs/sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
-  "docs/fields.md": [/"step": "payment"/, /"value": "1"/],
+  "docs/simple-sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
+  "docs/hash-sessions.md": [/"step": "payment"/, /"value": "1"/],
   "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/],
-  "docs/tokens.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
-  "docs/bulk.md": [/"bulk-alice"[^]*"bulk-bob"[^]*VERDICT_INVALID[^]*"bulk-alice"[^]*"bulk-bob"/],
-  "docs/devices.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
-  "docs/watching.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
+  "docs/secure-sessions.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
+  "docs/bulk-validation.md": [/"bulk-alice"[^]*"bulk-bob"[^]*VERDICT_INVALID[^]*"bulk-alice"[^]*"bulk-bob"/],
+  "docs/device-sessions.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
+  "docs/watch.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
   "docs/security.md": [
     /SESSION_LIMIT_REACHED/,
     /REVOKED_SINCE_LOGIN/,
