@@ -52,7 +52,7 @@ function otherSecret(): Subject {
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),
-    check: () => validate.one({ proof: "token", handle: genuine, touch: false, ipAddress: "" }, call),
+    check: () => validate.validate({ credentialKind: "token", credential: genuine, touch: false, ipAddress: "" }, call),
   };
 }
 

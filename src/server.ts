@@ -12,10 +12,10 @@ import type { Listen } from "./transport/listener.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./ops/readiness.ts";
-import { createValidation } from "./rpc/request_validation.ts";
-import type { RenewElsewhere } from "./service/watch.ts";
+import { createRequestValidation } from "./rpc/request_validation.ts";
+import type { RenewOnSibling } from "./service/watch.ts";
 import { createSessionService } from "./service/session_service.ts";
-import { createChangeStore } from "./store/watch_change_log.ts";
+import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
 import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
 import { startEmbeddedStore } from "./store/embedded/embedded_store.ts";
@@ -24,7 +24,7 @@ import { createScripts } from "./store/scripts.ts";
 import { createSessionStore } from "./store/simple_sessions.ts";
 import { startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./auth/token_key_file.ts";
-import { LEASE_MS, startWatchHub, type WatchHub } from "./watch/broadcaster.ts";
+import { LEASE_MS, startWatchBroadcaster, type WatchBroadcaster } from "./watch/broadcaster.ts";
 import { watchParsedFile } from "./lib/watched_file.ts";
 
 export type ListenerName = "grpc" | "http";
@@ -36,12 +36,12 @@ export type Siblings = {
   /** The text of /metrics for all of them. */
   metricsText(): Promise<string>;
   /** Renews a watcher of another; false: nobody has it. */
-  readonly renewWatch: RenewElsewhere;
+  readonly renewWatch: RenewOnSibling;
   /** Takes what the others may ask of this one. */
   answerWith(answers: SiblingAnswers): void;
 };
 
-export type SiblingAnswers = { metrics(): Promise<MetricsReport>; renewWatch: WatchHub["renew"] };
+export type SiblingAnswers = { metrics(): Promise<MetricsReport>; renewWatch: WatchBroadcaster["renew"] };
 
 export type RunningServer = {
   /** What was bound, `host:port` or `unix:/path`; undefined for a listener that is off. */
@@ -84,29 +84,29 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     undo.push(() => authentication.close());
 
     const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-    const changes = createChangeStore(store, log);
-    const hub = await startWatchHub(changes, tokenKeys.current, log);
+    const changes = createChangeLog(store, log);
+    const hub = await startWatchBroadcaster(changes, tokenKeys.current, log);
     undo.push(() => hub.stop());
     const clock = startStoreClock(connection);
     undo.push(() => clock.stop());
-    const { methods, direct } = createSessionService({
+    const { methods, encodedHandlers: direct } = createSessionService({
       store,
       changes,
       hub,
-      renewElsewhere: siblings?.renewWatch,
+      renewOnSibling: siblings?.renewWatch,
       clock,
       defaults: config,
       keyRing: tokenKeys.current,
       requestTimeoutMs: config.requestTimeoutMs,
     });
-    const validation = createValidation();
+    const validation = createRequestValidation();
     validation.warm();
     const readiness = createReadiness();
     const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
     siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
     const pipeline = createPipeline({
       implementation: methods,
-      direct,
+      encodedHandlers: direct,
       readiness,
       authenticate: authentication.authenticate,
       validate: validation.validate,

@@ -2,16 +2,16 @@
 
 import { hash, timingSafeEqual } from "node:crypto";
 import type { Logger } from "pino";
-import type { Caller } from "../domain/call.ts";
+import type { Principal } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { watchParsedFile } from "../lib/watched_file.ts";
 import { parseApiKeys, type ApiKey } from "./api_key_file.ts";
 import { SCOPES, type Scope } from "./scopes.ts";
 
-export type AuthenticatedCaller = { readonly caller: Caller; readonly scopes: ReadonlySet<Scope> };
+export type AuthenticatedPrincipal = { readonly principal: Principal; readonly scopes: ReadonlySet<Scope> };
 
 /** @throws SessionError CREDENTIAL_INVALID, the same for a missing, malformed and unknown credential. */
-export type Authenticate = (call: { readonly authorization: string | undefined }) => AuthenticatedCaller;
+export type Authenticate = (call: { readonly authorization: string | undefined }) => AuthenticatedPrincipal;
 
 export type Authentication = {
   authenticate: Authenticate;
@@ -28,8 +28,8 @@ type AuthenticationOptions = {
 };
 
 /** Everybody, when callers are not authenticated. */
-export const ANONYMOUS: AuthenticatedCaller = {
-  caller: { tenant: "default", name: "anonymous" },
+export const ANONYMOUS: AuthenticatedPrincipal = {
+  principal: { tenant: "default", name: "anonymous" },
   scopes: new Set(SCOPES),
 };
 
@@ -50,14 +50,14 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
   };
 }
 
-type KnownCaller = AuthenticatedCaller & { readonly digest: Buffer };
+type KnownCaller = AuthenticatedPrincipal & { readonly digest: Buffer };
 
 function parseCallers(text: string): KnownCaller[] {
   const { keys, faults } = parseApiKeys(text);
   if (faults.length > 0) throw new Error(faults.join("; "));
   return keys.map((key: ApiKey) => ({
     digest: key.digest,
-    caller: { tenant: key.tenant, name: key.name },
+    principal: { tenant: key.tenant, name: key.name },
     scopes: key.scopes,
   }));
 }

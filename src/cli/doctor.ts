@@ -3,11 +3,11 @@
 import { pino } from "pino";
 import type { Config } from "../config/config.ts";
 import { listenAddressText } from "../lib/listen_address.ts";
-import type { CallBudget } from "../domain/call.ts";
+import type { CallDeadline } from "../domain/call.ts";
 import { createLogger } from "../ops/logger.ts";
 import { createStoreConnection } from "../store/connection/connection.ts";
 import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
-import { probeStore, StoreUnfitError } from "../store/compatibility/compatibility_check.ts";
+import { probeStore, StoreIncompatibleError } from "../store/compatibility/compatibility_check.ts";
 import { PROBES } from "../store/compatibility/probes.ts";
 import { describeStoreUrl, type StoreUrl } from "../store/connection/store_url.ts";
 
@@ -69,7 +69,7 @@ async function printProbes(connection: ReturnType<typeof createStoreConnection>,
     print("ok", `${store.description} can hold sessions`);
     return true;
   } catch (error) {
-    if (!(error instanceof StoreUnfitError)) {
+    if (!(error instanceof StoreIncompatibleError)) {
       print("FAIL", `the store could not be probed: ${(error as Error).message}`);
       return false;
     }
@@ -84,7 +84,7 @@ async function printProbes(connection: ReturnType<typeof createStoreConnection>,
   }
 }
 
-function budget(timeoutMs: number): CallBudget {
+function budget(timeoutMs: number): CallDeadline {
   return { deadlineMs: performance.now() + timeoutMs, signal: AbortSignal.timeout(timeoutMs) };
 }
 

@@ -3,12 +3,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { BatchValidateRequestSchema, ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import type { Connection } from "./connection.ts";
+import type { ServiceConnection } from "./connection.ts";
 
-export type Question = NonNullable<MessageInitShape<typeof BatchValidateRequestSchema>["entries"]>[number];
+export type ValidateEntryInit = NonNullable<MessageInitShape<typeof BatchValidateRequestSchema>["entries"]>[number];
 
-type Waiting = {
-  readonly question: Question;
+type PendingLookup = {
+  readonly question: ValidateEntryInit;
   readonly resolve: (result: ValidateResult) => void;
   readonly reject: (error: unknown) => void;
 };
@@ -18,12 +18,12 @@ const MAX_ENTRIES = 400;
 
 /** Asks the service; rejects when it could not tell. */
 export function createBatcher(
-  connection: Connection,
+  connection: ServiceConnection,
   timeoutMs: number,
-): (question: Question) => Promise<ValidateResult> {
-  let waiting: Waiting[] = [];
+): (question: ValidateEntryInit) => Promise<ValidateResult> {
+  let waiting: PendingLookup[] = [];
 
-  async function send(batch: readonly Waiting[]): Promise<void> {
+  async function send(batch: readonly PendingLookup[]): Promise<void> {
     try {
       const entries = batch.map(({ question }) => question);
       const { results } = await connection.unary(SessionService.method.batchValidate, { entries }, timeoutMs);

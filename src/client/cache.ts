@@ -17,7 +17,7 @@ type Entry = {
 /** What a call that may fill the cache notes before it is sent. */
 export type FillTicket = { readonly generation: number; readonly heard: number; readonly sentMs: number };
 
-export type FillAnswer = { readonly session: Session; readonly expiresInMs: number };
+export type FillResult = { readonly session: Session; readonly expiresInMs: number };
 
 export type Lookup =
   | {
@@ -57,7 +57,7 @@ export function createCache(maxEntries: number) {
     if (keys?.size === 0) keysOfSession.delete(entry.session.sessionId);
   }
 
-  function store(key: string, { session, expiresInMs }: FillAnswer, sentMs: number): void {
+  function store(key: string, { session, expiresInMs }: FillResult, sentMs: number): void {
     const refreshMs = Math.min(REFRESH_MAX_MS, expiresInMs * REFRESH_SHARE);
     entries.set(key, { session, deadlineMs: sentMs + expiresInMs, refreshMs, refreshAtMs: sentMs + refreshMs });
     let keys = keysOfSession.get(session.sessionId);
@@ -118,7 +118,7 @@ export function createCache(maxEntries: number) {
     },
 
     /** Stores the answer unless something newer was heard; undefined: there is nothing that may be kept. */
-    endFill(key: string, ticket: FillTicket, answer: FillAnswer | undefined): void {
+    endFill(key: string, ticket: FillTicket, answer: FillResult | undefined): void {
       remove(key);
       if (answer !== undefined && isNews(answer.session.sessionId, ticket)) store(key, answer, ticket.sentMs);
       close(ticket);

@@ -6,8 +6,8 @@
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
-import { createBatcher, type Question } from "./batcher.ts";
-import { createCache, type FillAnswer } from "./cache.ts";
+import { createBatcher, type ValidateEntryInit } from "./batcher.ts";
+import { createCache, type FillResult } from "./cache.ts";
 import { openConnection, type ClientCredentials } from "./connection.ts";
 import { startWatchLoop } from "./watch_loop.ts";
 
@@ -112,12 +112,12 @@ export function assembleSessionClient(options: SessionClientOptions, parts: Clie
   if (cache !== undefined) watch();
 
   /** Asks the service and keeps the answer if it may be kept. */
-  async function fill(key: string, question: Question): Promise<Session | undefined> {
+  async function fill(key: string, question: ValidateEntryInit): Promise<Session | undefined> {
     const ticket = cache?.beginFill();
     try {
       const { verdict, session, ipMismatch, expiresIn } = await ask(question);
       const valid = verdict === Verdict.VALID ? freeze(session) : undefined;
-      let answer: FillAnswer | undefined;
+      let answer: FillResult | undefined;
       // A session that is presented from elsewhere is to be seen by the service every time; an id that was regenerated
       // leads to its successor for a grace, of which the answer does not tell the end.
       const successor = question.handle?.case === "sessionId" && question.handle.value !== valid?.sessionId;
@@ -138,7 +138,7 @@ export function assembleSessionClient(options: SessionClientOptions, parts: Clie
     // Nothing of the kind was ever given out.
     if (!mayBeAsked(value)) return undefined;
     const key = `${kind}/${ipAddress.length}/${ipAddress}/${value}`;
-    const question: Question = { handle: { case: kind, value }, touch: true, ipAddress };
+    const question: ValidateEntryInit = { handle: { case: kind, value }, touch: true, ipAddress };
     const found = cache?.lookup(key) ?? { kind: "bypass" };
     if (found.kind !== "hit") {
       if (found.kind === "miss") counts.misses++;

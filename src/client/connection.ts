@@ -28,7 +28,7 @@ export type ClientCredentials = {
   readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
 };
 
-export type Connection = ReturnType<typeof openConnection>;
+export type ServiceConnection = ReturnType<typeof openConnection>;
 
 export function openConnection(address: string, credentials: ClientCredentials) {
   const client = new Client(address, channelCredentials(credentials), {

@@ -6,7 +6,7 @@ import { status, type ServiceError } from "@grpc/grpc-js";
 import type { Invalidation, WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { nowMs } from "./clock.ts";
-import type { Connection } from "./connection.ts";
+import type { ServiceConnection } from "./connection.ts";
 
 export type WatchLoopEvents = {
   onInvalidation(invalidation: Invalidation): void;
@@ -24,7 +24,7 @@ const RECONNECT_MIN_MS = 50;
 const RECONNECT_MAX_MS = 1000;
 
 /** Watches until the returned function is called. */
-export function startWatchLoop(connection: Connection, events: WatchLoopEvents): () => void {
+export function startWatchLoop(connection: ServiceConnection, events: WatchLoopEvents): () => void {
   const { watchInvalidations, renewWatch } = SessionService.method;
   let closed = false;
   let position = "";

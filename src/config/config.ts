@@ -2,7 +2,7 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { isLocal, isLocalStore, type Rate, type Read, type Shape } from "./parsers.ts";
+import { isLocal, isLocalStore, type Rate, type ParseResult, type Parser } from "./parsers.ts";
 import { listenAddressText, type ListenAddress } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 import type { StoreUrl } from "../store/connection/store_url.ts";
@@ -68,9 +68,9 @@ export class ConfigError extends Error {
   }
 }
 
-type Values = {
+type VariableValues = {
   [N in VariableName]:
-    | ((typeof VARIABLES)[N]["shape"] extends Shape<infer T> ? T : never)
+    | ((typeof VARIABLES)[N]["parser"] extends Parser<infer T> ? T : never)
     | ((typeof VARIABLES)[N] extends { default: string } ? never : undefined);
 };
 
@@ -89,16 +89,16 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   // Rules between variables only mean something where each of them could be read.
   const readable = (...names: VariableName[]): boolean => names.every((name) => !(name in env) || name in values);
   for (const rule of RULES) {
-    if (readable(...rule.of)) faults.push(...rule.faults(values as Values, env));
+    if (readable(...rule.of)) faults.push(...rule.faults(values as VariableValues, env));
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  return toConfig(values as Values, env);
+  return toConfig(values as VariableValues, env);
 }
 
-function read(variable: Variable<unknown>, text: string): Read<unknown> {
+function read(variable: Variable<unknown>, text: string): ParseResult<unknown> {
   // An empty value is most often a template that was not filled in: to take the default would hide that.
   if (text === "") return { expected: "a value, and it is empty; remove the variable to have the default" };
-  return variable.shape.read(text);
+  return variable.parser.parse(text);
 }
 
 function unknownVariables(env: NodeJS.ProcessEnv): string[] {
@@ -110,7 +110,7 @@ function unknownVariables(env: NodeJS.ProcessEnv): string[] {
   });
 }
 
-type Rule = { readonly of: readonly VariableName[]; faults(values: Values, env: NodeJS.ProcessEnv): string[] };
+type Rule = { readonly of: readonly VariableName[]; faults(values: VariableValues, env: NodeJS.ProcessEnv): string[] };
 
 const RULES: readonly Rule[] = [
   {
@@ -158,7 +158,7 @@ const RULES: readonly Rule[] = [
 ];
 
 /** A listener that other machines can reach needs TLS and callers that prove who they are. */
-function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: Values, env: NodeJS.ProcessEnv): string[] {
+function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValues, env: NodeJS.ProcessEnv): string[] {
   const address = values[name];
   if (address === undefined || isLocal(address) || values.SA_INSECURE) return [];
   const missing: string[] = [];
@@ -173,7 +173,7 @@ function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: Values, env:
   ];
 }
 
-function toConfig(values: Values, env: NodeJS.ProcessEnv): Config {
+function toConfig(values: VariableValues, env: NodeJS.ProcessEnv): Config {
   const { SA_TLS_CERT_FILE: certFile, SA_TLS_KEY_FILE: keyFile, SA_TLS_CLIENT_CA_FILE: clientCaFile } = values;
   const dataDir = values.SA_DATA_DIR ?? defaultDataDir(env);
   return {

@@ -6,12 +6,12 @@ import { resolve } from "node:path";
 import type { ListenAddress } from "../lib/listen_address.ts";
 import { parseStoreUrl, type StoreUrl } from "../store/connection/store_url.ts";
 
-export type Read<T> =
+export type ParseResult<T> =
   | { readonly value: T; readonly expected?: undefined }
   | { readonly value?: undefined; readonly expected: string };
 
 /** How a shape is called in `--help` and the docs, and how it is read. */
-export type Shape<T> = { readonly text: string; read(text: string): Read<T> };
+export type Parser<T> = { readonly format: string; parse(text: string): ParseResult<T> };
 
 const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 /** The kernel's limit for a Unix socket, without the final zero. */
@@ -24,16 +24,16 @@ export function durationMs(text: string): number | undefined {
 }
 
 /** A duration from `min` to `max`. */
-export function duration(min: string, max: string): Shape<number> {
+export function duration(min: string, max: string): Parser<number> {
   return durationOr<never>(min, max, {});
 }
 
 /** A duration, or one of the words, each of which stands for a value of its own, such as `off`. */
-export function durationOr<W>(min: string, max: string, words: Readonly<Record<string, W>>): Shape<number | W> {
+export function durationOr<W>(min: string, max: string, words: Readonly<Record<string, W>>): Parser<number | W> {
   const names = Object.keys(words);
   return {
-    text: [`duration ${min}..${max}`, ...names.map((name) => `\`${name}\``)].join(" or "),
-    read(text) {
+    format: [`duration ${min}..${max}`, ...names.map((name) => `\`${name}\``)].join(" or "),
+    parse(text) {
       if (Object.hasOwn(words, text)) return { value: words[text]! };
       const value = durationMs(text);
       const or = names.map((name) => `, or ${name}`).join("");
@@ -45,10 +45,10 @@ export function durationOr<W>(min: string, max: string, words: Readonly<Record<s
 }
 
 /** A whole number from `min` to `max`. */
-export function integer(min: number, max: number): Shape<number> {
+export function integer(min: number, max: number): Parser<number> {
   return {
-    text: `integer ${min}..${max}`,
-    read(text) {
+    format: `integer ${min}..${max}`,
+    parse(text) {
       const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
       return value >= min && value <= max ? { value } : { expected: `a whole number from ${min} to ${max}` };
     },
@@ -58,9 +58,9 @@ export function integer(min: number, max: number): Shape<number> {
 /** So many in a time: `10/1h`. */
 export type Rate = { readonly count: number; readonly periodMs: number };
 
-export const rate: Shape<Rate> = {
-  text: "`count/duration`, count 1..1000000, duration 1s..30d",
-  read(text) {
+export const rate: Parser<Rate> = {
+  format: "`count/duration`, count 1..1000000, duration 1s..30d",
+  parse(text) {
     const [count = "", period = "", ...rest] = text.split("/");
     const periodMs = durationMs(period) ?? NaN;
     const valid = /^[1-9]\d{0,6}$/.test(count) && Number(count) <= 1_000_000 && rest.length === 0;
@@ -72,25 +72,25 @@ export const rate: Shape<Rate> = {
 };
 
 /** One of the words. */
-export function oneOf<const W extends string>(...words: W[]): Shape<W> {
+export function oneOf<const W extends string>(...words: W[]): Parser<W> {
   return {
-    text: words.map((word) => `\`${word}\``).join(", "),
-    read(text) {
+    format: words.map((word) => `\`${word}\``).join(", "),
+    parse(text) {
       const value = words.find((word) => word === text);
       return value === undefined ? { expected: `one of ${words.join(", ")}` } : { value };
     },
   };
 }
 
-export const boolean: Shape<boolean> = {
-  text: "`true` or `false`",
-  read: (text) => (text === "true" || text === "false" ? { value: text === "true" } : { expected: "true or false" }),
+export const boolean: Parser<boolean> = {
+  format: "`true` or `false`",
+  parse: (text) => (text === "true" || text === "false" ? { value: text === "true" } : { expected: "true or false" }),
 };
 
 /** A file that this process can read; its absolute path. */
-export const readableFile: Shape<string> = {
-  text: "path of a file",
-  read(text) {
+export const readableFile: Parser<string> = {
+  format: "path of a file",
+  parse(text) {
     try {
       accessSync(text, constants.R_OK);
       return statSync(text).isFile() ? { value: resolve(text) } : { expected: "a file, and this is something else" };
@@ -101,27 +101,27 @@ export const readableFile: Shape<string> = {
 };
 
 /** A directory, which is made when it is needed; its absolute path. */
-export const directory: Shape<string> = {
-  text: "path of a directory",
-  read(text) {
+export const directory: Parser<string> = {
+  format: "path of a directory",
+  parse(text) {
     const status = statSync(text, { throwIfNoEntry: false });
     if (status !== undefined && !status.isDirectory()) return { expected: "a directory, and this is something else" };
     return { value: resolve(text) };
   },
 };
 
-export const storeUrl: Shape<StoreUrl> = {
-  text: "URL",
-  read(text) {
+export const storeUrl: Parser<StoreUrl> = {
+  format: "URL",
+  parse(text) {
     const { url, fault } = parseStoreUrl(text);
     return url === undefined ? { expected: `a usable store URL; ${fault}` } : { value: url };
   },
 };
 
 /** host:port, [IPv6]:port, :port (every IPv4 address), unix:/path, or off, which is undefined. */
-export const listenAddress: Shape<ListenAddress | undefined> = {
-  text: "`host:port`, `[::1]:port`, `:port`, `unix:/path` or `off`",
-  read(text) {
+export const listenAddress: Parser<ListenAddress | undefined> = {
+  format: "`host:port`, `[::1]:port`, `:port`, `unix:/path` or `off`",
+  parse(text) {
     if (text === "off") return { value: undefined };
     if (text.startsWith("unix:")) return readSocketPath(text);
     const parts = /^(?:\[([^[\]]*)\]|([^[\]:]*)):(\d{1,5})$/.exec(text);
@@ -137,7 +137,7 @@ export const listenAddress: Shape<ListenAddress | undefined> = {
   },
 };
 
-function readSocketPath(text: string): Read<ListenAddress> {
+function readSocketPath(text: string): ParseResult<ListenAddress> {
   const path = text.replace(/^unix:(\/\/(?=\/))?/, "");
   if (!path.startsWith("/") || path.includes("\0"))
     return { expected: "unix: and an absolute path: unix:/run/sa.sock" };

@@ -5,14 +5,14 @@
  * it says false there is no room for another one until then. `end` says that nothing follows, or what went wrong; a feed that
  * never calls it ends with the call.
  */
-export type Feed<T> = (send: (answer: T) => boolean, end: (error?: unknown) => void) => () => void;
+export type PushStream<T> = (send: (answer: T) => boolean, end: (error?: unknown) => void) => () => void;
 
-export function isFeed<T extends object>(step: T | Feed<T>): step is Feed<T> {
+export function isPushStream<T extends object>(step: T | PushStream<T>): step is PushStream<T> {
   return typeof step === "function";
 }
 
 /** What an iterable gives, as a feed. */
-export function pushed<T>(source: AsyncIterable<T>): Feed<T> {
+export function fromAsyncIterable<T>(source: AsyncIterable<T>): PushStream<T> {
   return (send, end) => {
     let wake: (() => void) | undefined;
     async function sendAll(): Promise<void> {
@@ -27,7 +27,7 @@ export function pushed<T>(source: AsyncIterable<T>): Feed<T> {
 }
 
 /** The answers of a feed one at a time, as they are asked for. */
-export async function* pulled<T>(feed: Feed<T>): AsyncGenerator<T, void, void> {
+export async function* toAsyncIterable<T>(feed: PushStream<T>): AsyncGenerator<T, void, void> {
   const waiting: T[] = [];
   let ended: { error?: unknown } | undefined;
   let wake: (() => void) | undefined;

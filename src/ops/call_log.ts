@@ -3,7 +3,7 @@
 import { Code } from "@connectrpc/connect";
 import { status } from "@grpc/grpc-js";
 import type { Logger } from "pino";
-import type { Caller } from "../domain/call.ts";
+import type { Principal } from "../domain/call.ts";
 import type { CallFailure } from "../rpc/errors.ts";
 
 /** How a call ended. */
@@ -12,7 +12,7 @@ export type FinishedCall = {
   readonly method: string;
   readonly durationMs: number;
   /** Undefined when the credential was refused. */
-  readonly caller: Caller | undefined;
+  readonly principal: Principal | undefined;
   /** Undefined when it succeeded. */
   readonly failure: CallFailure | undefined;
 };
@@ -20,7 +20,7 @@ export type FinishedCall = {
 const UNAVAILABLE_LOG_INTERVAL_MS = 1_000;
 
 /** Logs every fault of ours, at most one UNAVAILABLE a second, and one in `sampleEvery` of the rest. */
-export function createRequestLog(logger: Logger, sampleEvery: number): (call: FinishedCall) => void {
+export function createCallLog(logger: Logger, sampleEvery: number): (call: FinishedCall) => void {
   let succeeded = 0;
   let failed = 0;
   let lastUnavailableMs = -Infinity;
@@ -47,14 +47,14 @@ export function createRequestLog(logger: Logger, sampleEvery: number): (call: Fi
   };
 }
 
-function entryOf({ method, durationMs, caller, failure }: FinishedCall) {
+function entryOf({ method, durationMs, principal, failure }: FinishedCall) {
   return {
     method,
     code: failure === undefined ? "OK" : status[failure.code],
     reason: failure?.reason,
     durationMs: Math.round(durationMs * 100) / 100,
-    tenant: caller?.tenant,
-    caller: caller?.name,
+    tenant: principal?.tenant,
+    principal: principal?.name,
   };
 }
 

@@ -19,7 +19,7 @@ type MethodCounts = {
 type Values = (MetricValue<string> & { metricName?: string })[];
 
 /** Registers the two metrics; what is returned counts a call that has ended. */
-export function registerCallCounts(registry: Registry): (call: FinishedCall) => void {
+export function registerCallMetrics(registry: Registry): (call: FinishedCall) => void {
   const methods = new Map<string, MethodCounts>();
 
   function callsTotal(): Values {

@@ -1,7 +1,7 @@
 // What /metrics tells, in Prometheus' text format: calls by method and outcome, how long they took, and the process itself.
 
 import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, type MetricValue } from "prom-client";
-import { registerCallCounts } from "./call_metrics.ts";
+import { registerCallMetrics } from "./call_metrics.ts";
 import type { Page } from "../transport/http/request_listener.ts";
 import type { Readiness } from "./readiness.ts";
 import type { FinishedCall } from "./call_log.ts";
@@ -25,7 +25,7 @@ export function createMetrics(
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
-  const observe = registerCallCounts(registry);
+  const observe = registerCallMetrics(registry);
   new Gauge({
     name: "session_authority_ready",
     help: "1 when the instance wants traffic.",

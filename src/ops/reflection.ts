@@ -16,9 +16,9 @@ import type {
 import { createDescriptorIndex } from "./descriptor_index.ts";
 import type { OpenServiceImpl } from "../rpc/routes.ts";
 
-type Question = ServerReflectionRequest["messageRequest"];
+type RequestKind = ServerReflectionRequest["messageRequest"];
 /** The answer without its type names, which are all that the versions differ in. */
-type Answer = WithoutTypeName<ServerReflectionResponse["messageResponse"]>;
+type ResponseKind = WithoutTypeName<ServerReflectionResponse["messageResponse"]>;
 type WithoutTypeName<T> = T extends Uint8Array
   ? T
   : T extends readonly (infer E)[]
@@ -34,7 +34,7 @@ export function createReflection(services: readonly DescService[]): {
   // No message refers to the details of errors, so tools would not be able to show them.
   const index = createDescriptorIndex([...services.map((service) => service.file), file_google_rpc_error_details]);
 
-  function answer(question: Question): Answer {
+  function answer(question: RequestKind): ResponseKind {
     switch (question.case) {
       case "fileByFilename":
         return fileAnswer(index.fileNamed(question.value));
@@ -64,7 +64,7 @@ export function createReflection(services: readonly DescService[]): {
   }
 
   // The file comes first and everything it imports with it, so that one answer is enough.
-  function fileAnswer(file: DescFile | undefined): Answer {
+  function fileAnswer(file: DescFile | undefined): ResponseKind {
     if (file === undefined) return errorAnswer(Code.NotFound, "no such file, symbol or extension");
     const fileDescriptorProto = index
       .withDependencies(file)
@@ -81,7 +81,7 @@ export function createReflection(services: readonly DescService[]): {
 
   async function* v1alpha(requests: AsyncIterable<ServerReflectionRequestAlpha>) {
     for await (const originalRequest of requests) {
-      const messageResponse = answer(originalRequest.messageRequest as unknown as Question);
+      const messageResponse = answer(originalRequest.messageRequest as unknown as RequestKind);
       yield { validHost: originalRequest.host, originalRequest, messageResponse };
     }
   }
@@ -89,6 +89,6 @@ export function createReflection(services: readonly DescService[]): {
   return { v1: { serverReflectionInfo: v1 }, v1alpha: { serverReflectionInfo: v1alpha } };
 }
 
-function errorAnswer(errorCode: Code, errorMessage: string): Answer {
+function errorAnswer(errorCode: Code, errorMessage: string): ResponseKind {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }

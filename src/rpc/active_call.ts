@@ -1,10 +1,10 @@
 // One call from its admission to its end: its context, its deadline, and what cuts it short.
 
-import type { CallContext, Caller } from "../domain/call.ts";
+import type { CallContext, Principal } from "../domain/call.ts";
 import type { Deadlines, Expiring } from "../lib/deadlines.ts";
 
 type LiveCallOptions = {
-  caller: Caller;
+  principal: Principal;
   /** On the clock of performance.now(); Infinity for none. */
   deadlineMs: number;
   deadlines: Deadlines;
@@ -15,8 +15,8 @@ type LiveCallOptions = {
 };
 
 /** It is the context that the handler gets; its signal costs nothing until it is asked for. */
-export class LiveCall implements CallContext, Expiring {
-  readonly caller: Caller;
+export class ActiveCall implements CallContext, Expiring {
+  readonly principal: Principal;
   readonly deadlineMs: number;
   readonly #onInterrupt: ((error: Error) => void) | undefined;
   readonly #deadlines: Deadlines;
@@ -27,8 +27,8 @@ export class LiveCall implements CallContext, Expiring {
   // A slot instead of Promise.race: racing a promise that lives as long as a stream would keep every message's reaction.
   #rejectWork: ((error: Error) => void) | undefined;
 
-  constructor({ caller, deadlineMs, deadlines, deadlineError, onInterrupt }: LiveCallOptions) {
-    this.caller = caller;
+  constructor({ principal, deadlineMs, deadlines, deadlineError, onInterrupt }: LiveCallOptions) {
+    this.principal = principal;
     this.deadlineMs = deadlineMs;
     this.#onInterrupt = onInterrupt;
     this.#deadlines = deadlines;
@@ -43,7 +43,7 @@ export class LiveCall implements CallContext, Expiring {
   }
 
   /** What `work` comes to, or the interruption if that is sooner. One at a time. */
-  race<T>(work: Promise<T>): Promise<T> {
+  runUntilAborted<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#interruption !== undefined) reject(this.#interruption);
       this.#rejectWork = reject;
@@ -52,11 +52,11 @@ export class LiveCall implements CallContext, Expiring {
   }
 
   onDeadline(): void {
-    this.interrupt(this.#deadlineError);
+    this.abort(this.#deadlineError);
   }
 
   /** Ends the call from outside; only the first time counts, and not once it has ended. The error is made only then. */
-  interrupt(errorOf: () => Error): void {
+  abort(errorOf: () => Error): void {
     if (this.#ended) return;
     this.#ended = true;
     const error = errorOf();

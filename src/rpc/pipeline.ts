@@ -7,28 +7,35 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import type { CallContext, Caller } from "../domain/call.ts";
+import type { CallContext, Principal } from "../domain/call.ts";
 import { createDeadlines, type Deadlines } from "../lib/deadlines.ts";
 import { SessionError } from "../domain/errors.ts";
-import { isFeed, pulled, type Feed } from "../lib/push_stream.ts";
-import type { DirectImpl, SessionServiceImpl } from "../service/handlers.ts";
+import { isPushStream, toAsyncIterable, type PushStream } from "../lib/push_stream.ts";
+import type { EncodedHandlers, SessionServiceImpl } from "../service/handlers.ts";
 import { ANONYMOUS, type Authenticate } from "../auth/authentication.ts";
 import { CallFailure, toFailure } from "./errors.ts";
 import { createHealth } from "../ops/health.ts";
-import { LiveCall } from "./active_call.ts";
+import { ActiveCall } from "./active_call.ts";
 import type { Readiness } from "../ops/readiness.ts";
 import { createReflection } from "../ops/reflection.ts";
-import { createRequestLog, type FinishedCall } from "../ops/call_log.ts";
-import { openRoutes, sessionRoutes, type Answer, type Route, type StreamHandler, type UnaryHandler } from "./routes.ts";
-import type { Validation } from "./request_validation.ts";
+import { createCallLog, type FinishedCall } from "../ops/call_log.ts";
+import {
+  openRoutes,
+  sessionRoutes,
+  type ResponseMessage,
+  type Route,
+  type StreamHandler,
+  type UnaryHandler,
+} from "./routes.ts";
+import type { RequestValidation } from "./request_validation.ts";
 
 export type PipelineOptions = {
   implementation: SessionServiceImpl;
   /** Default: nothing goes from bytes to bytes. */
-  direct?: DirectImpl;
+  encodedHandlers?: EncodedHandlers;
   readiness: Readiness;
   authenticate: Authenticate;
-  validate: Validation["validate"];
+  validate: RequestValidation["validate"];
   logger: Logger;
   /** How long a unary call without a deadline of its own may take, and the most that one with a deadline may. */
   requestTimeoutMs: number;
@@ -54,18 +61,18 @@ export type IncomingCall = {
 /** A unary call as a host has it: how what it received becomes a request, and an answer what it sends. */
 export type UnaryCall<T> = IncomingCall & {
   /** Answers without decoding the request; undefined: it has to be decoded. */
-  answerDirectly?(call: CallContext): Promise<T> | undefined;
+  handleEncoded?(call: CallContext): Promise<T> | undefined;
   decode(): Message;
-  encode(answer: Answer): T;
+  encode(answer: ResponseMessage): T;
 };
 
 /** The same of a stream. */
 export type StreamCall<T> = IncomingCall & {
   /** The answers without messages; `check` holds a request that had to be decoded to its rules. */
-  answerDirectly?(call: CallContext, check: (request: Message) => void): AsyncIterable<T | Feed<T>>;
+  handleEncoded?(call: CallContext, check: (request: Message) => void): AsyncIterable<T | PushStream<T>>;
   /** The one request of a server stream, or the requests of a bidirectional one as they come. */
   open(): Message | AsyncIterable<Message>;
-  encode(answer: Answer): T;
+  encode(answer: ResponseMessage): T;
   /** Where the answers of a feed go at once; without it they come out of the stream like all others. */
   readonly sink?: Sink<T>;
 };
@@ -98,23 +105,23 @@ const SHUTDOWN_RETRY_MS = 500;
 export function createPipeline(options: PipelineOptions): Pipeline {
   const { implementation, authenticate, validate, requestTimeoutMs, slowReaderMs = 10_000, observe } = options;
   const deadlines = options.deadlines ?? createDeadlines();
-  const log = createRequestLog(options.logger, options.logSample ?? 100);
-  const streams = new Set<LiveCall>();
+  const log = createCallLog(options.logger, options.logSample ?? 100);
+  const streams = new Set<ActiveCall>();
   let shuttingDown = false;
 
   const reflection = createReflection([SessionService, Health, ServerReflection, ServerReflectionAlpha]);
   const routes = [
-    ...sessionRoutes(implementation, options.direct ?? {}),
+    ...sessionRoutes(implementation, options.encodedHandlers ?? {}),
     ...openRoutes(Health, createHealth(options.readiness)),
     ...openRoutes(ServerReflection, reflection.v1),
     ...openRoutes(ServerReflectionAlpha, reflection.v1alpha),
   ];
 
   /** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
-  function admit(route: Route, incoming: IncomingCall): Caller {
-    if (route.scope === undefined) return ANONYMOUS.caller;
-    const { caller, scopes } = authenticate(incoming);
-    if (scopes.has(route.scope)) return caller;
+  function admit(route: Route, incoming: IncomingCall): Principal {
+    if (route.scope === undefined) return ANONYMOUS.principal;
+    const { principal, scopes } = authenticate(incoming);
+    if (scopes.has(route.scope)) return principal;
     throw new SessionError("SCOPE_MISSING", `the API key lacks the scope ${route.scope}`);
   }
 
@@ -123,47 +130,52 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     throw new SessionError("METHOD_NOT_IMPLEMENTED", `${route.name} is not implemented`);
   }
 
-  function report(route: Route, startedMs: number, caller: Caller | undefined, failure: CallFailure | undefined): void {
-    const call = { method: route.name, durationMs: performance.now() - startedMs, caller, failure };
+  function report(
+    route: Route,
+    startedMs: number,
+    principal: Principal | undefined,
+    failure: CallFailure | undefined,
+  ): void {
+    const call = { method: route.name, durationMs: performance.now() - startedMs, principal, failure };
     log(call);
     observe?.(call);
   }
 
   async function unary<T>(route: Route, incoming: UnaryCall<T>): Promise<T> {
     const startedMs = performance.now();
-    let caller: Caller | undefined;
-    let call: LiveCall | undefined;
+    let principal: Principal | undefined;
+    let call: ActiveCall | undefined;
     try {
-      caller = admit(route, incoming);
+      principal = admit(route, incoming);
       const deadlineMs = Math.min(beforeClient(incoming.clientDeadlineMs, startedMs), startedMs + requestTimeoutMs);
-      call = new LiveCall({ caller, deadlineMs, deadlines, deadlineError: storeTimeout });
-      const direct = incoming.answerDirectly?.(call);
-      const answer = direct ? await call.race(direct) : incoming.encode(await handle(route, incoming, call));
-      report(route, startedMs, caller, undefined);
+      call = new ActiveCall({ principal, deadlineMs, deadlines, deadlineError: storeTimeout });
+      const direct = incoming.handleEncoded?.(call);
+      const answer = direct ? await call.runUntilAborted(direct) : incoming.encode(await handle(route, incoming, call));
+      report(route, startedMs, principal, undefined);
       return answer;
     } catch (thrown) {
       const failure = toFailure(thrown);
-      report(route, startedMs, caller, failure);
+      report(route, startedMs, principal, failure);
       throw failure;
     } finally {
       call?.end();
     }
   }
 
-  function handle<T>(route: Route, incoming: UnaryCall<T>, call: LiveCall): Promise<Answer> {
+  function handle<T>(route: Route, incoming: UnaryCall<T>, call: ActiveCall): Promise<ResponseMessage> {
     const handler = handlerOf<UnaryHandler>(route);
     const request = incoming.decode();
     validate(route.method.input, request);
     // What is answered directly is soon over: there is nothing to interrupt.
     interruptOnCancel(call, incoming);
-    return call.race(handler(request, call));
+    return call.runUntilAborted(handler(request, call));
   }
 
   async function* stream<T>(route: Route, incoming: StreamCall<T>): AsyncGenerator<T, void, void> {
     const startedMs = performance.now();
-    let caller: Caller | undefined;
-    let call: LiveCall | undefined;
-    let answers: AsyncIterator<Answer | Feed<Answer>> | undefined;
+    let principal: Principal | undefined;
+    let call: ActiveCall | undefined;
+    let answers: AsyncIterator<ResponseMessage | PushStream<ResponseMessage>> | undefined;
     let stopPouring: (() => void) | undefined;
     let finished = false;
 
@@ -175,20 +187,20 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       if (call !== undefined) streams.delete(call);
       call?.end();
       answers?.return?.().catch(() => undefined);
-      report(route, startedMs, caller, failure);
+      report(route, startedMs, principal, failure);
     }
 
-    let encode = (answer: Answer): T => incoming.encode(answer);
+    let encode = (answer: ResponseMessage): T => incoming.encode(answer);
 
     /** Returns what ends the wait. */
     function waitForReader(): () => void {
-      const wait = { deadlineMs: performance.now() + slowReaderMs, onDeadline: () => call?.interrupt(slowReader) };
+      const wait = { deadlineMs: performance.now() + slowReaderMs, onDeadline: () => call?.abort(slowReader) };
       deadlines.add(wait);
       return () => deadlines.remove(wait);
     }
 
     /** Writes what comes until the feed ends. */
-    function pour(feed: Feed<Answer>, sink: Sink<T>): Promise<void> {
+    function pour(feed: PushStream<ResponseMessage>, sink: Sink<T>): Promise<void> {
       return new Promise((resolve, reject) => {
         let open: Sink<T> | undefined = finished ? undefined : sink;
         let stopWaiting: (() => void) | undefined;
@@ -214,10 +226,10 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     }
 
     try {
-      caller = admit(route, incoming);
+      principal = admit(route, incoming);
       if (shuttingDown) throw shutDown();
-      call = new LiveCall({
-        caller,
+      call = new ActiveCall({
+        principal,
         deadlineMs: incoming.clientDeadlineMs,
         deadlines,
         deadlineError: deadlineExceeded,
@@ -225,21 +237,22 @@ export function createPipeline(options: PipelineOptions): Pipeline {
       });
       streams.add(call);
       interruptOnCancel(call, incoming);
-      const direct = incoming.answerDirectly?.(call, (request) => validate(route.method.input, request));
+      const direct = incoming.handleEncoded?.(call, (request) => validate(route.method.input, request));
       if (direct !== undefined) encode = (answer) => answer as T;
-      const steps = (direct as AsyncIterable<Answer | Feed<Answer>>) ?? handleStream(route, incoming, call);
+      const steps =
+        (direct as AsyncIterable<ResponseMessage | PushStream<ResponseMessage>>) ?? handleStream(route, incoming, call);
       answers = steps[Symbol.asyncIterator]();
       for (let source = answers; ;) {
-        const step = await call.race(source.next());
+        const step = await call.runUntilAborted(source.next());
         if (step.done === true) break;
-        if (!isFeed(step.value)) {
+        if (!isPushStream(step.value)) {
           const stopWaiting = waitForReader();
           yield encode(step.value);
           stopWaiting();
         } else if (incoming.sink !== undefined) {
-          await call.race(pour(step.value, incoming.sink));
+          await call.runUntilAborted(pour(step.value, incoming.sink));
         } else {
-          source = pulled(step.value);
+          source = toAsyncIterable(step.value);
         }
       }
       finish(undefined);
@@ -255,8 +268,8 @@ export function createPipeline(options: PipelineOptions): Pipeline {
   function handleStream<T>(
     route: Route,
     incoming: StreamCall<T>,
-    call: LiveCall,
-  ): AsyncIterable<Answer | Feed<Answer>> {
+    call: ActiveCall,
+  ): AsyncIterable<ResponseMessage | PushStream<ResponseMessage>> {
     return handlerOf<StreamHandler>(route)(checked(route, incoming.open()), call);
   }
 
@@ -280,7 +293,7 @@ export function createPipeline(options: PipelineOptions): Pipeline {
     stream,
     endStreams() {
       shuttingDown = true;
-      for (const call of [...streams]) call.interrupt(shutDown);
+      for (const call of [...streams]) call.abort(shutDown);
     },
   };
 }
@@ -290,10 +303,10 @@ function beforeClient(clientDeadlineMs: number, nowMs: number): number {
   return clientDeadlineMs - Math.max(0, Math.min(DEADLINE_MARGIN_MS, leftMs * DEADLINE_MARGIN_SHARE));
 }
 
-function interruptOnCancel(call: LiveCall, incoming: IncomingCall): void {
+function interruptOnCancel(call: ActiveCall, incoming: IncomingCall): void {
   incoming.onCancel(() => {
     // A client that gives up at its deadline says so by going away; its own clock may be a little early.
-    call.interrupt(performance.now() >= incoming.clientDeadlineMs - 5 ? deadlineExceeded : cancelled);
+    call.abort(performance.now() >= incoming.clientDeadlineMs - 5 ? deadlineExceeded : cancelled);
   });
 }
 

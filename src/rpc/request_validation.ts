@@ -6,14 +6,14 @@ import { createValidator } from "@bufbuild/protovalidate";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { SessionError, type FieldViolation } from "../domain/errors.ts";
 
-export type Validation = {
+export type RequestValidation = {
   /** @throws SessionError INVALID_REQUEST with one violation for each bad field. */
   validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void;
   /** Compiles the rules of every request, so that the first callers do not wait for it. */
   warm(): void;
 };
 
-export function createValidation(): Validation {
+export function createRequestValidation(): RequestValidation {
   const validator = createValidator();
 
   function validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void {

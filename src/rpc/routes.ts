@@ -3,27 +3,27 @@
 import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
-import type { Feed } from "../lib/push_stream.ts";
-import type { DirectImpl, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
+import type { PushStream } from "../lib/push_stream.ts";
+import type { EncodedHandlers, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
 import { SCOPE_OF_METHOD, type Scope } from "../auth/scopes.ts";
 
 /** The fields of an answer, of whatever type. */
-export type Answer = MessageInitShape<DescMessage>;
+export type ResponseMessage = MessageInitShape<DescMessage>;
 
 /** A handler with its message types forgotten; its shape follows from the method's kind. */
-export type UnaryHandler = (request: Message, call: CallContext) => Promise<Answer>;
+export type UnaryHandler = (request: Message, call: CallContext) => Promise<ResponseMessage>;
 export type StreamHandler = (
   input: Message | AsyncIterable<Message>,
   call: CallContext,
-) => AsyncIterable<Answer | Feed<Answer>>;
+) => AsyncIterable<ResponseMessage | PushStream<ResponseMessage>>;
 
 /** The same from bytes to bytes; see DirectHandler. */
-export type DirectUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
-export type DirectStreamHandler = (
-  requests: Feed<Buffer>,
+export type EncodedUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
+export type EncodedStreamHandler = (
+  requests: PushStream<Buffer>,
   decode: (request: Buffer) => Message,
   call: CallContext,
-) => AsyncIterable<Buffer | Feed<Buffer>>;
+) => AsyncIterable<Buffer | PushStream<Buffer>>;
 
 export type Route = {
   readonly method: DescMethod;
@@ -34,19 +34,25 @@ export type Route = {
   /** Undefined: not implemented. */
   readonly handler: UnaryHandler | StreamHandler | undefined;
   /** For hosts whose messages are the contract's own bytes. Undefined: there is only the handler. */
-  readonly direct: DirectUnaryHandler | DirectStreamHandler | undefined;
+  readonly encodedHandler: EncodedUnaryHandler | EncodedStreamHandler | undefined;
 };
 
 /** The implementation of a service that anybody may call: health and reflection. */
 export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
 
 /** The routes of SessionService; methods that `implementation` lacks are there, and answer UNIMPLEMENTED. */
-export function sessionRoutes(implementation: SessionServiceImpl, direct: DirectImpl): Route[] {
+export function sessionRoutes(implementation: SessionServiceImpl, encodedHandlers: EncodedHandlers): Route[] {
   return SessionService.methods.map((method) => {
     const name = method.localName as MethodName;
     const handler = implementation[name]?.bind(implementation) as unknown as UnaryHandler | StreamHandler | undefined;
     const scope = SCOPE_OF_METHOD[name];
-    return { method, name: nameOf(method), scope, handler, direct: direct[name] as Route["direct"] };
+    return {
+      method,
+      name: nameOf(method),
+      scope,
+      handler,
+      encodedHandler: encodedHandlers[name] as Route["encodedHandler"],
+    };
   });
 }
 
@@ -58,7 +64,7 @@ export function openRoutes<S extends DescService>(service: S, implementation: Op
     name: nameOf(method),
     scope: undefined,
     handler: handlers[method.localName],
-    direct: undefined,
+    encodedHandler: undefined,
   }));
 }
 

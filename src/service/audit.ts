@@ -32,17 +32,17 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
       if (request.token === "") {
         return { session: storedSessionMessage(await security.regenerate(request.sessionId, graceMs, call)) };
       }
-      const opened = openToken(keyRing(), call.caller.tenant, request.token);
+      const opened = openToken(keyRing(), call.principal.tenant, request.token);
       if (opened === undefined) throw sessionNotFound();
       const next = newSecret();
       const secrets = { shown: opened.digest, next: next.digest };
       const stored = await security.regenerate(opened.sessionId, graceMs, call, secrets);
-      const token = mintToken(keyRing(), call.caller.tenant, stored.record.sessionId, next);
+      const token = mintToken(keyRing(), call.principal.tenant, stored.record.sessionId, next);
       return { session: storedSessionMessage(stored), token };
     },
 
     async listAuditEvents(request, call) {
-      const owner = ownerOf(call.caller.tenant, request.userId);
+      const owner = ownerOf(call.principal.tenant, request.userId);
       const filters = [request.types, request.startTime, request.endTime].map((filter) => JSON.stringify(filter, text));
       const scope = `audit ${owner} ${filters.join(" ")}`;
       const after = decodePageToken(scope, request.pageToken);

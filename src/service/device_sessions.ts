@@ -2,7 +2,7 @@
 
 import { DeviceType } from "../../gen/session/v1/session_pb.ts";
 import type { SessionCreator } from "../store/create_session.ts";
-import type { DeviceStore } from "../store/device_sessions.ts";
+import type { DeviceSessionStore } from "../store/device_sessions.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_replies.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
@@ -14,11 +14,11 @@ import { listSessionPage } from "./session_page.ts";
 type DevicesDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
-  readonly devices: DeviceStore;
+  readonly devices: DeviceSessionStore;
   readonly defaults: SessionDefaults;
 };
 
-export function createDevicesService({ create, sessions, devices, defaults }: DevicesDeps) {
+export function createDeviceSessionService({ create, sessions, devices, defaults }: DevicesDeps) {
   return {
     async createDeviceSession(request, call) {
       const data = encodeData(request.data);

@@ -1,7 +1,7 @@
 // Hash sessions: CreateHashSession, GetSessionField, GetSessionFields, SetSessionFields, IncrementSessionField.
 
 import type { SessionCreator } from "../store/create_session.ts";
-import type { FieldStore } from "../store/hash_sessions.ts";
+import type { HashSessionStore } from "../store/hash_sessions.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";
@@ -9,11 +9,11 @@ import { storedSessionMessage } from "./session_message.ts";
 
 type FieldsDeps = {
   readonly create: SessionCreator;
-  readonly fields: FieldStore;
+  readonly fields: HashSessionStore;
   readonly defaults: SessionDefaults;
 };
 
-export function createFieldsService({ create, fields, defaults }: FieldsDeps) {
+export function createHashSessionService({ create, fields, defaults }: FieldsDeps) {
   return {
     async createHashSession(request, call) {
       const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });

@@ -17,7 +17,7 @@ export async function listSessionPage(
   { userId, pageSize, pageToken }: PageRequest,
   call: CallContext,
 ) {
-  const scope = `${which} ${ownerOf(call.caller.tenant, userId)}`;
+  const scope = `${which} ${ownerOf(call.principal.tenant, userId)}`;
   const after = decodePageToken(scope, pageToken);
   const page = await sessions.listOfUser(userId, which, after, pageSize || DEFAULT_PAGE_SIZE, call);
   const last = page.sessions.at(-1);

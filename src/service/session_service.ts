@@ -1,34 +1,34 @@
 // The one implementation of SessionService, put together from its variants.
 
 import type { TokenKeyRing } from "../domain/token.ts";
-import type { ChangeStore } from "../store/watch_change_log.ts";
+import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { StoreClock } from "../store/store_clock.ts";
 import { createSessionCreator } from "../store/create_session.ts";
-import type { StoreDeps } from "../store/dependencies.ts";
-import { createDeviceStore } from "../store/device_sessions.ts";
-import { createFieldStore } from "../store/hash_sessions.ts";
+import type { StoreDependencies } from "../store/dependencies.ts";
+import { createDeviceSessionStore } from "../store/device_sessions.ts";
+import { createHashSessionStore } from "../store/hash_sessions.ts";
 import { createSecurityStore } from "../store/audit.ts";
 import { createSessionStore } from "../store/simple_sessions.ts";
-import { createTokenStore } from "../store/secure_sessions.ts";
-import type { WatchHub } from "../watch/broadcaster.ts";
-import { createBulkService } from "./bulk_validation.ts";
-import type { DirectImpl, SessionServiceImpl } from "./handlers.ts";
+import { createSecureSessionStore } from "../store/secure_sessions.ts";
+import type { WatchBroadcaster } from "../watch/broadcaster.ts";
+import { createBulkValidationService } from "./bulk_validation.ts";
+import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import type { SessionDefaults } from "./new_session.ts";
-import { createDevicesService } from "./device_sessions.ts";
-import { createFieldsService } from "./hash_sessions.ts";
-import { createInvalidationsService, type RenewElsewhere } from "./watch.ts";
+import { createDeviceSessionService } from "./device_sessions.ts";
+import { createHashSessionService } from "./hash_sessions.ts";
+import { createWatchService, type RenewOnSibling } from "./watch.ts";
 import { createIpBindingCheck } from "./validation/ip_binding.ts";
 import { createSecurityService } from "./audit.ts";
-import { createSessionsService } from "./simple_sessions.ts";
-import { createTokensService } from "./secure_sessions.ts";
+import { createSimpleSessionService } from "./simple_sessions.ts";
+import { createSecureSessionService } from "./secure_sessions.ts";
 import { createValidator } from "./validation/validator.ts";
 
 type SessionServiceDeps = {
-  readonly store: StoreDeps;
-  readonly changes: ChangeStore;
-  readonly hub: WatchHub;
+  readonly store: StoreDependencies;
+  readonly changes: ChangeLog;
+  readonly hub: WatchBroadcaster;
   /** Renews a watcher that this process does not have; false: nobody has it. */
-  readonly renewElsewhere?: RenewElsewhere | undefined;
+  readonly renewOnSibling?: RenewOnSibling | undefined;
   readonly clock: StoreClock;
   readonly defaults: SessionDefaults;
   /** The keys in force now; they change while the service runs. */
@@ -37,30 +37,30 @@ type SessionServiceDeps = {
 };
 
 /** The methods, and those of them that also go from bytes to bytes. */
-export type SessionService = { readonly methods: SessionServiceImpl; readonly direct: DirectImpl };
+export type SessionService = { readonly methods: SessionServiceImpl; readonly encodedHandlers: EncodedHandlers };
 
 export function createSessionService(deps: SessionServiceDeps): SessionService {
-  const { store, changes, hub, renewElsewhere, clock, defaults, keyRing, requestTimeoutMs } = deps;
+  const { store, changes, hub, renewOnSibling: renewElsewhere, clock, defaults, keyRing, requestTimeoutMs } = deps;
   const create = createSessionCreator(store);
   const sessions = createSessionStore(store);
-  const tokens = createTokenStore(store);
+  const tokens = createSecureSessionStore(store);
   const security = createSecurityStore(store);
   const checkIpBinding = createIpBindingCheck(sessions, security);
   const { touchIntervalMs } = store.settings;
   const validate = createValidator({ sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs });
-  const simple = createSessionsService({ create, sessions, validate, checkIpBinding, defaults });
-  const secure = createTokensService({ create, tokens, validate, keyRing, defaults });
-  const bulk = createBulkService({ validate, requestTimeoutMs });
+  const simple = createSimpleSessionService({ create, sessions, validate, checkIpBinding, defaults });
+  const secure = createSecureSessionService({ create, tokens, validate, keyRing, defaults });
+  const bulk = createBulkValidationService({ validate, requestTimeoutMs });
   return {
     methods: {
       ...simple.methods,
-      ...createFieldsService({ create, fields: createFieldStore(store), defaults }),
+      ...createHashSessionService({ create, fields: createHashSessionStore(store), defaults }),
       ...secure.methods,
-      ...createDevicesService({ create, sessions, devices: createDeviceStore(store), defaults }),
+      ...createDeviceSessionService({ create, sessions, devices: createDeviceSessionStore(store), defaults }),
       ...createSecurityService({ sessions, security, keyRing }),
-      ...createInvalidationsService({ sessions, changes, hub, renewElsewhere, keyRing }),
+      ...createWatchService({ sessions, changes, hub, renewOnSibling: renewElsewhere, keyRing }),
       ...bulk.methods,
     },
-    direct: { ...simple.direct, ...secure.direct, ...bulk.direct },
+    encodedHandlers: { ...simple.direct, ...secure.direct, ...bulk.direct },
   };
 }

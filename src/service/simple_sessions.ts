@@ -9,25 +9,25 @@ import type { SessionCreator } from "../store/create_session.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_replies.ts";
 import type { SessionStore, StoredSession } from "../store/simple_sessions.ts";
-import type { DirectImpl, SessionServiceImpl } from "./handlers.ts";
+import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
 import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
-import { sessionQuestion } from "./validation/request_decoding.ts";
-import { sessionValidationBytes } from "./validation/response_encoding.ts";
-import { validationMessage } from "./validation/response_message.ts";
-import type { Validate } from "./validation/validator.ts";
+import { decodeValidateSessionRequest } from "./validation/request_decoding.ts";
+import { encodeValidateSessionResponse } from "./validation/response_encoding.ts";
+import { toValidationResponse } from "./validation/response_message.ts";
+import type { SessionValidator } from "./validation/validator.ts";
 
 type SessionsDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
-  readonly validate: Validate;
+  readonly validate: SessionValidator;
   readonly checkIpBinding: IpBindingCheck;
   readonly defaults: SessionDefaults;
 };
 
-export function createSessionsService({ create, sessions, validate, checkIpBinding, defaults }: SessionsDeps) {
+export function createSimpleSessionService({ create, sessions, validate, checkIpBinding, defaults }: SessionsDeps) {
   const methods = {
     async createSession(request, call) {
       const data = encodeData(request.data);
@@ -43,8 +43,8 @@ export function createSessionsService({ create, sessions, validate, checkIpBindi
     },
 
     async validateSession(request, call) {
-      const question = { proof: "id", handle: request.sessionId, touch: false, ipAddress: "" } as const;
-      const { verdict, session } = validationMessage(await validate.one(question, call));
+      const question = { credentialKind: "id", credential: request.sessionId, touch: false, ipAddress: "" } as const;
+      const { verdict, session } = toValidationResponse(await validate.validate(question, call));
       return { verdict, session };
     },
 
@@ -68,10 +68,10 @@ export function createSessionsService({ create, sessions, validate, checkIpBindi
 
   const direct = {
     validateSession(request, call) {
-      const question = sessionQuestion(request);
-      return question && validate.one(question, call).then(sessionValidationBytes);
+      const question = decodeValidateSessionRequest(request);
+      return question && validate.validate(question, call).then(encodeValidateSessionResponse);
     },
-  } satisfies DirectImpl;
+  } satisfies EncodedHandlers;
 
   async function replace(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
     const data = encodeData(request.data);

@@ -13,12 +13,12 @@ import { invalidField, SessionError } from "../domain/errors.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { decodePosition, encodePosition, type LogEnd, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
-import type { ChangeStore } from "../store/watch_change_log.ts";
+import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { EndReason, SessionStore } from "../store/simple_sessions.ts";
-import { wants, type WatchFilter } from "../watch/filters.ts";
-import { changeMessage, LEASE_MS, type WatchHub } from "../watch/broadcaster.ts";
+import { matches, type WatchFilter } from "../watch/filters.ts";
+import { changeMessage, LEASE_MS, type WatchBroadcaster } from "../watch/broadcaster.ts";
 import { follows, isAfter } from "../watch/change_log_reader.ts";
-import { feedOf, resetMessage } from "../watch/subscription.ts";
+import { toPushStream, resetMessage } from "../watch/subscription.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 
 const REPLAY_BATCH = 500;
@@ -27,18 +27,18 @@ const REPLAY_TIMEOUT_MS = 5000;
 const BARRIER_MS = LEASE_MS * 1.02;
 
 /** As the hub's `renew`, for the watchers of other processes. */
-export type RenewElsewhere = (tenant: string, watchId: string, nonce: string) => Promise<boolean>;
+export type RenewOnSibling = (tenant: string, watchId: string, nonce: string) => Promise<boolean>;
 
 type InvalidationsDeps = {
   readonly sessions: SessionStore;
-  readonly changes: ChangeStore;
-  readonly hub: WatchHub;
-  readonly renewElsewhere: RenewElsewhere | undefined;
+  readonly changes: ChangeLog;
+  readonly hub: WatchBroadcaster;
+  readonly renewOnSibling: RenewOnSibling | undefined;
   readonly keyRing: () => TokenKeyRing;
 };
 
-export function createInvalidationsService(deps: InvalidationsDeps) {
-  const { sessions, changes, hub, renewElsewhere, keyRing } = deps;
+export function createWatchService(deps: InvalidationsDeps) {
+  const { sessions, changes, hub, renewOnSibling: renewElsewhere, keyRing } = deps;
   return {
     async invalidateSession(request, call) {
       const { sessionId, note, actor } = request;
@@ -50,7 +50,7 @@ export function createInvalidationsService(deps: InvalidationsDeps) {
     },
 
     async *watchInvalidations(request, call) {
-      const { tenant } = call.caller;
+      const { tenant } = call.principal;
       const filter = filterOf(request, tenant);
       const { resumePosition } = request;
       const resumed = resumePosition === "" ? undefined : decodePosition(keyRing(), tenant, resumePosition);
@@ -60,14 +60,14 @@ export function createInvalidationsService(deps: InvalidationsDeps) {
         const lease = durationFromMs(LEASE_MS);
         yield { event: { case: "opened" as const, value: { watchId: watcher.id, position, lease } } };
         if (resumed) yield* replay(resumed, start, filter, call);
-        yield feedOf(watcher);
+        yield toPushStream(watcher);
       } finally {
         hub.close(watcher);
       }
     },
 
     async renewWatch({ watchId, nonce }, call) {
-      const { tenant } = call.caller;
+      const { tenant } = call.principal;
       if (!hub.renew(tenant, watchId, nonce) && !(await renewElsewhere?.(tenant, watchId, nonce))) {
         throw new SessionError("WATCH_NOT_FOUND", "this instance has no such stream open");
       }
@@ -109,7 +109,7 @@ export function createInvalidationsService(deps: InvalidationsDeps) {
         }
         if (isBeyond) return;
         at[partition] = change.end;
-        const message = wants(filter, change) ? changeMessage(change) : undefined;
+        const message = matches(filter, change) ? changeMessage(change) : undefined;
         if (message !== undefined) yield message.message;
       }
       if (batch.length === 0) yield resetTo(at, partition, end, call);
@@ -121,7 +121,7 @@ export function createInvalidationsService(deps: InvalidationsDeps) {
     const sameEpoch = at[partition]!.epoch === end.epoch && !isAfter(at[partition]!, end);
     at[partition] = end;
     const cause = sameEpoch ? WatchResetCause.TRIMMED : WatchResetCause.EPOCH_CHANGED;
-    return resetMessage(cause, encodePosition(keyRing(), call.caller.tenant, at), partition);
+    return resetMessage(cause, encodePosition(keyRing(), call.principal.tenant, at), partition);
   }
 }
 
@@ -141,5 +141,5 @@ function endReason(reason: InvalidationReason): EndReason {
 }
 
 function actedBy(name: string, call: CallContext): CallContext {
-  return { caller: { ...call.caller, name }, deadlineMs: call.deadlineMs, signal: call.signal };
+  return { principal: { ...call.principal, name }, deadlineMs: call.deadlineMs, signal: call.signal };
 }

@@ -4,7 +4,7 @@ import { hash } from "node:crypto";
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, ownerPrefixOf, userIdOfOwner } from "../domain/owner.ts";
 import { newSessionId, partitionOfSessionId } from "../domain/session_id.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { auditKey, regenerateScriptKeys, sessionScriptKeys } from "./keys.ts";
 import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
 import type { StoredSession } from "./simple_sessions.ts";
@@ -39,7 +39,7 @@ const NO_SECRETS: SecretChange = { shown: Buffer.alloc(0), next: Buffer.alloc(0)
 
 export type SecurityStore = ReturnType<typeof createSecurityStore>;
 
-export function createSecurityStore({ scripts, settings }: StoreDeps) {
+export function createSecurityStore({ scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
 
   /** Gives a session a new id; the old one leads to it for `graceMs`. */
@@ -58,7 +58,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
         regenerateScriptKeys(sessionId, newId)!,
         [
           sessionId,
-          ownerPrefixOf(call.caller.tenant),
+          ownerPrefixOf(call.principal.tenant),
           newId,
           String(graceMs),
           auditRetention,
@@ -77,7 +77,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
   /** Tells the audit trail that a session was presented from another address: once an hour for each. */
   async function noteIpMismatch(sessionId: string, ipAddress: string, call: CallContext): Promise<void> {
     const digest = hash("sha256", ipAddress, "hex").slice(0, 16);
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant), digest, auditRetention, actorArg(call)];
     const { tag } = await scripts.run("ip_binding_record_mismatch", sessionScriptKeys(sessionId)!, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
   }
@@ -90,7 +90,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
     count: number,
     call: CallContext,
   ): Promise<AuditEntry[]> {
-    const key = auditKey(ownerOf(call.caller.tenant, userId));
+    const key = auditKey(ownerOf(call.principal.tenant, userId));
     const { tag, values } = await scripts.run(
       "audit_list_events",
       [key],
@@ -109,7 +109,7 @@ export function createSecurityStore({ scripts, settings }: StoreDeps) {
   async function explain(sessionId: string, call: CallContext): Promise<Explanation> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return { state: "unknown" };
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant)];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant)];
     const { tag, values } = await scripts.run("audit_explain_session", keys, args, call);
     const [owner = "", reason = "", actor = "", note = "", at = ""] = values.map(String);
     switch (tag) {

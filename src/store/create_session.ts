@@ -4,7 +4,7 @@ import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { IpBindingFlag, SessionKind } from "./session_record.ts";
 import { actorArg, asBuffer, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
@@ -36,7 +36,7 @@ const NO_SECRET = Buffer.alloc(0);
 
 export type SessionCreator = ReturnType<typeof createSessionCreator>;
 
-export function createSessionCreator({ scripts, settings }: StoreDeps) {
+export function createSessionCreator({ scripts, settings }: StoreDependencies) {
   /**
    * Creates a session, or answers the one that this request id made before. A secure one has the secret of this SHA-256
    * digest afterwards; a retried one, in place of its first.
@@ -46,7 +46,7 @@ export function createSessionCreator({ scripts, settings }: StoreDeps) {
     call: CallContext,
     secretDigest: Buffer = NO_SECRET,
   ): Promise<StoredSession> {
-    const owner = ownerOf(call.caller.tenant, session.userId);
+    const owner = ownerOf(call.principal.tenant, session.userId);
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));
       const { tag, values } = await scripts.run(

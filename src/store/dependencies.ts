@@ -14,7 +14,7 @@ export type StoreSettings = {
   readonly rotationGraceMs: number;
 };
 
-export type StoreDeps = {
+export type StoreDependencies = {
   readonly connection: StoreConnection;
   readonly scripts: Scripts;
   readonly settings: StoreSettings;

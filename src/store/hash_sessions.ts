@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { ownerPrefixOf } from "../domain/owner.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { sessionScriptKeys } from "./keys.ts";
 import { actorArg, fieldsFromReply, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
 import type { ScriptName } from "./scripts.ts";
@@ -12,9 +12,9 @@ import type { StoredSession } from "./simple_sessions.ts";
 /** The most fields a session can have. */
 const FIELDS_MAX = 128;
 
-export type FieldStore = ReturnType<typeof createFieldStore>;
+export type HashSessionStore = ReturnType<typeof createHashSessionStore>;
 
-export function createFieldStore({ scripts, settings }: StoreDeps) {
+export function createHashSessionStore({ scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
 
@@ -22,7 +22,7 @@ export function createFieldStore({ scripts, settings }: StoreDeps) {
   async function run(script: ScriptName, sessionId: string, args: readonly string[], call: CallContext) {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
-    const tenantArgs = [sessionId, ownerPrefixOf(call.caller.tenant), ...args];
+    const tenantArgs = [sessionId, ownerPrefixOf(call.principal.tenant), ...args];
     const { tag, values } = await scripts.run(script, keys, tenantArgs, call);
     if (tag !== "ok") throw outcomeError(tag);
     return values;

@@ -1,7 +1,7 @@
 // Reading records: what is asked for in one turn of the event loop is asked of the store in one command.
 
 import { setMaxListeners } from "node:events";
-import type { CallBudget } from "../domain/call.ts";
+import type { CallDeadline } from "../domain/call.ts";
 import type { StoreConnection, StoreReply } from "./connection/connection.ts";
 import { recordKey } from "./keys.ts";
 import { SessionRecord } from "./session_record.ts";
@@ -13,19 +13,24 @@ type Records = readonly (SessionRecord | undefined)[];
  * with `ownerPrefix`. An id that was regenerated with a grace leads to its successor.
  * @throws what StoreConnection.send throws.
  */
-export type RecordReader = (sessionIds: readonly string[], ownerPrefix: string, call: CallBudget) => Promise<Records>;
+export type RecordReader = (sessionIds: readonly string[], ownerPrefix: string, call: CallDeadline) => Promise<Records>;
 
 /** What one caller waits for. */
-type Group = {
+type ReadRequest = {
   readonly records: (SessionRecord | undefined)[];
   readonly ownerPrefix: string;
-  readonly call: CallBudget;
+  readonly call: CallDeadline;
   readonly resolve: (records: Records) => void;
   readonly reject: (error: unknown) => void;
   missing: number;
 };
 
-type Wait = { readonly key: string; readonly sessionId: string; readonly group: Group; readonly index: number };
+type PendingRead = {
+  readonly key: string;
+  readonly sessionId: string;
+  readonly group: ReadRequest;
+  readonly index: number;
+};
 
 /** Of one command: the store serves nobody else meanwhile. */
 const KEYS_PER_COMMAND = 128;
@@ -39,7 +44,7 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
   const keysPerCommand = connection.url.kind === "cluster" ? 1 : KEYS_PER_COMMAND;
   const { signal } = new AbortController();
   setMaxListeners(0, signal);
-  let waits: Wait[] = [];
+  let waits: PendingRead[] = [];
 
   function sendAll(): void {
     const taken = waits;
@@ -49,7 +54,7 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
     }
   }
 
-  function send(together: readonly Wait[]): void {
+  function send(together: readonly PendingRead[]): void {
     const alone = together.length === 1;
     const args = [alone ? "GET" : "MGET"];
     let deadlineMs = 0;
@@ -68,7 +73,7 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
     );
   }
 
-  function settle({ sessionId, group, index }: Wait, bytes: Buffer | null): void {
+  function settle({ sessionId, group, index }: PendingRead, bytes: Buffer | null): void {
     if (bytes === null) return put(group, index, undefined);
     try {
       const record = new SessionRecord(sessionId, bytes);
@@ -80,12 +85,12 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
     }
   }
 
-  function put(group: Group, index: number, record: SessionRecord | undefined): void {
+  function put(group: ReadRequest, index: number, record: SessionRecord | undefined): void {
     group.records[index] = record;
     if (--group.missing === 0) group.resolve(group.records);
   }
 
-  function ask(sessionId: string, group: Group, index: number): void {
+  function ask(sessionId: string, group: ReadRequest, index: number): void {
     const key = recordKey(sessionId);
     if (key === undefined) return put(group, index, undefined);
     if (waits.length === 0) setImmediate(sendAll);
@@ -95,7 +100,7 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
   return (sessionIds, ownerPrefix, call) =>
     new Promise((resolve, reject) => {
       const missing = sessionIds.length;
-      const group: Group = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
+      const group: ReadRequest = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
       for (let index = 0; index < missing; index++) ask(sessionIds[index]!, group, index);
     });
 }

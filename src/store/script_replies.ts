@@ -8,7 +8,7 @@ import type { StoredSession } from "./simple_sessions.ts";
 
 /** The actor as scripts take it: percent-encoded, so that it is one word of a change. */
 export function actorArg(call: CallContext): string {
-  return encodeURIComponent(call.caller.name);
+  return encodeURIComponent(call.principal.name);
 }
 
 /** A session from the session_id, the record and, if any, the flat list of fields that a script answered. */

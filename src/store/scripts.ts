@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { CallBudget } from "../domain/call.ts";
+import type { CallDeadline } from "../domain/call.ts";
 import {
   StoreReplyError,
   type StoreArguments,
@@ -48,7 +48,7 @@ export type Scripts = {
     name: ScriptName,
     keys: readonly string[],
     args: readonly (string | Buffer)[],
-    call: CallBudget,
+    call: CallDeadline,
   ): Promise<ScriptReply>;
 };
 

@@ -3,14 +3,14 @@
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { ownerPrefixOf } from "../domain/owner.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { sessionScriptKeys } from "./keys.ts";
 import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
 import type { StoredSession } from "./simple_sessions.ts";
 
-export type TokenStore = ReturnType<typeof createTokenStore>;
+export type SecureSessionStore = ReturnType<typeof createSecureSessionStore>;
 
-export function createTokenStore({ scripts, settings }: StoreDeps) {
+export function createSecureSessionStore({ scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
   const graceMs = String(settings.rotationGraceMs);
 
@@ -19,7 +19,7 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
    * after that ends the session.
    */
   async function check(sessionId: string, digest: Buffer, call: CallContext): Promise<StoredSession | undefined> {
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant), digest, auditRetention, actorArg(call)];
     const { tag, values } = await scripts.run("secure_sessions_check_token", sessionScriptKeys(sessionId)!, args, call);
     switch (tag) {
       case "ok":
@@ -39,7 +39,7 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
     newDigest: Buffer,
     call: CallContext,
   ): Promise<StoredSession> {
-    const prefix = ownerPrefixOf(call.caller.tenant);
+    const prefix = ownerPrefixOf(call.principal.tenant);
     const args = [sessionId, prefix, digest, newDigest, graceMs, auditRetention, actorArg(call)];
     const { tag, values } = await scripts.run(
       "secure_sessions_rotate_token",
@@ -62,7 +62,7 @@ export function createTokenStore({ scripts, settings }: StoreDeps) {
 
   /** Ends the session of a secret; false when it was gone. */
   async function revoke(sessionId: string, digest: Buffer, call: CallContext): Promise<boolean> {
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), digest, auditRetention, actorArg(call)];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant), digest, auditRetention, actorArg(call)];
     const { tag } = await scripts.run("secure_sessions_revoke_token", sessionScriptKeys(sessionId)!, args, call);
     if (tag !== "ok" && tag !== "not_found" && tag !== "reused") throw unexpectedTag(tag);
     return tag !== "not_found";

@@ -1,8 +1,8 @@
 // Sessions of any kind in the store: one script for each operation, and one plain read to validate.
 
-import type { CallBudget, CallContext } from "../domain/call.ts";
+import type { CallDeadline, CallContext } from "../domain/call.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { partitionKeys, sessionScriptKeys, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./session_record.ts";
 import { createRecordReader, type RecordReader } from "./record_reader.ts";
@@ -29,7 +29,7 @@ const PAGE_BYTES = 1024 * 1024;
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
-export function createSessionStore({ connection, scripts, settings }: StoreDeps) {
+export function createSessionStore({ connection, scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
   const readRecords = createRecordReader(connection);
@@ -41,7 +41,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   async function get(sessionId: string, proof: "id" | "token", call: CallContext): Promise<StoredSession> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), touchInterval, proof];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant), touchInterval, proof];
     const { tag, values } = await scripts.run("simple_sessions_get", keys, args, call);
     switch (tag) {
       case "ok":
@@ -58,7 +58,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
    * for those that are not there. An id that was regenerated with a grace leads to its successor.
    */
   function find(sessionIds: readonly string[], call: CallContext): ReturnType<RecordReader> {
-    return readRecords(sessionIds, ownerPrefixOf(call.caller.tenant), call);
+    return readRecords(sessionIds, ownerPrefixOf(call.principal.tenant), call);
   }
 
   /** Swaps the data; undefined when `expectedVersion` is not 0 and not the session's version. */
@@ -70,7 +70,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   ): Promise<StoredSession | undefined> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) throw sessionNotFound();
-    const prefix = ownerPrefixOf(call.caller.tenant);
+    const prefix = ownerPrefixOf(call.principal.tenant);
     const args = [sessionId, prefix, String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
     const { tag, values } = await scripts.run("simple_sessions_update_data", keys, args, call);
     switch (tag) {
@@ -89,7 +89,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   async function remove(sessionId: string, reason: EndReason, note: string, call: CallContext): Promise<boolean> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return false;
-    const args = [sessionId, ownerPrefixOf(call.caller.tenant), reason, auditRetention, actorArg(call), note];
+    const args = [sessionId, ownerPrefixOf(call.principal.tenant), reason, auditRetention, actorArg(call), note];
     const { tag } = await scripts.run("end_session", keys, args, call);
     if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
     return tag === "ok";
@@ -97,7 +97,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
 
   /** Ends all sessions of a user but `exceptSessionId` (empty: none is kept); how many that were. */
   async function removeAllOfUser(userId: string, exceptSessionId: string, call: CallContext): Promise<number> {
-    const owner = ownerOf(call.caller.tenant, userId);
+    const owner = ownerOf(call.principal.tenant, userId);
     const args = [owner, exceptSessionId, auditRetention, actorArg(call)];
     const { tag, values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
@@ -112,7 +112,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
     pageSize: number,
     call: CallContext,
   ): Promise<SessionPage> {
-    const owner = ownerOf(call.caller.tenant, userId);
+    const owner = ownerOf(call.principal.tenant, userId);
     const args = [owner, afterSessionId, String(pageSize), String(PAGE_BYTES), which];
     const { tag, values } = await scripts.run("simple_sessions_list", userScriptKeys(owner), args, call);
     if (tag !== "ok") throw unexpectedTag(tag);
@@ -122,7 +122,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDeps)
   }
 
   /** Tells the log of at most `limit` sessions of a partition that a timeout has ended; how many there were. */
-  async function expire(partition: number, limit: number, call: CallBudget): Promise<number> {
+  async function expire(partition: number, limit: number, call: CallDeadline): Promise<number> {
     const args = [String(limit), auditRetention];
     const { tag, values } = await scripts.run("sweep_expired", [...partitionKeys(partition)], args, call);
     if (tag !== "ok") throw unexpectedTag(tag);

@@ -1,6 +1,6 @@
 // The store's clock as we know it: never behind it, so that what counts down by it ends early rather than late.
 
-import type { CallBudget } from "../domain/call.ts";
+import type { CallDeadline } from "../domain/call.ts";
 import type { StoreConnection } from "./connection/connection.ts";
 import { partitionKeys } from "./keys.ts";
 
@@ -22,7 +22,7 @@ export function startStoreClock(connection: StoreConnection): StoreClock {
 
   async function ask(): Promise<void> {
     const sentMs = performance.now();
-    const call: CallBudget = { deadlineMs: sentMs + SAMPLE_TIMEOUT_MS, signal: stopped.signal };
+    const call: CallDeadline = { deadlineMs: sentMs + SAMPLE_TIMEOUT_MS, signal: stopped.signal };
     const [seconds, micros] = (await connection.send(partitionKeys(0)[0], ["TIME"], call)) as Buffer[];
     sample = { storeMs: Number(seconds) * 1000 + Math.ceil(Number(micros) / 1000), sentMs };
   }

@@ -1,14 +1,14 @@
 // The change logs of the store: their tails, their entries, and the channel that rings when one has grown.
 
 import type { Logger } from "pino";
-import type { CallBudget } from "../domain/call.ts";
+import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import type { LogEnd } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { StoreReply } from "./connection/connection.ts";
 import { storeUnavailable } from "./connection/errors.ts";
-import { createLink } from "./connection/node_connection.ts";
-import type { StoreDeps } from "./dependencies.ts";
+import { createNodeConnection } from "./connection/node_connection.ts";
+import type { StoreDependencies } from "./dependencies.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 import { unexpectedTag } from "./script_replies.ts";
 
@@ -30,11 +30,14 @@ export type Tails = readonly LogEnd[];
 
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
-export type ChangeStore = ReturnType<typeof createChangeStore>;
+export type ChangeLog = ReturnType<typeof createChangeLog>;
 
-export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "connection" | "scripts">, log: Logger) {
+export function createChangeLog(
+  { connection, scripts }: Pick<StoreDependencies, "connection" | "scripts">,
+  log: Logger,
+) {
   /** All tails, by one MGET on a single node and pipelined GETs in a cluster. */
-  async function readTails(call: CallBudget): Promise<Tails> {
+  async function readTails(call: CallDeadline): Promise<Tails> {
     const replies =
       connection.url.kind === "cluster"
         ? await Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))
@@ -45,14 +48,14 @@ export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "conn
   }
 
   /** A partition that has had no change begins an epoch when it is first asked for. */
-  async function beginLog(partition: number, call: CallBudget): Promise<StoreReply> {
+  async function beginLog(partition: number, call: CallDeadline): Promise<StoreReply> {
     const { tag, values } = await scripts.run("watch_begin_change_log", [...partitionKeys(partition)], [], call);
     if (tag !== "ok") throw unexpectedTag(tag);
     return values[0]!;
   }
 
   /** At most `count` changes of a partition after `end`, oldest first. */
-  async function readLog(partition: number, end: LogEnd, count: number, call: CallBudget): Promise<Change[]> {
+  async function readLog(partition: number, end: LogEnd, count: number, call: CallDeadline): Promise<Change[]> {
     const key = partitionKeys(partition)[1];
     const after = `(${end.epoch}-${end.seq}`;
     const reply = await connection.send(key, ["XRANGE", key, after, "+", "COUNT", String(count)], call);
@@ -61,7 +64,7 @@ export function createChangeStore({ connection, scripts }: Pick<StoreDeps, "conn
 
   /** Hears of every change while its link holds: a doorbell, which may miss some. */
   function subscribe(onChange: (change: Change) => void, onLink: (up: boolean) => void): { close(): Promise<void> } {
-    return createLink({
+    return createNodeConnection({
       locate: () => {
         const address = connection.nodeAddress();
         if (address === undefined) throw storeUnavailable();

@@ -12,10 +12,16 @@ import {
 import { userIdOfOwner } from "../domain/owner.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
-import type { Change, ChangeStore } from "../store/watch_change_log.ts";
-import { createWatchGroups, reasonOf, wants, type WatchFilter, type WatchGroup } from "./filters.ts";
-import { startRelay, type Relay, type ResetCause } from "./change_log_reader.ts";
-import { createWatcher, push, resetMessage, type Watcher, type WatchMessage } from "./subscription.ts";
+import type { Change, ChangeLog } from "../store/watch_change_log.ts";
+import { createFilterGroups, reasonOf, matches, type WatchFilter, type FilterGroup } from "./filters.ts";
+import { startChangeLogReader, type ChangeLogReader, type ResetCause } from "./change_log_reader.ts";
+import {
+  createSubscription,
+  enqueueOrSend,
+  resetMessage,
+  type Subscription,
+  type WatchMessage,
+} from "./subscription.ts";
 
 /** How long a cache may serve after a renewal. */
 export const LEASE_MS = 3000;
@@ -24,10 +30,10 @@ const CHECKPOINT_INTERVAL_MS = 700;
 // What a message takes besides its texts, roughly.
 const MESSAGE_OVERHEAD_BYTES = 64;
 
-export type WatchHub = {
+export type WatchBroadcaster = {
   /** Opens a watcher that hears every change after `start`. Rejects while the store cannot be asked. */
-  open(tenant: string, filter: WatchFilter): Promise<{ watcher: Watcher; start: Position }>;
-  close(watcher: Watcher): void;
+  open(tenant: string, filter: WatchFilter): Promise<{ watcher: Subscription; start: Position }>;
+  close(watcher: Subscription): void;
   /** Sends a checkpoint with this nonce once everything up to now has been told; false when there is no such watcher. */
   renew(tenant: string, watchId: string, nonce: string): boolean;
   /** How many watchers are open. */
@@ -40,17 +46,21 @@ const RESET_CAUSES: Readonly<Record<ResetCause, WatchResetCause>> = {
   epoch_changed: WatchResetCause.EPOCH_CHANGED,
 };
 
-export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKeyRing, log: Logger): Promise<WatchHub> {
-  const watchers = new Map<string, { readonly watcher: Watcher; readonly group: WatchGroup }>();
-  const groups = createWatchGroups();
-  const relay: Relay = await startRelay(changes, { onChange: tell, onReset: tellReset }, log);
+export async function startWatchBroadcaster(
+  changes: ChangeLog,
+  keyRing: () => TokenKeyRing,
+  log: Logger,
+): Promise<WatchBroadcaster> {
+  const watchers = new Map<string, { readonly watcher: Subscription; readonly group: FilterGroup }>();
+  const groups = createFilterGroups();
+  const relay: ChangeLogReader = await startChangeLogReader(changes, { onChange: tell, onReset: tellReset }, log);
 
   const positionOf = (tenant: string) => encodePosition(keyRing(), tenant, relay.position());
 
   function tell(change: Change): void {
     const message = changeMessage(change);
     if (message === undefined) return;
-    for (const group of groups.all()) if (wants(group.filter, change)) pushToGroup(group, message);
+    for (const group of groups.all()) if (matches(group.filter, change)) pushToGroup(group, message);
   }
 
   function tellReset(partition: number, cause: ResetCause): void {
@@ -67,13 +77,13 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
     }
   }
 
-  function pushToGroup({ tenant, watchers }: WatchGroup, message: WatchMessage): void {
+  function pushToGroup({ tenant, watchers }: FilterGroup, message: WatchMessage): void {
     const positionNow = () => positionOf(tenant);
-    for (const watcher of watchers) push(watcher, message, positionNow);
+    for (const watcher of watchers) enqueueOrSend(watcher, message, positionNow);
   }
 
   async function checkpointAll(): Promise<void> {
-    await relay.prove();
+    await relay.syncToTail();
     pushToAll((tenant) => checkpoint(positionOf(tenant), ""));
   }
 
@@ -88,8 +98,8 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
 
   return {
     async open(tenant, filter) {
-      await relay.prove();
-      const watcher = createWatcher(randomBytes(12).toString("base64url"));
+      await relay.syncToTail();
+      const watcher = createSubscription(randomBytes(12).toString("base64url"));
       watchers.set(watcher.id, { watcher, group: groups.join(watcher, tenant, filter) });
       return { watcher, start: relay.position() };
     },
@@ -101,8 +111,8 @@ export async function startWatchHub(changes: ChangeStore, keyRing: () => TokenKe
     renew(tenant, watchId, nonce) {
       const open = watchers.get(watchId);
       if (open?.group.tenant !== tenant) return false;
-      relay.prove().then(
-        () => push(open.watcher, checkpoint(positionOf(tenant), nonce), () => positionOf(tenant)),
+      relay.syncToTail().then(
+        () => enqueueOrSend(open.watcher, checkpoint(positionOf(tenant), nonce), () => positionOf(tenant)),
         () => undefined,
       );
       return true;

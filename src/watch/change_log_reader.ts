@@ -8,26 +8,26 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import { LOG_START, type LogEnd, type Position } from "../domain/position.ts";
-import type { Change, ChangeStore } from "../store/watch_change_log.ts";
+import type { Change, ChangeLog } from "../store/watch_change_log.ts";
 
 /** Why the changes between two positions of a partition cannot be told. */
 export type ResetCause = "trimmed" | "epoch_changed";
 
-export type RelayEvents = {
+export type ChangeLogReaderEvents = {
   /** The next change of its partition. */
   onChange(change: Change): void;
   /** Changes of this partition may be missing before where the relay stands now. */
   onReset(partition: number, cause: ResetCause): void;
 };
 
-export type Relay = {
+export type ChangeLogReader = {
   /** Where the relay stands now; a snapshot. */
   position(): Position;
   /**
    * Resolves when the relay has told everything that had happened when this was called. Rejects when the store does not
    * answer within `PROOF_TIMEOUT_MS`: then nothing is proven.
    */
-  prove(): Promise<void>;
+  syncToTail(): Promise<void>;
   close(): Promise<void>;
 };
 
@@ -36,7 +36,11 @@ const PROOF_TIMEOUT_MS = 1000;
 const PROOF_SPACING_MS = 20;
 const FILL_BATCH = 500;
 
-export async function startRelay(changes: ChangeStore, events: RelayEvents, log: Logger): Promise<Relay> {
+export async function startChangeLogReader(
+  changes: ChangeLog,
+  events: ChangeLogReaderEvents,
+  log: Logger,
+): Promise<ChangeLogReader> {
   const ends: LogEnd[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
   // Fills of partitions that are under way, one at a time each, so that its changes come in order; and how far the
   // doorbell says the log goes by now.
@@ -153,7 +157,7 @@ export async function startRelay(changes: ChangeStore, events: RelayEvents, log:
 
   return {
     position: () => [...ends],
-    prove,
+    syncToTail: prove,
     async close() {
       closing.abort();
       await subscription.close();

@@ -3,7 +3,7 @@
 import { hash } from "node:crypto";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { Change } from "../store/watch_change_log.ts";
-import type { Watcher } from "./subscription.ts";
+import type { Subscription } from "./subscription.ts";
 
 /** What a watcher wants to hear of; an empty set is everything. */
 export type WatchFilter = {
@@ -14,22 +14,22 @@ export type WatchFilter = {
   readonly reasons: ReadonlySet<InvalidationReason>;
 };
 
-export type WatchGroup = {
+export type FilterGroup = {
   readonly key: string;
   readonly tenant: string;
   readonly filter: WatchFilter;
-  readonly watchers: Set<Watcher>;
+  readonly watchers: Set<Subscription>;
 };
 
-export type WatchGroups = {
-  all(): Iterable<WatchGroup>;
+export type FilterGroups = {
+  all(): Iterable<FilterGroup>;
   /** Adds a watcher to those of this tenant that want the same. */
-  join(watcher: Watcher, tenant: string, filter: WatchFilter): WatchGroup;
-  leave(watcher: Watcher, group: WatchGroup): void;
+  join(watcher: Subscription, tenant: string, filter: WatchFilter): FilterGroup;
+  leave(watcher: Subscription, group: FilterGroup): void;
 };
 
-export function createWatchGroups(): WatchGroups {
-  const groups = new Map<string, WatchGroup>();
+export function createFilterGroups(): FilterGroups {
+  const groups = new Map<string, FilterGroup>();
   return {
     all: () => groups.values(),
     join(watcher, tenant, filter) {
@@ -52,7 +52,7 @@ function keyOf({ ownerPrefix, owners, sessionIds, reasons }: WatchFilter): strin
 }
 
 /** Whether a watcher with this filter is to hear of a change. */
-export function wants(filter: WatchFilter, change: Change): boolean {
+export function matches(filter: WatchFilter, change: Change): boolean {
   const { ownerPrefix, owners, sessionIds, reasons } = filter;
   return (
     change.owner.startsWith(ownerPrefix) &&

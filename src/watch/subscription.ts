@@ -6,7 +6,7 @@ import {
   WatchResetCause,
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/watch_pb.ts";
-import type { Feed } from "../lib/push_stream.ts";
+import type { PushStream } from "../lib/push_stream.ts";
 
 /** One message for any number of watchers, made once. */
 export type WatchMessage = { readonly message: WatchInvalidationsResponse; readonly bytes: number };
@@ -18,7 +18,7 @@ const MAX_QUEUED_BYTES = 256 * 1024;
  * Data and no closures: a change goes through thousands of these that the processor's cache does not hold, so that each
  * further object on the way costs more than the work on it. `push` and `feedOf` are what may be done with it.
  */
-export type Watcher = {
+export type Subscription = {
   /** Messages pass by the queue while there is room for them. */
   hasRoom: boolean;
   send: (message: WatchInvalidationsResponse) => boolean;
@@ -27,17 +27,17 @@ export type Watcher = {
   readonly id: string;
 };
 
-export function createWatcher(id: string): Watcher {
+export function createSubscription(id: string): Subscription {
   return { hasRoom: false, send: () => false, queue: [], queuedBytes: 0, id };
 }
 
 /** Sends or queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
-export function push(watcher: Watcher, message: WatchMessage, positionNow: () => string): void {
+export function enqueueOrSend(watcher: Subscription, message: WatchMessage, positionNow: () => string): void {
   if (watcher.hasRoom) watcher.hasRoom = watcher.send(message.message);
   else enqueue(watcher, message, positionNow);
 }
 
-function enqueue(watcher: Watcher, message: WatchMessage, positionNow: () => string): void {
+function enqueue(watcher: Subscription, message: WatchMessage, positionNow: () => string): void {
   if (watcher.queue.length >= MAX_QUEUED_MESSAGES || watcher.queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
     watcher.queue = [{ message: resetMessage(WatchResetCause.OVERFLOW, positionNow()), bytes: 0 }];
     watcher.queuedBytes = 0;
@@ -48,7 +48,7 @@ function enqueue(watcher: Watcher, message: WatchMessage, positionNow: () => str
 }
 
 /** What is queued and all that comes, once, as a feed. */
-export function feedOf(watcher: Watcher): Feed<WatchInvalidationsResponse> {
+export function toPushStream(watcher: Subscription): PushStream<WatchInvalidationsResponse> {
   return (send) => {
     watcher.send = send;
     const sendQueued = () => {

@@ -6,7 +6,7 @@
 import type { Worker } from "node:cluster";
 import type { Socket } from "node:net";
 import type { ListenerName } from "../server.ts";
-import { tell } from "./messages.ts";
+import { sendToWorker } from "./messages.ts";
 
 export type Handover = {
   /** Takes a connection of which nothing has been read. */
@@ -53,7 +53,9 @@ export function createHandover(): Handover {
     onTheWay.set(worker, connections);
     const id = ++lastId;
     connections.set(id, connection);
-    tell(worker, { type: "connection", id, listener: connection.listener }, connection.socket, { keepOpen: true });
+    sendToWorker(worker, { type: "connection", id, listener: connection.listener }, connection.socket, {
+      keepOpen: true,
+    });
   }
 
   return {

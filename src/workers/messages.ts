@@ -6,7 +6,7 @@ import type { Config } from "../config/config.ts";
 import type { ListenerName } from "../server.ts";
 
 /** What a worker asks of its siblings, by way of the primary. */
-export type Question =
+export type WorkerRequest =
   /** Answer: a MetricsReport. The reply to who asked: the text of all of them. */
   | { readonly kind: "metrics" }
   /** Answer and reply: whether one of them has that watcher, and has renewed it. */
@@ -16,7 +16,7 @@ export type ToWorker =
   | { readonly type: "start"; readonly config: Config }
   /** Comes with the socket. */
   | { readonly type: "connection"; readonly id: number; readonly listener: ListenerName }
-  | { readonly type: "question"; readonly id: number; readonly question: Question }
+  | { readonly type: "question"; readonly id: number; readonly question: WorkerRequest }
   | { readonly type: "reply"; readonly id: number; readonly reply: unknown }
   | { readonly type: "stop" };
 
@@ -26,10 +26,10 @@ export type FromWorker =
   | { readonly type: "ready"; readonly store: string }
   | { readonly type: "failed"; readonly message: string; readonly code: unknown; readonly reason: unknown }
   | { readonly type: "accepted"; readonly id: number }
-  | { readonly type: "ask"; readonly id: number; readonly question: Question }
+  | { readonly type: "ask"; readonly id: number; readonly question: WorkerRequest }
   | { readonly type: "answer"; readonly id: number; readonly answer: unknown };
 
 /** Tells a worker. One that is gone hears nothing, and its end is told elsewhere. */
-export function tell(worker: Worker, message: ToWorker, handle?: SendHandle, options?: MessageOptions): void {
+export function sendToWorker(worker: Worker, message: ToWorker, handle?: SendHandle, options?: MessageOptions): void {
   worker.send(message, handle, options, () => undefined);
 }

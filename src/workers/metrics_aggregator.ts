@@ -4,14 +4,14 @@ import type { Worker } from "node:cluster";
 import { AggregatorRegistry } from "prom-client";
 import type { MetricsReport } from "../ops/metrics.ts";
 
-export type Totals = {
+export type MetricsAggregator = {
   /** The text, from what each worker has reported, or undefined for one that did not: then its last report counts. */
   textOf(reports: ReadonlyMap<Worker, MetricsReport | undefined>): Promise<string>;
   /** The worker is gone; what it counted stays. */
   gone(worker: Worker): void;
 };
 
-export function createTotals(): Totals {
+export function createMetricsAggregator(): MetricsAggregator {
   const latest = new Map<Worker, MetricsReport>();
   // What workers that are gone have counted, as far as they have told.
   let ended: Promise<MetricsReport> = Promise.resolve([]);

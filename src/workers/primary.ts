@@ -14,10 +14,10 @@ import type { ListenerName, RunningServer } from "../server.ts";
 import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
 import { generateTokenKeysFile } from "../auth/token_key_file.ts";
 import { createHandover } from "./connection_dispatcher.ts";
-import { createInquiry } from "./worker_requests.ts";
-import { tell, type FromWorker, type Question } from "./messages.ts";
-import { startSlot, type Slot, type SlotEvents } from "./worker_supervisor.ts";
-import { createTotals } from "./metrics_aggregator.ts";
+import { createWorkerRequests } from "./worker_requests.ts";
+import { sendToWorker, type FromWorker, type WorkerRequest } from "./messages.ts";
+import { superviseWorker, type WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
+import { createMetricsAggregator } from "./metrics_aggregator.ts";
 
 /** Of the drain time, what a worker may use, and when it is killed; the rest is for the store. */
 const WORKER_SHARE = 0.85;
@@ -25,7 +25,7 @@ const KILL_SHARE = 0.9;
 
 /** Starts the workers and resolves once all of them answer. Rejects, with nothing left behind, when one cannot. */
 export async function startWorkers(config: Config, log: Logger): Promise<RunningServer> {
-  const slots: Slot[] = [];
+  const slots: WorkerSupervisor[] = [];
   const killAll = () => slots.forEach((slot) => slot.kill());
   // What has been started, in order; each function undoes one thing.
   const undo: (() => unknown)[] = [];
@@ -54,7 +54,7 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
     process.once("exit", killAll);
     undo.push(() => process.off("exit", killAll));
     undo.push(() => Promise.all(slots.map((slot) => slot.stop(config.drainTimeoutMs * KILL_SHARE))));
-    for (let i = 0; i < config.workers; i++) slots.push(startSlot(own, workers.events, log));
+    for (let i = 0; i < config.workers; i++) slots.push(superviseWorker(own, workers.events, log));
     const [description] = await Promise.all(slots.map((slot) => slot.ready));
 
     const bind = async (name: ListenerName, address: Config["grpcListen"]) => {
@@ -82,8 +82,8 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
 function createWorkers() {
   const ready = new Set<Worker>();
   const handover = createHandover();
-  const inquiry = createInquiry();
-  const totals = createTotals();
+  const inquiry = createWorkerRequests();
+  const totals = createMetricsAggregator();
 
   async function metricsText(): Promise<string> {
     const asked = [...ready].map(async (worker) => [worker, await inquiry.ask(worker, { kind: "metrics" })] as const);
@@ -91,7 +91,7 @@ function createWorkers() {
     return await totals.textOf(new Map(reports as [Worker, MetricsReport | undefined][]));
   }
 
-  async function renewBySiblingOf(worker: Worker, question: Question): Promise<boolean> {
+  async function renewBySiblingOf(worker: Worker, question: WorkerRequest): Promise<boolean> {
     const siblings = [...ready].filter((other) => other !== worker);
     const renewed = async (sibling: Worker) => {
       if ((await inquiry.ask(sibling, question)) !== true) throw new Error("it has no such watcher");
@@ -100,12 +100,12 @@ function createWorkers() {
     return await Promise.any(siblings.map(renewed)).catch(() => false);
   }
 
-  async function reply(worker: Worker, id: number, question: Question): Promise<void> {
+  async function reply(worker: Worker, id: number, question: WorkerRequest): Promise<void> {
     const answer = question.kind === "metrics" ? metricsText() : renewBySiblingOf(worker, question);
-    tell(worker, { type: "reply", id, reply: await answer });
+    sendToWorker(worker, { type: "reply", id, reply: await answer });
   }
 
-  const events: SlotEvents = {
+  const events: WorkerEvents = {
     onReady(worker) {
       ready.add(worker);
       handover.add(worker);

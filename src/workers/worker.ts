@@ -6,7 +6,7 @@ import type { Config } from "../config/config.ts";
 import { createHandedListener } from "../transport/handed_listener.ts";
 import { startServer, type RunningServer, type SiblingAnswers, type Siblings } from "../server.ts";
 import { createLogger, endOnFaults } from "../ops/logger.ts";
-import type { FromWorker, Question, ToWorker } from "./messages.ts";
+import type { FromWorker, WorkerRequest, ToWorker } from "./messages.ts";
 
 /** Of the time that a stop may take, what the server may use. */
 const STOP_SHARE = 0.95;
@@ -68,14 +68,14 @@ async function end(server: RunningServer, timeoutMs: number): Promise<void> {
   process.exit();
 }
 
-function ask(question: Question): Promise<unknown> {
+function ask(question: WorkerRequest): Promise<unknown> {
   return new Promise((resolve) => {
     replies.set(++lastId, resolve);
     say({ type: "ask", id: lastId, question });
   });
 }
 
-async function answer(id: number, question: Question): Promise<void> {
+async function answer(id: number, question: WorkerRequest): Promise<void> {
   const given =
     question.kind === "metrics"
       ? await answers.metrics()

@@ -1,11 +1,11 @@
 // What one worker asks of all of them goes through the primary, which asks each and gathers what they say.
 
 import type { Worker } from "node:cluster";
-import { tell, type Question } from "./messages.ts";
+import { sendToWorker, type WorkerRequest } from "./messages.ts";
 
-export type Inquiry = {
+export type WorkerRequests = {
   /** What the worker answers; undefined when it does not, because it is busy or dies. */
-  ask(worker: Worker, question: Question): Promise<unknown>;
+  ask(worker: Worker, question: WorkerRequest): Promise<unknown>;
   answered(id: number, answer: unknown): void;
   /** Nobody waits for this worker any longer. */
   gone(worker: Worker): void;
@@ -13,7 +13,7 @@ export type Inquiry = {
 
 const ANSWER_TIMEOUT_MS = 1_000;
 
-export function createInquiry(): Inquiry {
+export function createWorkerRequests(): WorkerRequests {
   const open = new Map<number, { readonly worker: Worker; readonly settle: (answer: unknown) => void }>();
   let lastId = 0;
   return {
@@ -27,7 +27,7 @@ export function createInquiry(): Inquiry {
         };
         const timer = setTimeout(settle, ANSWER_TIMEOUT_MS);
         open.set(id, { worker, settle });
-        tell(worker, { type: "question", id, question });
+        sendToWorker(worker, { type: "question", id, question });
       });
     },
     answered: (id, answer) => open.get(id)?.settle(answer),

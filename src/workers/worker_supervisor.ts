@@ -4,9 +4,9 @@ import cluster, { type Worker } from "node:cluster";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../config/config.ts";
-import { tell, type FromWorker } from "./messages.ts";
+import { sendToWorker, type FromWorker } from "./messages.ts";
 
-export type SlotEvents = {
+export type WorkerEvents = {
   /** It may be given connections from now on. */
   onReady(worker: Worker): void;
   /** Any message but those about its start. */
@@ -14,7 +14,7 @@ export type SlotEvents = {
   onGone(worker: Worker): void;
 };
 
-export type Slot = {
+export type WorkerSupervisor = {
   /** The store that the first worker found. Rejects with that worker's own error when its start fails; nothing is left then. */
   readonly ready: Promise<string>;
   /** Lets the worker finish what it has, for so long at most. */
@@ -28,7 +28,7 @@ const RESPAWN_MAX_MS = 5_000;
 /** A worker that served for longer than this is replaced at once. */
 const HEALTHY_MS = 10_000;
 
-export function startSlot(config: Config, events: SlotEvents, log: Logger): Slot {
+export function superviseWorker(config: Config, events: WorkerEvents, log: Logger): WorkerSupervisor {
   const stopping = new AbortController();
   let worker: Worker;
   let exited: Promise<string>;
@@ -51,7 +51,7 @@ export function startSlot(config: Config, events: SlotEvents, log: Logger): Slot
   }
 
   function hear(from: Worker, message: FromWorker): void {
-    if (message.type === "hello") return tell(from, { type: "start", config });
+    if (message.type === "hello") return sendToWorker(from, { type: "start", config });
     if (message.type === "failed") {
       fault = Object.assign(new Error(message.message), { code: message.code, reason: message.reason });
       return;
@@ -90,7 +90,7 @@ export function startSlot(config: Config, events: SlotEvents, log: Logger): Slot
       stopping.abort();
       // One that has not begun to serve has nothing to finish.
       if (readyMs === undefined) kill();
-      else tell(worker, { type: "stop" });
+      else sendToWorker(worker, { type: "stop" });
       const force = setTimeout(() => {
         log.warn({ worker: worker.process.pid }, "a worker does not end in time and is killed");
         kill();

@@ -56,7 +56,7 @@ describe("calls", () => {
     hosts = await startHosts(
       {
         // Answers with who the caller is taken for.
-        async getSession(_, { caller }) {
+        async getSession(_, { principal: caller }) {
           return { session: { userId: `${caller.tenant}/${caller.name}` } };
         },
         async *watchInvalidations() {
@@ -141,7 +141,7 @@ describe("calls", () => {
 });
 
 test("without a file everybody is anonymous of the tenant default, with all scopes", () => {
-  const { caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
+  const { principal: caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
     authorization: undefined,
   });
   assert.deepEqual(caller, { tenant: "default", name: "anonymous" });
@@ -161,7 +161,7 @@ test("a changed file is taken up; a bad one is not, and says why", async () => {
     let line = nextLine();
     writeFileSync(path, keyFile(READER));
     assert.equal((await line)["level"], 30);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
     assert.throws(() => authenticate({ authorization: "Bearer orders-key" }), refused);
 
     line = nextLine();
@@ -169,17 +169,17 @@ test("a changed file is taken up; a bad one is not, and says why", async () => {
     const { level, error } = await line;
     assert.equal(level, 50);
     assert.match(String(error), /keys\[0\]\.scopes/);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
 
     line = nextLine();
     rmSync(path);
     assert.equal((await line)["level"], 50);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).caller.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
 
     line = nextLine();
     writeFileSync(path, keyFile(ORDERS));
     await line;
-    assert.equal(authenticate({ authorization: "Bearer orders-key" }).caller.name, "orders");
+    assert.equal(authenticate({ authorization: "Bearer orders-key" }).principal.name, "orders");
   } finally {
     close();
   }

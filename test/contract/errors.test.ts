@@ -11,7 +11,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { SessionError, type ErrorReason } from "../../src/domain/errors.ts";
 import { toFailure } from "../../src/rpc/errors.ts";
-import { createRequestLog } from "../../src/ops/call_log.ts";
+import { createCallLog } from "../../src/ops/call_log.ts";
 import { startHosts, wiresOf, WireError, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, createHashSession } = SessionService.method;
@@ -175,7 +175,7 @@ describe("the request log", () => {
   const finished = (reason: ErrorReason, id = "x") => ({
     method: "M",
     durationMs: 1.23456,
-    caller: { tenant: "acme", name: "orders" },
+    principal: { tenant: "acme", name: "orders" },
     failure: toFailure(new SessionError(reason, `text ${id}`)),
   });
 
@@ -184,22 +184,22 @@ describe("the request log", () => {
     const clock = { nowMs: 0 };
     t.mock.method(performance, "now", () => clock.nowMs);
     const logger = pino({ level: "trace" }, { write: (line: string) => void entries.push(JSON.parse(line)) });
-    return { entries, clock, record: createRequestLog(logger, sampleEvery) };
+    return { entries, clock, record: createCallLog(logger, sampleEvery) };
   }
 
   test("says how a call ended and for whom, and nothing of what was in it", (t) => {
     const { entries, record } = logOf(t, 1);
     record(finished("SESSION_NOT_FOUND", "secret"));
-    const { method, code, reason, durationMs, tenant, caller } = entries[0]!;
+    const { method, code, reason, durationMs, tenant, principal } = entries[0]!;
     assert.deepEqual(
-      { method, code, reason, durationMs, tenant, caller },
+      { method, code, reason, durationMs, tenant, principal },
       {
         method: "M",
         code: "NOT_FOUND",
         reason: "SESSION_NOT_FOUND",
         durationMs: 1.23,
         tenant: "acme",
-        caller: "orders",
+        principal: "orders",
       },
     );
     assert.doesNotMatch(JSON.stringify(entries), /secret/);

@@ -12,7 +12,7 @@ import {
   ValidateSessionRequestSchema,
   ValidateSessionResponseSchema,
 } from "../../gen/session/v1/simple_sessions_pb.ts";
-import type { DirectImpl, SessionServiceImpl } from "../../src/service/handlers.ts";
+import type { EncodedHandlers, SessionServiceImpl } from "../../src/service/handlers.ts";
 import { grpcFrame, openRpc } from "../helpers/raw_stream.ts";
 import { grpcWire, startHosts, type Hosts } from "../helpers/rpc_hosts.ts";
 
@@ -125,14 +125,14 @@ describe("the direct methods of the gRPC host", () => {
         return { verdict: Verdict.VALID };
       },
     };
-    const direct: DirectImpl = {
+    const direct: EncodedHandlers = {
       validateSession(request) {
         if (request.length > 100 || request.length < 4 || request[0] !== 0x0a) return undefined;
         directly++;
         return request.equals(HANGING) ? hang() : Promise.resolve(Buffer.from(ANSWER));
       },
     };
-    hosts = await startHosts(implementation, { direct });
+    hosts = await startHosts(implementation, { encodedHandlers: direct });
     session = connect(`http://${hosts.grpcTarget}`);
     await once(session, "connect");
   });

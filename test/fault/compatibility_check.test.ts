@@ -4,7 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import pino from "pino";
 import { createStoreConnection } from "../../src/store/connection/connection.ts";
-import { probeStore, StoreUnfitError, type ProbedStore } from "../../src/store/compatibility/compatibility_check.ts";
+import {
+  probeStore,
+  StoreIncompatibleError,
+  type ProbedStore,
+} from "../../src/store/compatibility/compatibility_check.ts";
 import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 import { startTcpProxy } from "../helpers/tcp_proxy.ts";
@@ -28,7 +32,7 @@ async function failedCommands(url: string): Promise<string[]> {
     () => assert.fail("the store was taken"),
     (reason: unknown) => reason,
   );
-  if (!(error instanceof StoreUnfitError)) throw error;
+  if (!(error instanceof StoreIncompatibleError)) throw error;
   for (const { command, breaks } of error.failures) {
     assert.ok(error.message.includes(command) && error.message.includes(breaks), error.message);
   }

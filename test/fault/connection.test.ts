@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
-import type { CallBudget } from "../../src/domain/call.ts";
+import type { CallDeadline } from "../../src/domain/call.ts";
 import { SessionError } from "../../src/domain/errors.ts";
 import { createStoreConnection, StoreReplyError, type StoreConnection } from "../../src/store/connection/connection.ts";
 import { createScripts } from "../../src/store/scripts.ts";
@@ -14,7 +14,7 @@ import { redisServerMissing, startRedisServer, type RedisServer } from "../helpe
 
 const log = pino({ level: "silent" });
 
-function callOf(milliseconds: number, signal: AbortSignal = new AbortController().signal): CallBudget {
+function callOf(milliseconds: number, signal: AbortSignal = new AbortController().signal): CallDeadline {
   return { deadlineMs: performance.now() + milliseconds, signal };
 }
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
-import type { CallBudget } from "../../src/domain/call.ts";
+import type { CallDeadline } from "../../src/domain/call.ts";
 import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
 import { startEmbeddedStore, type EmbeddedStore } from "../../src/store/embedded/embedded_store.ts";
 import { probeStore } from "../../src/store/compatibility/compatibility_check.ts";
@@ -18,7 +18,7 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 
 const log = pino({ level: "silent" });
 
-function callOf(milliseconds: number): CallBudget {
+function callOf(milliseconds: number): CallDeadline {
   return { deadlineMs: performance.now() + milliseconds, signal: new AbortController().signal };
 }
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
-import type { CallBudget } from "../../src/domain/call.ts";
+import type { CallDeadline } from "../../src/domain/call.ts";
 import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
 import { slotOf } from "../../src/store/connection/cluster.ts";
 import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
@@ -16,7 +16,7 @@ import { redisServerMissing, startRedisServer, type RedisServer } from "../helpe
 
 const log = pino({ level: "silent" });
 
-function callOf(milliseconds: number): CallBudget {
+function callOf(milliseconds: number): CallDeadline {
   return { deadlineMs: performance.now() + milliseconds, signal: new AbortController().signal };
 }
 

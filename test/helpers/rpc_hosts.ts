@@ -14,11 +14,11 @@ import { listenAddressText, type ListenAddress } from "../../src/lib/listen_addr
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 import { createReadiness } from "../../src/ops/readiness.ts";
 import type { TlsOptions } from "../../src/transport/tls.ts";
-import { createValidation } from "../../src/rpc/request_validation.ts";
+import { createRequestValidation } from "../../src/rpc/request_validation.ts";
 import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 
 const ANY_PORT: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 0 };
-const validation = createValidation();
+const validation = createRequestValidation();
 validation.warm();
 
 export type HostsOptions = Partial<PipelineOptions> & {

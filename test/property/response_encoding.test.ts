@@ -25,20 +25,24 @@ import {
 } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { ValidateTokenRequestSchema, ValidateTokenResponseSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { ownerOf } from "../../src/domain/owner.ts";
-import { createValidation } from "../../src/rpc/request_validation.ts";
-import { entryQuestions, sessionQuestion, tokenQuestion } from "../../src/service/validation/request_decoding.ts";
+import { createRequestValidation } from "../../src/rpc/request_validation.ts";
+import {
+  decodeValidateEntries,
+  decodeValidateSessionRequest,
+  decodeValidateTokenRequest,
+} from "../../src/service/validation/request_decoding.ts";
 import { encodeData, encodeIdentity } from "../../src/service/session_message.ts";
 import {
-  sessionValidationBytes,
-  validationBytes,
-  validationsBytes,
+  encodeValidateSessionResponse,
+  encodeValidateTokenResponse,
+  encodeBatchValidateResponse,
 } from "../../src/service/validation/response_encoding.ts";
-import { validationMessage } from "../../src/service/validation/response_message.ts";
-import type { Question, Validation } from "../../src/service/validation/validator.ts";
+import { toValidationResponse } from "../../src/service/validation/response_message.ts";
+import type { ValidationRequest, ValidationResult } from "../../src/service/validation/validator.ts";
 import { SESSION_KIND, SessionRecord } from "../../src/store/session_record.ts";
 
 const RUNS = { numRuns: Number(process.env["PROPERTY_RUNS"] ?? 2000) };
-const { validate } = createValidation();
+const { validate } = createRequestValidation();
 
 const text = (maxLength: number) => fc.string({ unit: "grapheme", maxLength });
 // Seconds beyond 2^31, milliseconds of every kind, and the edges of varints.
@@ -87,7 +91,7 @@ const sessionRecord = fc
     return new SessionRecord(Buffer.from(session.id).toString("base64url"), bytes);
   });
 
-const validation: fc.Arbitrary<Validation> = fc.option(
+const validation: fc.Arbitrary<ValidationResult> = fc.option(
   fc.record({ record: sessionRecord, ipMismatch: fc.boolean(), expiresInMs: fc.option(timeMs, { nil: undefined }) }),
   { nil: undefined, freq: 5 },
 );
@@ -95,12 +99,15 @@ const validation: fc.Arbitrary<Validation> = fc.option(
 test("an answer's bytes are what protobuf-es makes of its message", () => {
   fc.assert(
     fc.property(validation, (answer) => {
-      const message = validationMessage(answer);
+      const message = toValidationResponse(answer);
       for (const schema of [ValidateTokenResponseSchema, ValidateResultSchema]) {
-        assert.deepEqual(validationBytes(answer), encoded(schema, message));
+        assert.deepEqual(encodeValidateTokenResponse(answer), encoded(schema, message));
       }
       const { verdict, session } = message;
-      assert.deepEqual(sessionValidationBytes(answer), encoded(ValidateSessionResponseSchema, { verdict, session }));
+      assert.deepEqual(
+        encodeValidateSessionResponse(answer),
+        encoded(ValidateSessionResponseSchema, { verdict, session }),
+      );
     }),
     RUNS,
   );
@@ -110,8 +117,8 @@ test("so are those of many answers in one message, however long", () => {
   const answers = fc.array(validation, { maxLength: 200 });
   fc.assert(
     fc.property(answers, (all) => {
-      const results = all.map(validationMessage);
-      assert.deepEqual(validationsBytes(all), encoded(BatchValidateResponseSchema, { results }));
+      const results = all.map(toValidationResponse);
+      assert.deepEqual(encodeBatchValidateResponse(all), encoded(BatchValidateResponseSchema, { results }));
     }),
     { numRuns: RUNS.numRuns / 20 },
   );
@@ -190,10 +197,10 @@ test("a request that is read from its bytes keeps the rules, and is read as the 
     token: readsTheSame(
       ValidateTokenRequestSchema,
       fc.record({ token: handle, noTouch: fc.boolean(), ipAddress }),
-      tokenQuestion,
-      ({ token, noTouch, ipAddress: from }): Question => ({
-        proof: "token",
-        handle: token,
+      decodeValidateTokenRequest,
+      ({ token, noTouch, ipAddress: from }): ValidationRequest => ({
+        credentialKind: "token",
+        credential: token,
         touch: !noTouch,
         ipAddress: from,
       }),
@@ -201,13 +208,18 @@ test("a request that is read from its bytes keeps the rules, and is read as the 
     session: readsTheSame(
       ValidateSessionRequestSchema,
       fc.record({ sessionId: handle }),
-      sessionQuestion,
-      ({ sessionId }): Question => ({ proof: "id", handle: sessionId, touch: false, ipAddress: "" }),
+      decodeValidateSessionRequest,
+      ({ sessionId }): ValidationRequest => ({
+        credentialKind: "id",
+        credential: sessionId,
+        touch: false,
+        ipAddress: "",
+      }),
     ),
     entries: readsTheSame(
       BatchValidateRequestSchema,
       fc.record({ entries: fc.array(entry, { maxLength: 4 }) }) as fc.Arbitrary<never>,
-      entryQuestions,
+      decodeValidateEntries,
       ({ entries }) => entries.map(questionOfEntry),
     ),
   };
@@ -221,15 +233,22 @@ test("what clients write is read from its bytes, up to the most entries there ma
   const token = `sat1_${"x".repeat(116)}`;
   const plain = { handle: { case: "token" as const, value: token }, ipAddress: "2001:db8::1", touch: true };
   const request = (count: number) => encoded(BatchValidateRequestSchema, { entries: Array(count).fill(plain) });
-  assert.equal(entryQuestions(request(1000))?.length, 1000);
-  assert.equal(entryQuestions(request(1001)), undefined);
-  assert.equal(entryQuestions(request(0)), undefined);
-  assert.ok(tokenQuestion(encoded(ValidateTokenRequestSchema, { token, noTouch: true, ipAddress: "10.0.0.1" })));
-  assert.ok(sessionQuestion(encoded(ValidateSessionRequestSchema, { sessionId: "x".repeat(28) })));
+  assert.equal(decodeValidateEntries(request(1000))?.length, 1000);
+  assert.equal(decodeValidateEntries(request(1001)), undefined);
+  assert.equal(decodeValidateEntries(request(0)), undefined);
+  assert.ok(
+    decodeValidateTokenRequest(encoded(ValidateTokenRequestSchema, { token, noTouch: true, ipAddress: "10.0.0.1" })),
+  );
+  assert.ok(decodeValidateSessionRequest(encoded(ValidateSessionRequestSchema, { sessionId: "x".repeat(28) })));
 });
 
-function questionOfEntry({ handle: shown, touch, ipAddress: from }: ValidateEntry): Question {
-  return { proof: shown.case === "token" ? "token" : "id", handle: shown.value ?? "", touch, ipAddress: from };
+function questionOfEntry({ handle: shown, touch, ipAddress: from }: ValidateEntry): ValidationRequest {
+  return {
+    credentialKind: shown.case === "token" ? "token" : "id",
+    credential: shown.value ?? "",
+    touch,
+    ipAddress: from,
+  };
 }
 
 function encoded<D extends DescMessage>(schema: D, message: MessageInitShape<D>): Buffer {

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import { ownerOf, ownerPrefixOf } from "../../src/domain/owner.ts";
-import { createWatchGroups, type WatchFilter } from "../../src/watch/filters.ts";
-import { createWatcher } from "../../src/watch/subscription.ts";
+import { createFilterGroups, type WatchFilter } from "../../src/watch/filters.ts";
+import { createSubscription } from "../../src/watch/subscription.ts";
 
 const { REVOKED, EXPIRED } = InvalidationReason;
 
@@ -17,8 +17,9 @@ function filterOf(tenant: string, { users = [], sessions = [], reasons = [] }: W
 }
 
 test("the order of what a watcher names makes no difference, and anything else does", () => {
-  const groups = createWatchGroups();
-  const join = (tenant: string, wanted: Wanted) => groups.join(createWatcher(""), tenant, filterOf(tenant, wanted));
+  const groups = createFilterGroups();
+  const join = (tenant: string, wanted: Wanted) =>
+    groups.join(createSubscription(""), tenant, filterOf(tenant, wanted));
   const all = join("acme", {});
   assert.equal(join("acme", {}), all);
   assert.equal(all.watchers.size, 2);
@@ -39,9 +40,9 @@ test("the order of what a watcher names makes no difference, and anything else d
 });
 
 test("a group goes with its last watcher", () => {
-  const groups = createWatchGroups();
+  const groups = createFilterGroups();
   const filter = filterOf("acme", { users: ["a"] });
-  const [first, second] = [createWatcher("1"), createWatcher("2")];
+  const [first, second] = [createSubscription("1"), createSubscription("2")];
   const group = groups.join(first, "acme", filter);
   groups.join(second, "acme", filter);
   groups.leave(first, group);

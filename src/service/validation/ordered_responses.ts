@@ -1,8 +1,8 @@
 // The answers to a stream of questions: in the order of the questions, each as soon as it is its turn, and all that are
 // ready in one message.
 
-import type { Feed } from "../../lib/push_stream.ts";
-import type { Validation } from "./validator.ts";
+import type { PushStream } from "../../lib/push_stream.ts";
+import type { ValidationResult } from "./validator.ts";
 
 /** Questions of one stream that are worked on at once; no further message is read before there are fewer. */
 const QUESTIONS_AT_ONCE = 1024;
@@ -11,23 +11,27 @@ const ANSWERS_PER_MESSAGE = 256;
 const BYTES_PER_MESSAGE = 64 * 1024;
 
 /** A message's place in the order: its answers, or what went wrong, once that is known. */
-type Place = { readonly questions: number; answers?: readonly Validation[]; failure?: { readonly error: unknown } };
+type PendingBatch = {
+  readonly questions: number;
+  answers?: readonly ValidationResult[];
+  failure?: { readonly error: unknown };
+};
 
 /** One message: how many questions it has, and their answers. */
-export type Asked = { readonly questions: number; readonly answers: Promise<readonly Validation[]> };
+export type SubmittedBatch = { readonly questions: number; readonly answers: Promise<readonly ValidationResult[]> };
 
 /**
  * @param requests The messages as they come.
  * @param ask May throw: then the stream ends, after the answers to what came before.
  * @param encode One message of answers.
  */
-export function answerFeed<Request, T>(
-  requests: Feed<Request>,
-  ask: (request: Request) => Asked,
-  encode: (answers: Validation[]) => T,
-): Feed<T> {
+export function orderedResponses<Request, T>(
+  requests: PushStream<Request>,
+  ask: (request: Request) => SubmittedBatch,
+  encode: (answers: ValidationResult[]) => T,
+): PushStream<T> {
   return (send, end) => {
-    const places: Place[] = [];
+    const places: PendingBatch[] = [];
     let questions = 0;
     let hasRoom = true;
     let allAsked = false;
@@ -36,14 +40,14 @@ export function answerFeed<Request, T>(
 
     function take(request: Request): boolean {
       if (allAsked) return false;
-      let asked: Asked;
+      let asked: SubmittedBatch;
       try {
         asked = ask(request);
       } catch (error) {
         endOfRequests(error);
         return false;
       }
-      const place: Place = { questions: asked.questions };
+      const place: PendingBatch = { questions: asked.questions };
       places.push(place);
       questions += place.questions;
       asked.answers.then(
@@ -61,7 +65,7 @@ export function answerFeed<Request, T>(
       deliverSoon();
     }
 
-    function settle(place: Place, outcome: Pick<Place, "answers" | "failure">): void {
+    function settle(place: PendingBatch, outcome: Pick<PendingBatch, "answers" | "failure">): void {
       Object.assign(place, outcome);
       if (places[0] === place) deliverSoon();
     }
@@ -98,8 +102,8 @@ export function answerFeed<Request, T>(
 }
 
 /** The answers to as many of the first messages as make one message. */
-function takeAnswers(places: Place[]): Validation[] {
-  const taken: Validation[] = [];
+function takeAnswers(places: PendingBatch[]): ValidationResult[] {
+  const taken: ValidationResult[] = [];
   let messages = 0;
   for (let bytes = 0; taken.length < ANSWERS_PER_MESSAGE && bytes < BYTES_PER_MESSAGE; messages++) {
     const answers = places[messages]?.answers;

@@ -1,7 +1,7 @@
 // Questions read from the bytes of a request without decoding it: only where the request is as clients write it, and keeps
 // every rule of the contract. Everything else is left to the decoder and the rules, which know how to refuse it.
 
-import type { Question } from "./validator.ts";
+import type { ValidationRequest } from "./validator.ts";
 
 /** Texts of the requests are shorter, so that their length is one byte and within every limit. */
 const TEXT_MAX_BYTES = 127;
@@ -22,26 +22,26 @@ const ENTRY_TOUCH = 0x18;
 const ENTRY_IP_ADDRESS = 0x22;
 
 /** Of a ValidateTokenRequest; undefined: decode it. */
-export function tokenQuestion(request: Buffer): Question | undefined {
+export function decodeValidateTokenRequest(request: Buffer): ValidationRequest | undefined {
   const reader = { request, at: 0, end: request.length };
   const handle = readText(reader, TOKEN);
   const noTouch = readTrue(reader, NO_TOUCH);
   const ipAddress = readText(reader, TOKEN_IP_ADDRESS) ?? "";
   if (handle === undefined || reader.at !== reader.end) return undefined;
-  return { proof: "token", handle, touch: !noTouch, ipAddress };
+  return { credentialKind: "token", credential: handle, touch: !noTouch, ipAddress };
 }
 
 /** Of a ValidateSessionRequest; undefined: decode it. */
-export function sessionQuestion(request: Buffer): Question | undefined {
+export function decodeValidateSessionRequest(request: Buffer): ValidationRequest | undefined {
   const reader = { request, at: 0, end: request.length };
   const handle = readText(reader, SESSION_ID);
   if (handle === undefined || reader.at !== reader.end) return undefined;
-  return { proof: "id", handle, touch: false, ipAddress: "" };
+  return { credentialKind: "id", credential: handle, touch: false, ipAddress: "" };
 }
 
 /** Of a BatchValidateRequest or a ValidateStreamRequest; undefined: decode it. */
-export function entryQuestions(request: Buffer): Question[] | undefined {
-  const questions: Question[] = [];
+export function decodeValidateEntries(request: Buffer): ValidationRequest[] | undefined {
+  const questions: ValidationRequest[] = [];
   let at = 0;
   while (at < request.length) {
     if (request[at] !== ENTRIES || questions.length === ENTRIES_MAX) return undefined;
@@ -60,13 +60,13 @@ export function entryQuestions(request: Buffer): Question[] | undefined {
   return questions.length === 0 ? undefined : questions;
 }
 
-function entryQuestion(reader: Reader): Question | undefined {
+function entryQuestion(reader: Reader): ValidationRequest | undefined {
   const proof = reader.request[reader.at] === ENTRY_TOKEN ? "token" : "id";
   const handle = readText(reader, proof === "token" ? ENTRY_TOKEN : ENTRY_SESSION_ID);
   const touch = readTrue(reader, ENTRY_TOUCH);
   const ipAddress = readText(reader, ENTRY_IP_ADDRESS) ?? "";
   if (handle === undefined || reader.at !== reader.end) return undefined;
-  return { proof, handle, touch, ipAddress };
+  return { credentialKind: proof, credential: handle, touch, ipAddress };
 }
 
 /** A message within a request, and how far it has been read. */

@@ -4,7 +4,7 @@
 // As protobuf-es writes them: fields in the order of their numbers, and none that has its default.
 
 import type { SessionRecord } from "../../store/session_record.ts";
-import type { Validation } from "./validator.ts";
+import type { ValidationResult } from "./validator.ts";
 
 /** A field's tag: its number, and whether a number follows or a length and so many bytes. */
 const numberField = (field: number) => field << 3;
@@ -46,17 +46,19 @@ let result = Buffer.alloc(4096);
 let results = Buffer.alloc(4096);
 
 /** ValidateTokenResponse or ValidateResult. */
-export function validationBytes(validation: Validation): Buffer {
+export function encodeValidateTokenResponse(validation: ValidationResult): Buffer {
   return copied(result, writeResult(validation));
 }
 
 /** ValidateSessionResponse, which tells nothing but the session. */
-export function sessionValidationBytes(validation: Validation): Buffer {
-  return validationBytes(validation && { record: validation.record, ipMismatch: false, expiresInMs: undefined });
+export function encodeValidateSessionResponse(validation: ValidationResult): Buffer {
+  return encodeValidateTokenResponse(
+    validation && { record: validation.record, ipMismatch: false, expiresInMs: undefined },
+  );
 }
 
 /** BatchValidateResponse or ValidateStreamResponse. */
-export function validationsBytes(validations: readonly Validation[]): Buffer {
+export function encodeBatchValidateResponse(validations: readonly ValidationResult[]): Buffer {
   let at = 0;
   for (const validation of validations) {
     const length = writeResult(validation);
@@ -72,7 +74,7 @@ export function validationsBytes(validations: readonly Validation[]): Buffer {
 }
 
 /** Writes `result`; how many bytes that are. */
-function writeResult(validation: Validation): number {
+function writeResult(validation: ValidationResult): number {
   result[0] = VERDICT;
   result[1] = validation === undefined ? INVALID : VALID;
   if (validation === undefined) return 2;

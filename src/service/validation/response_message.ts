@@ -3,9 +3,9 @@
 import { durationFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { Verdict, type Session } from "../../../gen/session/v1/session_pb.ts";
 import { sessionMessage } from "../session_message.ts";
-import type { Validation } from "./validator.ts";
+import type { ValidationResult } from "./validator.ts";
 
-export type ValidationMessage = {
+export type ValidationResponse = {
   readonly verdict: Verdict;
   readonly session?: Session;
   readonly ipMismatch?: boolean;
@@ -13,9 +13,9 @@ export type ValidationMessage = {
 };
 
 /** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
-const INVALID: ValidationMessage = { verdict: Verdict.INVALID };
+const INVALID: ValidationResponse = { verdict: Verdict.INVALID };
 
-export function validationMessage(validation: Validation): ValidationMessage {
+export function toValidationResponse(validation: ValidationResult): ValidationResponse {
   if (validation === undefined) return INVALID;
   const { record, ipMismatch, expiresInMs } = validation;
   return {

@@ -7,14 +7,14 @@ import { openToken, type TokenKeyRing } from "../../domain/token.ts";
 import type { StoreClock } from "../../store/store_clock.ts";
 import { IP_BINDING, SESSION_KIND, type SessionRecord } from "../../store/session_record.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
-import type { TokenStore } from "../../store/secure_sessions.ts";
+import type { SecureSessionStore } from "../../store/secure_sessions.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
 
 /** What is presented, and how it is to be judged. */
-export type Question = {
+export type ValidationRequest = {
   /** A session_id opens no secure session, a token only that. */
-  readonly proof: "id" | "token";
-  readonly handle: string;
+  readonly credentialKind: "id" | "token";
+  readonly credential: string;
   /** Whether the check is an access. */
   readonly touch: boolean;
   /** Empty: not compared. */
@@ -30,11 +30,11 @@ export type ValidSession = {
 };
 
 /** Undefined: not valid, whatever the reason. */
-export type Validation = ValidSession | undefined;
+export type ValidationResult = ValidSession | undefined;
 
 type ValidatorDeps = {
   readonly sessions: SessionStore;
-  readonly tokens: TokenStore;
+  readonly tokens: SecureSessionStore;
   readonly checkIpBinding: IpBindingCheck;
   readonly clock: StoreClock;
   readonly keyRing: () => TokenKeyRing;
@@ -42,28 +42,28 @@ type ValidatorDeps = {
   readonly touchIntervalMs: number | undefined;
 };
 
-export type Validate = {
+export type SessionValidator = {
   /** @throws SessionError when it cannot be told whether the session is valid. */
-  one(question: Question, call: CallContext): Promise<Validation>;
+  validate(question: ValidationRequest, call: CallContext): Promise<ValidationResult>;
   /** Answers in the order of the questions. */
-  all(questions: readonly Question[], call: CallContext): Promise<Validation[]>;
+  validateAll(questions: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]>;
 };
 
 /** What a question comes to before the store is asked: the session that is meant, and its token if one was shown. */
-type Opened = { readonly sessionId: string; readonly digest?: Buffer };
+type PresentedCredential = { readonly sessionId: string; readonly digest?: Buffer };
 
 // Every request of every user comes through here: what most of them do not need is asked for without a promise.
-export function createValidator(deps: ValidatorDeps): Validate {
+export function createValidator(deps: ValidatorDeps): SessionValidator {
   const { sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs } = deps;
 
-  async function one(question: Question, call: CallContext): Promise<Validation> {
+  async function one(question: ValidationRequest, call: CallContext): Promise<ValidationResult> {
     const opened = open(question, call);
     if (opened === undefined) return undefined;
     const [record] = await sessions.find([opened.sessionId], call);
     return judge(question, opened, record, call);
   }
 
-  async function all(questions: readonly Question[], call: CallContext): Promise<Validation[]> {
+  async function all(questions: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]> {
     const opened = questions.map((question) => open(question, call));
     const asked = opened.filter((one) => one !== undefined);
     const records =
@@ -75,20 +75,25 @@ export function createValidator(deps: ValidatorDeps): Validate {
           );
     let next = 0;
     const answers = opened.map((one, i) => one && judge(questions[i]!, one, records[next++], call));
-    return answers.some((answer) => answer instanceof Promise) ? await Promise.all(answers) : (answers as Validation[]);
+    return answers.some((answer) => answer instanceof Promise)
+      ? await Promise.all(answers)
+      : (answers as ValidationResult[]);
   }
 
   /** Undefined for a forged token: it costs no store call. */
-  function open({ proof, handle }: Question, call: CallContext): Opened | undefined {
-    return proof === "token" ? openToken(keyRing(), call.caller.tenant, handle) : { sessionId: handle };
+  function open(
+    { credentialKind: proof, credential: handle }: ValidationRequest,
+    call: CallContext,
+  ): PresentedCredential | undefined {
+    return proof === "token" ? openToken(keyRing(), call.principal.tenant, handle) : { sessionId: handle };
   }
 
   function judge(
-    question: Question,
-    { sessionId, digest }: Opened,
+    question: ValidationRequest,
+    { sessionId, digest }: PresentedCredential,
     record: SessionRecord | undefined,
     call: CallContext,
-  ): Validation | Promise<Validation> {
+  ): ValidationResult | Promise<ValidationResult> {
     if (record === undefined || (record.kind === SESSION_KIND.secure) !== (digest !== undefined)) return undefined;
     const current = digest === undefined || timingSafeEqual(record.secretDigest, digest);
     const comparesIp = question.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
@@ -100,12 +105,12 @@ export function createValidator(deps: ValidatorDeps): Validate {
 
   /** The same where the store has to be asked again. */
   async function judgeFurther(
-    { proof, touch, ipAddress }: Question,
-    { sessionId, digest }: Opened,
+    { credentialKind: proof, touch, ipAddress }: ValidationRequest,
+    { sessionId, digest }: PresentedCredential,
     found: SessionRecord,
     current: boolean,
     call: CallContext,
-  ): Promise<Validation> {
+  ): Promise<ValidationResult> {
     // Whether the secret is within its grace, or reused, is decided by the store's clock.
     const shown = current ? found : (await tokens.check(sessionId, digest!, call))?.record;
     if (shown === undefined) return undefined;
@@ -138,7 +143,7 @@ export function createValidator(deps: ValidatorDeps): Validate {
   /** The record after the access; undefined when the session ended in between. */
   function slide(
     record: SessionRecord,
-    proof: Question["proof"],
+    proof: ValidationRequest["credentialKind"],
     call: CallContext,
   ): Promise<SessionRecord | undefined> {
     const { sessionId } = record;
@@ -152,7 +157,7 @@ export function createValidator(deps: ValidatorDeps): Validate {
 
   async function access(
     sessionId: string,
-    proof: Question["proof"],
+    proof: ValidationRequest["credentialKind"],
     call: CallContext,
   ): Promise<SessionRecord | undefined> {
     try {
@@ -163,5 +168,5 @@ export function createValidator(deps: ValidatorDeps): Validate {
     }
   }
 
-  return { one, all };
+  return { validate: one, validateAll: all };
 }

@@ -1,7 +1,7 @@
 // Start-up probes: what the sessions need of a store is tried out, on keys that die by themselves. Never by its version.
 
 import { randomBytes } from "node:crypto";
-import type { CallBudget } from "../../domain/call.ts";
+import type { CallDeadline } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
 import {
   StoreReplyError,
@@ -35,7 +35,7 @@ export type ProbeFailure = {
 };
 
 /** The store cannot hold sessions; each failure names the command. */
-export class StoreUnfitError extends Error {
+export class StoreIncompatibleError extends Error {
   override readonly name = "StoreUnfitError";
   readonly failures: readonly ProbeFailure[];
 
@@ -50,7 +50,7 @@ export class StoreUnfitError extends Error {
  * Tries the store out, every primary of it.
  * @throws StoreUnfitError with all that failed; SessionError when the store could not be asked.
  */
-export async function probeStore(connection: StoreConnection, call: CallBudget): Promise<ProbedStore> {
+export async function probeStore(connection: StoreConnection, call: CallDeadline): Promise<ProbedStore> {
   const description = await describe(connection, call);
   const failures: ProbeFailure[] = [];
   const warnings = new Set<string>();
@@ -58,7 +58,7 @@ export async function probeStore(connection: StoreConnection, call: CallBudget):
   for (const tag of await tagsOfPrimaries(connection, call)) {
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
     failures.push(...(await runProbes(tools)));
-    if (failures.length > 0) throw new StoreUnfitError(description, failures);
+    if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
     shebang &&= await takesShebang(tools);
   }
   if (!shebang)
@@ -103,7 +103,7 @@ async function takesShebang(tools: ProbeTools): Promise<boolean> {
 }
 
 /** One tag for each primary, so that a cluster is probed everywhere. */
-async function tagsOfPrimaries(connection: StoreConnection, call: CallBudget): Promise<string[]> {
+async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline): Promise<string[]> {
   if (connection.url.kind !== "cluster") return [PARTITION_TAGS[0]!];
   const infos = await Promise.all(
     PARTITION_TAGS.map(async (tag) => String(await connection.send(`sa:{${tag}}:probe`, ["INFO", "server"], call))),
@@ -112,7 +112,7 @@ async function tagsOfPrimaries(connection: StoreConnection, call: CallBudget): P
   return [...tags.values()];
 }
 
-async function describe(connection: StoreConnection, call: CallBudget): Promise<string> {
+async function describe(connection: StoreConnection, call: CallDeadline): Promise<string> {
   try {
     const info = String(await connection.send(`sa:{${PARTITION_TAGS[0]!}}:probe`, ["INFO", "server"], call));
     const valkey = /valkey_version:(\S+)/.exec(info)?.[1];
@@ -125,7 +125,12 @@ async function describe(connection: StoreConnection, call: CallBudget): Promise<
   }
 }
 
-function createTools(connection: StoreConnection, call: CallBudget, prefix: string, warnings: Set<string>): ProbeTools {
+function createTools(
+  connection: StoreConnection,
+  call: CallDeadline,
+  prefix: string,
+  warnings: Set<string>,
+): ProbeTools {
   function send(...args: StoreArguments): Promise<StoreReply> {
     return connection.send(prefix, args, call);
   }
@@ -153,7 +158,7 @@ function createTools(connection: StoreConnection, call: CallBudget, prefix: stri
  */
 async function heardOnSecondConnection(
   connection: StoreConnection,
-  call: CallBudget,
+  call: CallDeadline,
   channel: string,
   publish: () => Promise<unknown>,
 ): Promise<string | undefined> {

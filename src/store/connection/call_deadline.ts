@@ -1,6 +1,6 @@
 // Ends every wait for the store by the caller's deadline, or when the caller has gone, whatever the store does.
 
-import type { CallBudget } from "../../domain/call.ts";
+import type { CallDeadline } from "../../domain/call.ts";
 import type { Deadlines, Expiring } from "../../lib/deadlines.ts";
 import { SessionError } from "../../domain/errors.ts";
 import { storeError, storeTimeout } from "./errors.ts";
@@ -9,14 +9,14 @@ import { storeError, storeTimeout } from "./errors.ts";
 const CANCELLATION_TICK_MS = 20;
 
 type Wait = Expiring & {
-  readonly call: CallBudget;
+  readonly call: CallDeadline;
   readonly end: (error: Error) => void;
   unwatch: (() => void) | undefined;
 };
 
 export type CallLimiter = {
   /** The reply, or the error that ends the wait for it first. A late reply is swallowed. */
-  limit<Reply>(call: CallBudget, reply: Promise<Reply>): Promise<Reply>;
+  limit<Reply>(call: CallDeadline, reply: Promise<Reply>): Promise<Reply>;
   /** How many waits are open; for tests and metrics. */
   readonly size: number;
 };

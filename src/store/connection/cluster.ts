@@ -5,8 +5,14 @@
 
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
-import { createLink, openClient, type Link, type StoreArguments, type StoreReply } from "./node_connection.ts";
-import type { RouteOptions, StoreRoutes } from "./connection.ts";
+import {
+  createNodeConnection,
+  openClient,
+  type NodeConnection,
+  type StoreArguments,
+  type StoreReply,
+} from "./node_connection.ts";
+import type { RouterOptions, StoreRouter } from "./connection.ts";
 import { hostPortText, type ClusterStoreUrl, type HostPort } from "./store_url.ts";
 
 const SLOTS = 16_384;
@@ -16,11 +22,11 @@ const MAX_REDIRECTIONS = 5;
 const REFRESH_UNREADY_MS = 250;
 const REFRESH_READY_MS = 10_000;
 
-export function createClusterRoutes(url: ClusterStoreUrl, options: RouteOptions): StoreRoutes {
+export function createClusterRouter(url: ClusterStoreUrl, options: RouterOptions): StoreRouter {
   const { log, maxPending } = options;
-  const links = new Map<string, Link>();
+  const links = new Map<string, NodeConnection>();
   const addresses = new Map<string, HostPort>();
-  let owners: (Link | undefined)[] = Array.from({ length: SLOTS });
+  let owners: (NodeConnection | undefined)[] = Array.from({ length: SLOTS });
   let ready = false;
   let closed = false;
   let refreshing: Promise<void> | undefined;
@@ -53,7 +59,7 @@ export function createClusterRoutes(url: ClusterStoreUrl, options: RouteOptions)
 
   function apply(ranges: readonly SlotRange[]): void {
     if (closed) return;
-    const next: (Link | undefined)[] = Array.from({ length: SLOTS });
+    const next: (NodeConnection | undefined)[] = Array.from({ length: SLOTS });
     const used = new Set<string>();
     for (const { from, to, primary } of ranges) {
       used.add(hostPortText(primary));
@@ -68,11 +74,11 @@ export function createClusterRoutes(url: ClusterStoreUrl, options: RouteOptions)
     }
   }
 
-  function linkTo(address: HostPort): Link {
+  function linkTo(address: HostPort): NodeConnection {
     const name = hostPortText(address);
     let link = links.get(name);
     if (link === undefined) {
-      link = createLink({ locate: () => address, access: url, log, maxPending, onReadyChange: check });
+      link = createNodeConnection({ locate: () => address, access: url, log, maxPending, onReadyChange: check });
       links.set(name, link);
       addresses.set(name, address);
     }

@@ -1,15 +1,15 @@
 // The connection every store operation goes through: one pipelined link, or one per primary of a cluster.
 
 import type { Logger } from "pino";
-import type { CallBudget } from "../../domain/call.ts";
+import type { CallDeadline } from "../../domain/call.ts";
 import type { Deadlines } from "../../lib/deadlines.ts";
 import { createDeadlines } from "../../lib/deadlines.ts";
 import { SessionError } from "../../domain/errors.ts";
 import { createCallLimiter } from "./call_deadline.ts";
-import { createClusterRoutes } from "./cluster.ts";
+import { createClusterRouter } from "./cluster.ts";
 import { storeUnavailable } from "./errors.ts";
-import { createLink, type StoreArguments, type StoreReply } from "./node_connection.ts";
-import { createSentinelLink } from "./sentinel.ts";
+import { createNodeConnection, type StoreArguments, type StoreReply } from "./node_connection.ts";
+import { createSentinelConnection } from "./sentinel.ts";
 import { describeStoreUrl, type NodeAddress, type StoreUrl } from "./store_url.ts";
 
 export type { StoreArguments, StoreReply } from "./node_connection.ts";
@@ -22,13 +22,13 @@ export type StoreConnection = {
    * @throws SessionError STORE_UNAVAILABLE (its effect is unknown), STORE_TIMEOUT (the same), STORE_OVERLOADED and
    * STORE_FULL (it had none), CANCELLED, DEADLINE_EXCEEDED; StoreReplyError for any other error reply.
    */
-  send(key: string, args: StoreArguments, call: CallBudget): Promise<StoreReply>;
+  send(key: string, args: StoreArguments, call: CallDeadline): Promise<StoreReply>;
   /** Whether commands can be sent: connected to the node, or to a primary for every slot of the cluster. */
   isReady(): boolean;
   /** Calls the listener with each change of isReady(); returns how to stop that. */
   onReadyChange(listener: (ready: boolean) => void): () => void;
   /** Resolves once ready. @throws SessionError STORE_UNAVAILABLE when that is not so by the deadline. */
-  whenReady(call: CallBudget): Promise<void>;
+  whenReady(call: CallDeadline): Promise<void>;
   /** Which store this is, for logs: never a credential. */
   readonly description: string;
   readonly url: StoreUrl;
@@ -46,14 +46,14 @@ export type StoreConnectionOptions = {
 };
 
 /** What a topology provides; everything else is the same for all of them. */
-export type StoreRoutes = {
+export type StoreRouter = {
   send(key: string, args: StoreArguments): Promise<StoreReply>;
   isReady(): boolean;
   nodeAddress(): NodeAddress | undefined;
   close(): Promise<void>;
 };
 
-export type RouteOptions = {
+export type RouterOptions = {
   readonly log: Logger;
   readonly maxPending: number | undefined;
   readonly onReadyChange: (ready: boolean) => void;
@@ -114,12 +114,12 @@ export function createStoreConnection(options: StoreConnectionOptions): StoreCon
   };
 }
 
-function createRoutes(url: StoreUrl, options: RouteOptions): StoreRoutes {
-  if (url.kind === "cluster") return createClusterRoutes(url, options);
+function createRoutes(url: StoreUrl, options: RouterOptions): StoreRouter {
+  if (url.kind === "cluster") return createClusterRouter(url, options);
   const link =
     url.kind === "sentinel"
-      ? createSentinelLink(url, options)
-      : createLink({ locate: () => url.address, access: url, ...options });
+      ? createSentinelConnection(url, options)
+      : createNodeConnection({ locate: () => url.address, access: url, ...options });
   return {
     send: (_key, args) => link.send(args),
     isReady: () => link.isReady(),

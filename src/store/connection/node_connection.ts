@@ -13,14 +13,14 @@ export type StoreReply = Buffer | number | string | null | StoreReply[];
 export type StoreArguments = readonly (string | Buffer)[];
 
 /** How to reach and enter any process of the store. */
-export type LinkAccess = {
+export type NodeAccess = {
   readonly tls: boolean;
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly database: number;
 };
 
-export type Link = {
+export type NodeConnection = {
   /** The raw reply of the store or the client's raw error; rejects at once when the link is not ready or is full. */
   send(args: StoreArguments): Promise<StoreReply>;
   /** The same, for commands that only mean something right after one another. */
@@ -33,10 +33,10 @@ export type Link = {
   close(): Promise<void>;
 };
 
-export type LinkOptions = {
+export type NodeConnectionOptions = {
   /** Asked before every connection. */
   readonly locate: (signal: AbortSignal) => NodeAddress | Promise<NodeAddress>;
-  readonly access: LinkAccess;
+  readonly access: NodeAccess;
   readonly log: Logger;
   readonly onReadyChange: (ready: boolean) => void;
   /** What else a new connection must prove, or set up, before it is ready. */
@@ -56,7 +56,7 @@ const RECONNECT_MAX_MS = 250;
 export type StoreClient = ReturnType<typeof openClient>;
 
 /** A client of node-redis as every connection to the store uses it; it never reconnects. */
-export function openClient(address: NodeAddress, access: LinkAccess, maxPending: number = MAX_PENDING) {
+export function openClient(address: NodeAddress, access: NodeAccess, maxPending: number = MAX_PENDING) {
   const shared = { connectTimeout: CONNECT_TIMEOUT_MS, socketTimeout: SILENCE_MS, reconnectStrategy: false as const };
   const tls = access.tls ? { tls: true as const } : undefined;
   return createClient({
@@ -77,7 +77,7 @@ export function openClient(address: NodeAddress, access: LinkAccess, maxPending:
   });
 }
 
-export function createLink(options: LinkOptions): Link {
+export function createNodeConnection(options: NodeConnectionOptions): NodeConnection {
   const { locate, access, log, onReadyChange, prepare, maxPending = MAX_PENDING } = options;
   const closing = new AbortController();
   let client: StoreClient | undefined;

@@ -3,14 +3,14 @@
 // Not node-redis's own sentinel client, which may execute a write twice.
 
 import { storeUnavailable, StoreReplyError } from "./errors.ts";
-import { createLink, openClient, type Link, type StoreClient } from "./node_connection.ts";
-import type { RouteOptions } from "./connection.ts";
+import { createNodeConnection, openClient, type NodeConnection, type StoreClient } from "./node_connection.ts";
+import type { RouterOptions } from "./connection.ts";
 import { hostPortText, type HostPort, type SentinelStoreUrl } from "./store_url.ts";
 
 /** A sentinel that does not answer must not hold up the others for long. */
 const ASK_TIMEOUT_MS = 500;
 
-export function createSentinelLink(url: SentinelStoreUrl, options: RouteOptions): Link {
+export function createSentinelConnection(url: SentinelStoreUrl, options: RouterOptions): NodeConnection {
   const { log } = options;
   // The one that answered last is asked first.
   let sentinels = [...url.sentinels];
@@ -33,7 +33,7 @@ export function createSentinelLink(url: SentinelStoreUrl, options: RouteOptions)
     throw storeUnavailable(new Error(`no sentinel told the address of ${url.masterName}`));
   }
 
-  const link = createLink({ locate, access: url, ...options, prepare: requireMaster });
+  const link = createNodeConnection({ locate, access: url, ...options, prepare: requireMaster });
   return {
     ...link,
     // A master that was demoted under us refuses writes: the sentinels know the new one.

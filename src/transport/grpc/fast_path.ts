@@ -7,12 +7,12 @@ import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { CallContext } from "../../domain/call.ts";
 import type { Deadlines } from "../../lib/deadlines.ts";
 import { CallFailure, toGrpcStatus } from "../../rpc/errors.ts";
-import { decodeRequest, encodeAnswer, framed, MessageReader } from "./frames.ts";
+import { decodeRequest, encodeResponse, frameMessage, MessageReader } from "./frames.ts";
 import type { Pipeline, UnaryCall } from "../../rpc/pipeline.ts";
-import type { Answer, DirectUnaryHandler, Route } from "../../rpc/routes.ts";
+import type { ResponseMessage, EncodedUnaryHandler, Route } from "../../rpc/routes.ts";
 
 /** Serves the call of a new stream; false: it is for grpc-js. */
-export type DirectHost = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
+export type FastPath = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean;
 
 const CONTENT_TYPES = ["application/grpc", "application/grpc+proto"];
 const RESPONSE_HEADERS = { ":status": 200, "content-type": "application/grpc+proto" };
@@ -22,10 +22,10 @@ const OK_TRAILERS = { "grpc-status": "0" };
 const TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const MS_OF_UNIT: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
 
-export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): DirectHost {
+export function createFastPath(pipeline: Pipeline, maxReceiveBytes: number): FastPath {
   const routes = new Map<string, Route>();
   for (const route of pipeline.routes) {
-    if (route.direct !== undefined && route.method.methodKind === "unary") routes.set(`/${route.name}`, route);
+    if (route.encodedHandler !== undefined && route.method.methodKind === "unary") routes.set(`/${route.name}`, route);
   }
 
   return (stream, headers) => {
@@ -37,7 +37,7 @@ export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): D
     const timeoutMs = timeoutMsOf(headers["grpc-timeout"]);
     if (timeoutMs === undefined) return false;
 
-    const call = new DirectCall(route, stream, headers.authorization, performance.now() + timeoutMs);
+    const call = new FastPathCall(route, stream, headers.authorization, performance.now() + timeoutMs);
     const limits = { maxBytes: maxReceiveBytes, deadlineMs: call.clientDeadlineMs, deadlines: pipeline.deadlines };
     receive(stream, limits, (message) => {
       call.request = message;
@@ -51,7 +51,7 @@ export function createDirectHost(pipeline: Pipeline, maxReceiveBytes: number): D
 }
 
 /** A call as the pipeline wants it. */
-class DirectCall implements UnaryCall<Buffer> {
+class FastPathCall implements UnaryCall<Buffer> {
   readonly authorization: string | undefined;
   readonly clientDeadlineMs: number;
   request: Buffer | undefined;
@@ -70,15 +70,15 @@ class DirectCall implements UnaryCall<Buffer> {
   }
 
   answerDirectly(context: CallContext): Promise<Buffer> | undefined {
-    return (this.#route.direct as DirectUnaryHandler)(this.request!, context);
+    return (this.#route.encodedHandler as EncodedUnaryHandler)(this.request!, context);
   }
 
   decode(): Message {
     return decodeRequest(this.#route.method, this.request!);
   }
 
-  encode(answer: Answer): Buffer {
-    return encodeAnswer(this.#route.method, answer);
+  encode(answer: ResponseMessage): Buffer {
+    return encodeResponse(this.#route.method, answer);
   }
 }
 
@@ -140,7 +140,7 @@ function respond(stream: ServerHttp2Stream, answer: Buffer): void {
   if (stream.closed || stream.destroyed) return;
   stream.respond(RESPONSE_HEADERS, RESPONSE_OPTIONS);
   stream.once("wantTrailers", sendOk);
-  stream.end(framed(answer));
+  stream.end(frameMessage(answer));
 }
 
 function sendOk(this: ServerHttp2Stream): void {

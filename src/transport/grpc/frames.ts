@@ -5,7 +5,7 @@ import { create, fromBinary, toBinary, type DescMethod, type Message } from "@bu
 import { Code } from "@connectrpc/connect";
 import { SessionError } from "../../domain/errors.ts";
 import { CallFailure } from "../../rpc/errors.ts";
-import type { Answer } from "../../rpc/routes.ts";
+import type { ResponseMessage } from "../../rpc/routes.ts";
 
 /** Before a message: whether it is compressed, and its length. */
 const FRAME_HEADER_BYTES = 5;
@@ -20,13 +20,13 @@ export function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
   }
 }
 
-export function encodeAnswer(method: DescMethod, answer: Answer): Buffer {
+export function encodeResponse(method: DescMethod, answer: ResponseMessage): Buffer {
   const bytes = toBinary(method.output, create(method.output, answer));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** A message as it stands in a stream, not compressed. */
-export function framed(message: Buffer): Buffer {
+export function frameMessage(message: Buffer): Buffer {
   const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
   bytes[0] = 0;
   bytes.writeUInt32BE(message.length, 1);

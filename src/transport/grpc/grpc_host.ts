@@ -12,14 +12,14 @@ import {
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { createServer } from "node:net";
 import { SessionError } from "../../domain/errors.ts";
-import { pulled, type Feed } from "../../lib/push_stream.ts";
+import { toAsyncIterable, type PushStream } from "../../lib/push_stream.ts";
 import type { ListenAddress } from "../../lib/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "../../rpc/errors.ts";
-import { createDirectHost, type DirectHost } from "./fast_path.ts";
-import { decodeRequest, encodeAnswer } from "./frames.ts";
+import { createFastPath, type FastPath } from "./fast_path.ts";
+import { decodeRequest, encodeResponse } from "./frames.ts";
 import { listen, type Listen } from "../listener.ts";
 import type { IncomingCall, Pipeline, StreamCall, UnaryCall } from "../../rpc/pipeline.ts";
-import type { Answer, DirectStreamHandler, Route } from "../../rpc/routes.ts";
+import type { ResponseMessage, EncodedStreamHandler, Route } from "../../rpc/routes.ts";
 import type { TlsOptions } from "../tls.ts";
 
 export type GrpcHostOptions = {
@@ -83,7 +83,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
           tls.clientCa !== undefined,
         ),
   );
-  serveFirst(server, createDirectHost(pipeline, maxReceiveBytes));
+  serveFirst(server, createFastPath(pipeline, maxReceiveBytes));
   // Connections are accepted here and handed in, so that both hosts listen and close in the same way.
   const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
   const listener = await (options.listen ?? listen)(acceptor, options.address);
@@ -108,7 +108,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
  * Lets `serve` have the new streams that it wants before grpc-js sees them. There is no API for that: the HTTP/2 servers of a
  * grpc-js Server are in a private field.
  */
-function serveFirst(server: Server, serve: DirectHost): void {
+function serveFirst(server: Server, serve: FastPath): void {
   const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
   for (const http2Server of http2Servers.keys()) {
     const [serveByGrpcJs, ...others] = http2Server.listeners("stream") as StreamListener[];
@@ -179,8 +179,8 @@ class GrpcUnaryCall extends GrpcCall<ServerUnaryCall<Buffer, Buffer>> implements
     return decodeRequest(this.route.method, this.call.request);
   }
 
-  encode(answer: Answer): Buffer {
-    return encodeAnswer(this.route.method, answer);
+  encode(answer: ResponseMessage): Buffer {
+    return encodeResponse(this.route.method, answer);
   }
 }
 
@@ -191,7 +191,7 @@ abstract class GrpcStream<
     return this.call;
   }
 
-  encode(answer: Answer): Buffer {
+  encode(answer: ResponseMessage): Buffer {
     return encodeShared(this.route.method, answer);
   }
 }
@@ -203,11 +203,11 @@ class GrpcServerStream extends GrpcStream<ServerWritableStream<Buffer, Buffer>> 
 }
 
 class GrpcBidiStream extends GrpcStream<ServerDuplexStream<Buffer, Buffer>> implements StreamCall<Buffer> {
-  readonly answerDirectly: StreamCall<Buffer>["answerDirectly"];
+  readonly answerDirectly: StreamCall<Buffer>["handleEncoded"];
 
   constructor(route: Route, call: ServerDuplexStream<Buffer, Buffer>) {
     super(route, call);
-    const direct = route.direct as DirectStreamHandler | undefined;
+    const direct = route.encodedHandler as EncodedStreamHandler | undefined;
     this.answerDirectly =
       direct &&
       ((context, check) => {
@@ -230,10 +230,10 @@ class GrpcBidiStream extends GrpcStream<ServerDuplexStream<Buffer, Buffer>> impl
 const encodedOnce = new WeakMap<object, Buffer>();
 let latest: { readonly answer: object; readonly bytes: Buffer } | undefined;
 
-function encodeShared(method: DescMethod, answer: Answer): Buffer {
+function encodeShared(method: DescMethod, answer: ResponseMessage): Buffer {
   if (latest?.answer === answer) return latest.bytes;
   let bytes = encodedOnce.get(answer);
-  if (bytes === undefined) encodedOnce.set(answer, (bytes = encodeAnswer(method, answer)));
+  if (bytes === undefined) encodedOnce.set(answer, (bytes = encodeResponse(method, answer)));
   latest = { answer, bytes };
   return bytes;
 }
@@ -265,14 +265,14 @@ function drained(call: ServerWritableStream<Buffer, Buffer> | ServerDuplexStream
 }
 
 async function* decodedRequests(method: DescMethod, call: ServerDuplexStream<Buffer, Buffer>): AsyncIterable<Message> {
-  for await (const bytes of pulled(requestFeed(call))) yield decodeRequest(method, bytes);
+  for await (const bytes of toAsyncIterable(requestFeed(call))) yield decodeRequest(method, bytes);
 }
 
 /**
  * The requests of a stream as they come. Not by the stream's own iterator: that one destroys the stream at the end, and with
  * it the status that is still to be sent.
  */
-function requestFeed(call: ServerDuplexStream<Buffer, Buffer>): Feed<Buffer> {
+function requestFeed(call: ServerDuplexStream<Buffer, Buffer>): PushStream<Buffer> {
   return (send, end) => {
     const gone = () => end(new SessionError("CANCELLED", "the caller is gone"));
     call.on("data", (bytes: Buffer) => {

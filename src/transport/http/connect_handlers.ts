@@ -22,7 +22,7 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../../gen
 import { SessionError } from "../../domain/errors.ts";
 import { toConnectError, toFailure, type CallFailure } from "../../rpc/errors.ts";
 import type { IncomingCall, Pipeline } from "../../rpc/pipeline.ts";
-import type { Answer, Route } from "../../rpc/routes.ts";
+import type { ResponseMessage, Route } from "../../rpc/routes.ts";
 
 export type ConnectHandler = (request: UniversalServerRequest) => Promise<UniversalServerResponse>;
 
@@ -105,7 +105,12 @@ function registerStream(router: ReturnType<typeof createConnectRouter>, pipeline
   );
 }
 
-async function unary(pipeline: Pipeline, route: Route, request: Message, context: HandlerContext): Promise<Answer> {
+async function unary(
+  pipeline: Pipeline,
+  route: Route,
+  request: Message,
+  context: HandlerContext,
+): Promise<ResponseMessage> {
   try {
     return await pipeline.unary(route, {
       ...incomingCall(context),
@@ -122,7 +127,7 @@ async function* stream(
   route: Route,
   input: Message | AsyncIterable<Message>,
   context: HandlerContext,
-): AsyncIterable<Answer> {
+): AsyncIterable<ResponseMessage> {
   const open = () => (Symbol.asyncIterator in input ? explainedRequests(route.method, input) : input);
   try {
     yield* pipeline.stream(route, { ...incomingCall(context), open, encode: (answer) => answer });

@@ -57,7 +57,7 @@ export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
   };
 }
 
-type Answer = (request: HttpRequest, response: HttpResponse) => void;
+type RequestListener = (request: HttpRequest, response: HttpResponse) => void;
 
 type Protocols = {
   accept(socket: Socket): void;
@@ -65,7 +65,11 @@ type Protocols = {
   close(): void;
 };
 
-function createProtocols(answer: Answer, tls: TlsOptions | undefined, maxConcurrentStreams: number): Protocols {
+function createProtocols(
+  answer: RequestListener,
+  tls: TlsOptions | undefined,
+  maxConcurrentStreams: number,
+): Protocols {
   const greeting = new Set<Socket>();
   let closing = false;
 
