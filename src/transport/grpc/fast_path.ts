@@ -69,7 +69,7 @@ class FastPathCall implements UnaryCall<Buffer> {
     this.#stream.once("close", listener);
   }
 
-  answerDirectly(context: CallContext): Promise<Buffer> | undefined {
+  handleEncoded(context: CallContext): Promise<Buffer> | undefined {
     return (this.#route.encodedHandler as EncodedUnaryHandler)(this.request!, context);
   }
 

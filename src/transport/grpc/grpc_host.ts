@@ -203,12 +203,12 @@ class GrpcServerStream extends GrpcStream<ServerWritableStream<Buffer, Buffer>> 
 }
 
 class GrpcBidiStream extends GrpcStream<ServerDuplexStream<Buffer, Buffer>> implements StreamCall<Buffer> {
-  readonly answerDirectly: StreamCall<Buffer>["handleEncoded"];
+  readonly handleEncoded: StreamCall<Buffer>["handleEncoded"];
 
   constructor(route: Route, call: ServerDuplexStream<Buffer, Buffer>) {
     super(route, call);
     const direct = route.encodedHandler as EncodedStreamHandler | undefined;
-    this.answerDirectly =
+    this.handleEncoded =
       direct &&
       ((context, check) => {
         const decode = (bytes: Buffer) => {
