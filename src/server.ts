@@ -21,8 +21,7 @@ import { createStoreConnection, type StoreConnection } from "./store/connection/
 import { startEmbeddedStore } from "./store/embedded/embedded_store.ts";
 import { probeStore } from "./store/compatibility/compatibility_check.ts";
 import { createScripts } from "./store/scripts.ts";
-import { createSessionStore } from "./store/simple_sessions.ts";
-import { startSweep } from "./store/sweep.ts";
+import { createSweepStore, startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./auth/token_key_file.ts";
 import { LEASE_MS, startWatchBroadcaster, type WatchBroadcaster } from "./watch/broadcaster.ts";
 import { watchParsedFile } from "./lib/watched_file.ts";
@@ -70,10 +69,9 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
   };
 
   try {
-    const deadlines = createDeadlines();
     const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
     if (embedded) undo.push(() => embedded.stop());
-    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log, deadlines });
+    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
     undo.push(() => connection.close());
     const { shebang, description } = await openStore(connection, log);
 
@@ -104,6 +102,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     const readiness = createReadiness();
     const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
     siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
+    const deadlines = createDeadlines();
     const pipeline = createPipeline({
       implementation: methods,
       encodedHandlers: direct,
@@ -122,7 +121,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
       ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),
     );
     undo.push(stopWatching);
-    undo.push(startSweep(createSessionStore(store), connection, log));
+    undo.push(startSweep(createSweepStore(store), connection, log));
 
     const tls = readTls(config);
     const pages = { "/metrics": metrics.page };

@@ -8,9 +8,10 @@ import { ownerOf } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { mintToken, newSecret, openToken, type TokenKeyRing } from "../domain/token.ts";
-import { sessionNotFound } from "../store/script_replies.ts";
-import type { AuditEntry, SecurityStore } from "../store/audit.ts";
-import type { SessionStore } from "../store/simple_sessions.ts";
+import type { AuditEntry, AuditStore } from "../store/audit.ts";
+import type { RegenerationStore } from "../store/regeneration.ts";
+import { sessionNotFound } from "../store/script_outcomes.ts";
+import type { SweepStore } from "../store/sweep.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { durationMs } from "./new_session.ts";
 import { storedSessionMessage } from "./session_message.ts";
@@ -20,23 +21,24 @@ const ENTRIES_PER_READ = 200;
 const EXPIRED_PER_EXPLAIN = 100;
 
 type SecurityDeps = {
-  readonly sessions: SessionStore;
-  readonly security: SecurityStore;
+  readonly audit: AuditStore;
+  readonly regeneration: RegenerationStore;
+  readonly sweep: SweepStore;
   readonly keyRing: () => TokenKeyRing;
 };
 
-export function createSecurityService({ sessions, security, keyRing }: SecurityDeps) {
+export function createSecurityService({ audit, regeneration, sweep, keyRing }: SecurityDeps) {
   return {
     async regenerateSession(request, call) {
       const graceMs = durationMs(request.grace) ?? 0;
       if (request.token === "") {
-        return { session: storedSessionMessage(await security.regenerate(request.sessionId, graceMs, call)) };
+        return { session: storedSessionMessage(await regeneration.regenerate(request.sessionId, graceMs, call)) };
       }
       const opened = openToken(keyRing(), call.principal.tenant, request.token);
       if (opened === undefined) throw sessionNotFound();
       const next = newSecret();
-      const secrets = { shown: opened.digest, next: next.digest };
-      const stored = await security.regenerate(opened.sessionId, graceMs, call, secrets);
+      const secrets = { presented: opened.digest, next: next.digest };
+      const stored = await regeneration.regenerate(opened.sessionId, graceMs, call, secrets);
       const token = mintToken(keyRing(), call.principal.tenant, stored.record.sessionId, next);
       return { session: storedSessionMessage(stored), token };
     },
@@ -59,8 +61,8 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
     async explainSession(request, call) {
       const partition = partitionOfSessionId(request.sessionId);
       // A session whose time ran out just now has no tombstone before it is swept.
-      if (partition !== undefined) await sessions.expire(partition, EXPIRED_PER_EXPLAIN, call);
-      const known = await security.explain(request.sessionId, call);
+      if (partition !== undefined) await sweep.expire(partition, EXPIRED_PER_EXPLAIN, call);
+      const known = await audit.explain(request.sessionId, call);
       if (known.state === "unknown") return { state: SessionState.UNKNOWN };
       if (known.state === "alive") return { state: SessionState.ALIVE, userId: known.userId };
       const { userId, actor, note } = known;
@@ -80,7 +82,7 @@ export function createSecurityService({ sessions, security, keyRing }: SecurityD
     if (endMs !== undefined && endMs <= 0) return [];
     const found: AuditEntry[] = [];
     for (let before = after === "" && endMs !== undefined ? `${endMs}-0` : after; ;) {
-      const entries = await security.auditEntries(request.userId, before, oldestMs, ENTRIES_PER_READ, call);
+      const entries = await audit.auditEntries(request.userId, before, oldestMs, ENTRIES_PER_READ, call);
       found.push(...entries.filter((entry) => request.types.length === 0 || request.types.includes(eventType(entry))));
       if (found.length >= count || entries.length < ENTRIES_PER_READ) return found.slice(0, count);
       before = entries.at(-1)!.id;

@@ -4,7 +4,7 @@ import { DeviceType } from "../../gen/session/v1/session_pb.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import type { DeviceSessionStore } from "../store/device_sessions.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
-import { sessionNotFound } from "../store/script_replies.ts";
+import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";

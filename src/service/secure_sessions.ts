@@ -4,7 +4,7 @@ import type { CallContext } from "../domain/call.ts";
 import { mintToken, newSecret, openToken, type OpenedToken, type TokenKeyRing } from "../domain/token.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
-import { sessionNotFound } from "../store/script_replies.ts";
+import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SecureSessionStore } from "../store/secure_sessions.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";

@@ -6,7 +6,7 @@ import { SessionSchema, type Device, type Session } from "../../gen/session/v1/s
 import { invalidField } from "../domain/errors.ts";
 import { DATA_MAX_BYTES, dataFault } from "../domain/session_data.ts";
 import type { SessionRecord } from "../store/session_record.ts";
-import type { StoredSession } from "../store/simple_sessions.ts";
+import type { StoredSession } from "../store/stored_session.ts";
 
 // The record's identity and data segments are encoded Sessions of their own: protobuf merges concatenated messages, so
 // decoding both at once, as they stand one after the other, gives one Session; its other columns come from the record's header.

@@ -7,9 +7,12 @@ import { createSessionCreator } from "../store/create_session.ts";
 import type { StoreDependencies } from "../store/dependencies.ts";
 import { createDeviceSessionStore } from "../store/device_sessions.ts";
 import { createHashSessionStore } from "../store/hash_sessions.ts";
-import { createSecurityStore } from "../store/audit.ts";
+import { createAuditStore } from "../store/audit.ts";
+import { createIpBindingStore } from "../store/ip_binding.ts";
+import { createRegenerationStore } from "../store/regeneration.ts";
 import { createSessionStore } from "../store/simple_sessions.ts";
 import { createSecureSessionStore } from "../store/secure_sessions.ts";
+import { createSweepStore } from "../store/sweep.ts";
 import type { WatchBroadcaster } from "../watch/broadcaster.ts";
 import { createBulkValidationService } from "./bulk_validation.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
@@ -44,8 +47,9 @@ export function createSessionService(deps: SessionServiceDeps): SessionService {
   const create = createSessionCreator(store);
   const sessions = createSessionStore(store);
   const tokens = createSecureSessionStore(store);
-  const security = createSecurityStore(store);
-  const checkIpBinding = createIpBindingCheck(sessions, security);
+  const audit = createAuditStore(store);
+  const regeneration = createRegenerationStore(store);
+  const checkIpBinding = createIpBindingCheck(sessions, createIpBindingStore(store));
   const { touchIntervalMs } = store.settings;
   const validate = createValidator({ sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs });
   const simple = createSimpleSessionService({ create, sessions, validate, checkIpBinding, defaults });
@@ -57,7 +61,7 @@ export function createSessionService(deps: SessionServiceDeps): SessionService {
       ...createHashSessionService({ create, fields: createHashSessionStore(store), defaults }),
       ...secure.methods,
       ...createDeviceSessionService({ create, sessions, devices: createDeviceSessionStore(store), defaults }),
-      ...createSecurityService({ sessions, security, keyRing }),
+      ...createSecurityService({ audit, regeneration, sweep: createSweepStore(store), keyRing }),
       ...createWatchService({ sessions, changes, hub, renewOnSibling: renewElsewhere, keyRing }),
       ...bulk.methods,
     },

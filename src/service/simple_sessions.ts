@@ -7,8 +7,9 @@ import { SessionError } from "../domain/errors.ts";
 import { mergePatch } from "../lib/merge_patch.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
-import { sessionNotFound } from "../store/script_replies.ts";
-import type { SessionStore, StoredSession } from "../store/simple_sessions.ts";
+import { sessionNotFound } from "../store/script_outcomes.ts";
+import type { SessionStore } from "../store/simple_sessions.ts";
+import type { StoredSession } from "../store/stored_session.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
@@ -84,7 +85,7 @@ export function createSimpleSessionService({ create, sessions, validate, checkIp
   // one left. One of any number of rivals succeeds in each round, so this ends; the call's deadline bounds it.
   async function merge(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
     for (;;) {
-      const [record] = await sessions.find([request.sessionId], call);
+      const [record] = await sessions.readRecords([request.sessionId], call);
       if (record === undefined) throw sessionNotFound();
       if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
       const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));

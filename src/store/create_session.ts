@@ -1,33 +1,34 @@
-// Creating a session of any kind in the store.
+// Creates sessions of any kind in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { SessionError } from "../domain/errors.ts";
 import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { IpBindingFlag, SessionKind } from "./session_record.ts";
-import { actorArg, asBuffer, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
-import type { StoredSession } from "./simple_sessions.ts";
+import { actorArg, asBuffer } from "./script_arguments.ts";
+import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
-/** What a new session consists of, and under which conditions it may be made. */
+/** A session to create, and the conditions under which it may be created. */
 export type NewSession = {
   readonly userId: string;
   readonly kind: SessionKind;
   readonly ipBinding: IpBindingFlag;
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
-  /** Empty but for a device session. */
+  /** Empty unless it is a device session. */
   readonly deviceId: string;
+  /** ip_address, user_agent and device as an encoded session.v1.Session. */
   readonly identity: Uint8Array;
+  /** `data` as an encoded session.v1.Session. */
   readonly data: Uint8Array;
   readonly fields: Iterable<readonly [name: string, value: string]>;
-  /** Empty: the caller gave none. */
+  /** Empty if the caller gave none. */
   readonly requestId: string;
-  /** The most sessions of the user, 0 for any number, and what to do about more. */
+  /** The most sessions that the user may have, 0 for no limit, and what happens to one more. */
   readonly maxSessions: number;
   readonly onExceed: "reject" | "evict";
-  /** When the login began, 0 when the caller does not say. */
+  /** The time when the login began, 0 if it is not known. */
   readonly authenticatedAtMs: number;
 };
 
@@ -38,8 +39,10 @@ export type SessionCreator = ReturnType<typeof createSessionCreator>;
 
 export function createSessionCreator({ scripts, settings }: StoreDependencies) {
   /**
-   * Creates a session, or answers the one that this request id made before. A secure one has the secret of this SHA-256
-   * digest afterwards; a retried one, in place of its first.
+   * Creates a session, or returns the one that its request id created before. `secretDigest` is the SHA-256 of a secure
+   * session's secret; a repeated request replaces the secret of the session that the first one created.
+   * @throws SessionError REQUEST_ID_REUSED, REQUEST_ID_SPENT, REVOKED_SINCE_LOGIN, SESSION_LIMIT_REACHED,
+   * CREATE_RATE_EXCEEDED, and those of the store.
    */
   return async function create(
     session: NewSession,
@@ -49,7 +52,7 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
     const owner = ownerOf(call.principal.tenant, session.userId);
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));
-      const { tag, values } = await scripts.run(
+      const { outcome, values } = await scripts.run(
         "create_session",
         createScriptKeys(sessionId, owner, session.requestId),
         [
@@ -74,27 +77,10 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
           ...[...session.fields].flat(),
         ],
         call,
+        ["id_taken"],
       );
-      if (tag === "ok") return storedSessionFromReply(values);
-      // 160 random bits were drawn before, or the store ran the script of a lost connection: draw again.
-      if (tag !== "id_taken") throw refusal(tag, Number(values[0]));
+      if (outcome === "ok") return storedSessionFromReply(values);
+      // Either the same 160 random bits were drawn before, or the store ran the script of a lost connection: draw again.
     }
   };
-}
-
-function refusal(tag: string, retryAfterMs: number): Error {
-  switch (tag) {
-    case "request_id_reused":
-      return new SessionError("REQUEST_ID_REUSED", "request_id was used to create a session of another variant");
-    case "request_id_spent":
-      return new SessionError("REQUEST_ID_SPENT", "the session that request_id created has ended");
-    case "revoked_since_login":
-      return new SessionError("REVOKED_SINCE_LOGIN", "all sessions of the user were revoked after authenticated_at");
-    case "session_limit":
-      return new SessionError("SESSION_LIMIT_REACHED", "the user has as many sessions as the limit allows");
-    case "rate_limited":
-      return new SessionError("CREATE_RATE_EXCEEDED", "the user creates sessions too fast", { retryAfterMs });
-    default:
-      return unexpectedTag(tag);
-  }
 }

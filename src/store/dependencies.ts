@@ -1,16 +1,16 @@
-// What every file of the store that holds operations is made from.
+// The dependencies and settings that the files of the store's operations share.
 
 import type { StoreConnection } from "./connection/connection.ts";
 import type { Scripts } from "./scripts.ts";
 
 export type StoreSettings = {
-  /** Accesses closer together than this slide the idle timeout once; undefined: idle/100, at most 60 s. */
+  /** Accesses within this time slide the idle timeout once; undefined: idle/100, at most 60 s. */
   readonly touchIntervalMs: number | undefined;
-  /** How long a user's audit trail is kept after its last entry. */
+  /** A user's audit trail is kept for this time after its last entry. */
   readonly auditRetentionMs: number;
-  /** The most creates of a user in a period; undefined: any number. */
+  /** The most creates of a user in a period; undefined: no limit. */
   readonly createRate: { readonly count: number; readonly periodMs: number } | undefined;
-  /** How long a rotated-away secret stays valid. */
+  /** A secret that was rotated away stays valid for this time. */
   readonly rotationGraceMs: number;
 };
 

@@ -4,11 +4,11 @@ import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { PARTITION_TAGS } from "./partition_tags.ts";
 
-/** Where each change is published, whatever its partition. */
+/** The channel on which the changes of all partitions are published. */
 export const CHANGES_CHANNEL = "sa:changes";
 
 type PartitionKeys = {
-  /** What every key of the partition begins with. */
+  /** The prefix of every key of the partition. */
   readonly base: string;
   /** The last four KEYS of every script: the live set, the change log, its tail, and the epoch's meta. */
   readonly shared: readonly [live: string, log: string, tail: string, meta: string];
@@ -19,18 +19,21 @@ const PARTITIONS: readonly PartitionKeys[] = PARTITION_TAGS.map((tag) => {
   return { base, shared: [`${base}live`, `${base}log`, `${base}tail`, `${base}meta`] };
 });
 
-/** The keys shared by all users of a partition. */
+/** Returns the keys that all users of a partition share. */
 export function partitionKeys(partition: number): PartitionKeys["shared"] {
   return PARTITIONS[partition]!.shared;
 }
 
-/** The key of a session's record, or undefined when no session can have this id. */
+/** Returns the key of a session's record, or undefined if no session can have this id. */
 export function recordKey(sessionId: string): string | undefined {
   const partition = partitionOfSessionId(sessionId);
   return partition === undefined ? undefined : `${PARTITIONS[partition]!.base}s:${sessionId}`;
 }
 
-/** The KEYS of a script about one session: record, fields, tombstone, then the partition's four; undefined as above. */
+/**
+ * Returns the KEYS of a script about one session: record, fields, tombstone, then the partition's four; undefined if no
+ * session can have this id.
+ */
 export function sessionScriptKeys(sessionId: string): string[] | undefined {
   const partition = partitionOfSessionId(sessionId);
   if (partition === undefined) return undefined;
@@ -38,19 +41,19 @@ export function sessionScriptKeys(sessionId: string): string[] | undefined {
   return [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}t:${sessionId}`, ...shared];
 }
 
-/** The KEYS of a script about one user: index, audit trail, devices, last revoke-all, then the partition's four. */
+/** Returns the KEYS of a script about one user: index, audit trail, devices, last revoke-all, then the partition's four. */
 export function userScriptKeys(owner: string): string[] {
   const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
   return [`${base}u:${owner}`, `${base}a:${owner}`, `${base}d:${owner}`, `${base}r:${owner}`, ...shared];
 }
 
-/** The key of a user's audit trail. */
+/** Returns the key of a user's audit trail. */
 export function auditKey(owner: string): string {
   return `${PARTITIONS[partitionOfOwner(owner)]!.base}a:${owner}`;
 }
 
 /**
- * The KEYS of the create script: record, fields, tombstone, index, audit trail, devices, request id, last revoke-all,
+ * Returns the KEYS of create_session: record, fields, tombstone, index, audit trail, devices, request id, last revoke-all,
  * create rate, then the partition's four.
  */
 export function createScriptKeys(sessionId: string, owner: string, requestId: string): string[] {
@@ -69,14 +72,17 @@ export function createScriptKeys(sessionId: string, owner: string, requestId: st
   ];
 }
 
-/** The KEYS of the regenerate script: record, fields, tombstone of the old id, of the new one, then the partition's four. */
+/**
+ * Returns the KEYS of regeneration_regenerate: record, fields and tombstone of the old id and of the new one, then the
+ * partition's four; undefined if no session can have `sessionId`.
+ */
 export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] | undefined {
   return sessionScriptKeys(sessionId)
     ?.slice(0, 3)
     .concat(sessionScriptKeys(newSessionId) ?? []);
 }
 
-/** The key of a device's hint: in the device's own partition, since its users may be in any. */
+/** Returns the key of a device's hint. It is in the device's own partition, because its users may be in any. */
 export function deviceHintKey(tenant: string, deviceId: string): string {
   const device = ownerOf(tenant, deviceId);
   return `${PARTITIONS[partitionOfOwner(device)]!.base}p:${device}`;

@@ -1,7 +1,7 @@
 // The hash tags of the 256 partitions. Part of the stored format: never change it.
 
-// Tag p begins with p in hexadecimal and lands in cluster slots 64p to 64p + 63, so the partitions spread evenly over
-// 0..16383 and any number of primaries gets its fair share. test/contract/partition_tags.test.ts recomputes the slots.
+// Tag p begins with p in hexadecimal and hashes to one of the cluster slots 64p to 64p + 63. So the partitions spread evenly
+// over 0..16383, and any number of primaries gets its fair share. test/unit/partition_tags.test.ts recomputes the slots.
 const TABLE = `
   001z 013s 025 036z 04j 05p 060z 072s 087r 09oq 0a6l 0b1h 0c3m 0d0h 0e2e 0f32
   100v 11gt 12ou 137v 14at 156v 161v 17ft 18cu 194w 1a13 1b0d 1c2a 1d1d 1e3i 1f4m

@@ -1,4 +1,4 @@
-// Reading records: what is asked for in one turn of the event loop is asked of the store in one command.
+// Reads records by plain GET and MGET: all reads of one turn of the event loop share a command.
 
 import { setMaxListeners } from "node:events";
 import type { CallDeadline } from "../domain/call.ts";
@@ -9,13 +9,13 @@ import { SessionRecord } from "./session_record.ts";
 type Records = readonly (SessionRecord | undefined)[];
 
 /**
- * The records of live sessions, in the order of their ids; undefined for one that is not there, or whose owner does not begin
- * with `ownerPrefix`. An id that was regenerated with a grace leads to its successor.
+ * Returns the records of live sessions in the order of their ids; undefined stands for an id that is not found, or whose
+ * owner does not begin with `ownerPrefix`. An id that was regenerated with a grace leads to its successor.
  * @throws what StoreConnection.send throws.
  */
 export type RecordReader = (sessionIds: readonly string[], ownerPrefix: string, call: CallDeadline) => Promise<Records>;
 
-/** What one caller waits for. */
+/** One call of the reader. */
 type ReadRequest = {
   readonly records: (SessionRecord | undefined)[];
   readonly ownerPrefix: string;
@@ -25,82 +25,83 @@ type ReadRequest = {
   missing: number;
 };
 
+/** One key of a request; `index` is the place of its record among the request's. */
 type PendingRead = {
   readonly key: string;
   readonly sessionId: string;
-  readonly group: ReadRequest;
+  readonly request: ReadRequest;
   readonly index: number;
 };
 
-/** Of one command: the store serves nobody else meanwhile. */
+/** Bounds one command, because the store serves no other client while it runs. */
 const KEYS_PER_COMMAND = 128;
 
 /**
- * A wait ends with the latest deadline of those that share its command: a caller whose own is sooner, or who is gone, is
- * let go by the host of its call.
+ * A command has the latest deadline of the requests that share it. The host of a call ends the call by its own deadline, and
+ * when its caller has gone.
  */
 export function createRecordReader(connection: Pick<StoreConnection, "send" | "url">): RecordReader {
-  // The keys of one command may be in one slot only.
+  // In a cluster, the keys of one command must be in one slot.
   const keysPerCommand = connection.url.kind === "cluster" ? 1 : KEYS_PER_COMMAND;
   const { signal } = new AbortController();
   setMaxListeners(0, signal);
-  let waits: PendingRead[] = [];
+  let pending: PendingRead[] = [];
+
+  function enqueue(sessionId: string, request: ReadRequest, index: number): void {
+    const key = recordKey(sessionId);
+    if (key === undefined) return putRecord(request, index, undefined);
+    if (pending.length === 0) setImmediate(sendAll);
+    pending.push({ key, sessionId, request, index });
+  }
 
   function sendAll(): void {
-    const taken = waits;
-    waits = [];
-    for (let i = 0; i < taken.length; i += keysPerCommand) {
-      send(taken.length <= keysPerCommand ? taken : taken.slice(i, i + keysPerCommand));
+    const reads = pending;
+    pending = [];
+    for (let i = 0; i < reads.length; i += keysPerCommand) {
+      send(reads.length <= keysPerCommand ? reads : reads.slice(i, i + keysPerCommand));
     }
   }
 
-  function send(together: readonly PendingRead[]): void {
-    const alone = together.length === 1;
-    const args = [alone ? "GET" : "MGET"];
+  function send(reads: readonly PendingRead[]): void {
+    const isSingle = reads.length === 1;
+    const args = [isSingle ? "GET" : "MGET"];
     let deadlineMs = 0;
-    for (const { key, group } of together) {
+    for (const { key, request } of reads) {
       args.push(key);
-      deadlineMs = Math.max(deadlineMs, group.call.deadlineMs);
+      deadlineMs = Math.max(deadlineMs, request.call.deadlineMs);
     }
     connection.send(args[1]!, args, { deadlineMs, signal }).then(
       (reply) => {
-        const records = alone ? [reply] : (reply as StoreReply[]);
-        for (let i = 0; i < together.length; i++) settle(together[i]!, records[i] as Buffer | null);
+        const records = isSingle ? [reply] : (reply as StoreReply[]);
+        for (let i = 0; i < reads.length; i++) receive(reads[i]!, records[i] as Buffer | null);
       },
       (error: unknown) => {
-        for (const { group } of together) group.reject(error);
+        for (const { request } of reads) request.reject(error);
       },
     );
   }
 
-  function settle({ sessionId, group, index }: PendingRead, bytes: Buffer | null): void {
-    if (bytes === null) return put(group, index, undefined);
+  function receive({ sessionId, request, index }: PendingRead, bytes: Buffer | null): void {
+    if (bytes === null) return putRecord(request, index, undefined);
     try {
       const record = new SessionRecord(sessionId, bytes);
-      if (!record.isOwnedBy(group.ownerPrefix)) put(group, index, undefined);
-      else if (record.forwardsTo === undefined) put(group, index, record);
-      else ask(record.forwardsTo, group, index);
+      if (!record.isOwnedBy(request.ownerPrefix)) putRecord(request, index, undefined);
+      else if (record.forwardsTo === undefined) putRecord(request, index, record);
+      else enqueue(record.forwardsTo, request, index);
     } catch (error) {
-      group.reject(error);
+      request.reject(error);
     }
-  }
-
-  function put(group: ReadRequest, index: number, record: SessionRecord | undefined): void {
-    group.records[index] = record;
-    if (--group.missing === 0) group.resolve(group.records);
-  }
-
-  function ask(sessionId: string, group: ReadRequest, index: number): void {
-    const key = recordKey(sessionId);
-    if (key === undefined) return put(group, index, undefined);
-    if (waits.length === 0) setImmediate(sendAll);
-    waits.push({ key, sessionId, group, index });
   }
 
   return (sessionIds, ownerPrefix, call) =>
     new Promise((resolve, reject) => {
       const missing = sessionIds.length;
-      const group: ReadRequest = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
-      for (let index = 0; index < missing; index++) ask(sessionIds[index]!, group, index);
+      const request: ReadRequest = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
+      for (let index = 0; index < missing; index++) enqueue(sessionIds[index]!, request, index);
     });
+}
+
+function putRecord(request: ReadRequest, index: number, record: SessionRecord | undefined): void {
+  request.records[index] = record;
+  if (--request.missing === 0) request.resolve(request.records);
 }

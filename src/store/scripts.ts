@@ -1,55 +1,45 @@
-// The script registry: one .lua file per operation, run by its hash and sent in full only when the store lacks it.
+// Runs the scripts of src/store/lua: each by its hash, and in full only if the store lacks it.
 
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import type { CallDeadline } from "../domain/call.ts";
+import type { CallContext, CallDeadline } from "../domain/call.ts";
+import { ownerPrefixOf } from "../domain/owner.ts";
 import {
   StoreReplyError,
   type StoreArguments,
   type StoreConnection,
   type StoreReply,
 } from "./connection/connection.ts";
+import { sessionScriptKeys } from "./keys.ts";
+import { errorOfOutcome, type Outcome } from "./script_outcomes.ts";
+import { assembleScript, parseHeader, SCRIPT_NAMES, type ScriptName } from "./script_source.ts";
 
-/** The operations; a test checks that these are the files of src/store/lua. */
-export const SCRIPT_NAMES = [
-  "audit_explain_session",
-  "audit_list_events",
-  "create_session",
-  "device_sessions_get",
-  "device_sessions_remember_login",
-  "device_sessions_revoke",
-  "end_session",
-  "hash_sessions_get_fields",
-  "hash_sessions_increment_field",
-  "hash_sessions_set_fields",
-  "ip_binding_record_mismatch",
-  "regeneration_regenerate",
-  "secure_sessions_check_token",
-  "secure_sessions_revoke_token",
-  "secure_sessions_rotate_token",
-  "simple_sessions_delete_user",
-  "simple_sessions_get",
-  "simple_sessions_list",
-  "simple_sessions_update_data",
-  "sweep_expired",
-  "watch_begin_change_log",
-] as const;
-export type ScriptName = (typeof SCRIPT_NAMES)[number];
-
-/** What a script answers: `{'ok', …}`, `{'not_found'}` and the like. */
-export type ScriptReply = { readonly tag: string; readonly values: StoreReply[] };
+/** The reply of a script, `{'ok', …}`, `{'not_found'}` and the like: its outcome, and the values that follow. */
+export type ScriptReply<Result extends Outcome> = { readonly outcome: "ok" | Result; readonly values: StoreReply[] };
 
 export type Scripts = {
   /**
-   * Runs one script, atomically, on the node of keys[0].
-   * @throws what StoreConnection.send throws; a reply that is not a tagged tuple is a plain Error.
+   * Runs one script, atomically, on the node of keys[0]. Returns if the outcome is `ok` or one of `results`.
+   * @throws the SessionError of any other outcome (script_outcomes.ts); what StoreConnection.send throws; a plain Error
+   * for a number of KEYS or ARGV that is not the header's, and for a reply that is not the script's.
    */
-  run(
+  run<Result extends Outcome = never>(
     name: ScriptName,
     keys: readonly string[],
-    args: readonly (string | Buffer)[],
+    args: StoreArguments,
     call: CallDeadline,
-  ): Promise<ScriptReply>;
+    results?: readonly Result[],
+  ): Promise<ScriptReply<Result>>;
+  /**
+   * Runs a script about one session, whose ARGV begin with the session_id and the tenant's owner prefix, before `args`. An
+   * id that no session can have is `not_found` without a command to the store.
+   */
+  runOnSession<Result extends Outcome = never>(
+    name: ScriptName,
+    sessionId: string,
+    args: StoreArguments,
+    call: CallContext,
+    results?: readonly Result[],
+  ): Promise<ScriptReply<Result>>;
 };
 
 export type ScriptsOptions = {
@@ -58,71 +48,66 @@ export type ScriptsOptions = {
   readonly shebang: boolean;
 };
 
-const LUA_FOLDER = new URL("./lua/", import.meta.url);
-
 export function createScripts({ connection, shebang }: ScriptsOptions): Scripts {
-  const scripts = new Map<ScriptName, { text: string; sha: string }>();
-  for (const name of SCRIPT_NAMES) {
-    const text = assembleScript(name, shebang, readLua);
-    scripts.set(name, { text, sha: createHash("sha1").update(text).digest("hex") });
+  const scripts = new Map(SCRIPT_NAMES.map((name) => [name, loadScript(name, shebang)]));
+
+  async function run<Result extends Outcome>(
+    name: ScriptName,
+    keys: readonly string[],
+    args: StoreArguments,
+    call: CallDeadline,
+    results: readonly Result[] = [],
+  ): Promise<ScriptReply<Result>> {
+    const script = scripts.get(name)!;
+    checkCounts(script, keys.length, args.length);
+    const node = keys[0]!;
+    const rest = [String(keys.length), ...keys, ...args];
+    let reply: StoreReply;
+    try {
+      reply = await connection.send(node, ["EVALSHA", script.sha, ...rest], call);
+    } catch (error) {
+      if (!(error instanceof StoreReplyError && error.code === "NOSCRIPT")) throw error;
+      // The node is new, or its scripts were flushed. Nothing was executed, so it is safe to send the script in full.
+      reply = await connection.send(node, ["EVAL", script.text, ...rest], call);
+    }
+    return readReply(name, reply, results);
   }
 
   return {
-    async run(name, keys, args, call) {
-      const { text, sha } = scripts.get(name)!;
-      const [first] = keys;
-      if (first === undefined) throw new Error(`the script ${name} needs a key: it tells the node`);
-      const rest = [String(keys.length), ...keys, ...args];
-      let reply: StoreReply;
-      try {
-        reply = await connection.send(first, ["EVALSHA", sha, ...rest], call);
-      } catch (error) {
-        if (!(error instanceof StoreReplyError && error.code === "NOSCRIPT")) throw error;
-        // A new node, or a SCRIPT FLUSH: nothing was executed, so sending it in full is safe.
-        const inFull: StoreArguments = ["EVAL", text, ...rest];
-        reply = await connection.send(first, inFull, call);
-      }
-      const tag = Array.isArray(reply) ? reply[0] : undefined;
-      if (!Array.isArray(reply) || !Buffer.isBuffer(tag)) throw new Error(`the script ${name} answered without a tag`);
-      return { tag: tag.toString("latin1"), values: reply.slice(1) };
+    run,
+    async runOnSession(name, sessionId, args, call, results) {
+      const keys = sessionScriptKeys(sessionId);
+      if (keys === undefined) return readReply(name, [Buffer.from("not_found")], results ?? []);
+      return run(name, keys, [sessionId, ownerPrefixOf(call.principal.tenant), ...args], call, results);
     },
   };
 }
 
-const INCLUDE = /^-- @include (\S+)[ \t]*$/;
+type Script = ReturnType<typeof loadScript>;
 
-/** The text of an operation with its includes in their places, each once. `read` gives the text of `<name>.lua`. */
-export function assembleScript(name: string, shebang: boolean, read: (name: string) => string | undefined): string {
-  const included = new Set<string>();
-
-  function expand(file: string, path: readonly string[]): string {
-    const text = read(file);
-    if (text === undefined) {
-      throw new Error(`${file}.lua does not exist${path.length === 0 ? "" : `, but ${path.at(-1)}.lua includes it`}`);
-    }
-    const trail = [...path, file];
-    return text
-      .split("\n")
-      .map((line) => {
-        const target = INCLUDE.exec(line)?.[1];
-        if (target === undefined) return line;
-        if (trail.includes(target)) throw new Error(`includes run in a circle: ${[...trail, target].join(" -> ")}`);
-        if (included.has(target)) return "";
-        included.add(target);
-        return expand(target, trail);
-      })
-      .join("\n");
-  }
-
-  const text = expand(name, []);
-  return shebang ? text : text.replace(/^#![^\n]*\n/, "");
+function loadScript(name: ScriptName, shebang: boolean) {
+  const [first, ...others] = assembleScript(name).map((line) => line.text);
+  const text = (shebang ? [first, ...others] : others).join("\n");
+  const { keys, args } = parseHeader(text);
+  const hasRest = args.at(-1)?.endsWith("…") === true;
+  const sha = createHash("sha1").update(text).digest("hex");
+  return { name, text, sha, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
 }
 
-function readLua(name: string): string | undefined {
-  try {
-    return readFileSync(new URL(`${name}.lua`, LUA_FOLDER), "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+function checkCounts({ name, keyCount, argCount, hasRest }: Script, keys: number, args: number): void {
+  if (keys === keyCount && (hasRest ? args >= argCount : args === argCount)) return;
+  throw new Error(`the script ${name} takes ${keyCount} KEYS and ${argCount} ARGV, but was given ${keys} and ${args}`);
+}
+
+function readReply<Result extends Outcome>(
+  name: ScriptName,
+  reply: StoreReply,
+  results: readonly Result[],
+): ScriptReply<Result> {
+  const tag = Array.isArray(reply) ? reply[0] : undefined;
+  if (!Array.isArray(reply) || !Buffer.isBuffer(tag)) throw new Error(`the script ${name} returned no outcome`);
+  const outcome = tag.toString("latin1") as "ok" | Result;
+  const values = reply.slice(1);
+  if (outcome !== "ok" && !results.includes(outcome)) throw errorOfOutcome(name, outcome, values);
+  return { outcome, values };
 }

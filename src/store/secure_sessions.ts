@@ -1,71 +1,47 @@
-// Secrets of secure sessions in the store, which knows them by their SHA-256 digest only.
+// Secrets of secure sessions in the store, which holds only their SHA-256 digests.
 
 import type { CallContext } from "../domain/call.ts";
-import { SessionError } from "../domain/errors.ts";
-import { ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreDependencies } from "./dependencies.ts";
-import { sessionScriptKeys } from "./keys.ts";
-import { actorArg, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
-import type { StoredSession } from "./simple_sessions.ts";
+import { actorArg } from "./script_arguments.ts";
+import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 export type SecureSessionStore = ReturnType<typeof createSecureSessionStore>;
 
 export function createSecureSessionStore({ scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
-  const graceMs = String(settings.rotationGraceMs);
 
   /**
-   * The session of a secret that is not the current one: undefined unless it was rotated away within its grace. A reuse
-   * after that ends the session.
+   * Returns the session of a secret that is not the current one, if the secret was rotated away and is within its grace.
+   * Otherwise returns undefined; the use of a secret after its grace ends the session.
    */
   async function check(sessionId: string, digest: Buffer, call: CallContext): Promise<StoredSession | undefined> {
-    const args = [sessionId, ownerPrefixOf(call.principal.tenant), digest, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("secure_sessions_check_token", sessionScriptKeys(sessionId)!, args, call);
-    switch (tag) {
-      case "ok":
-        return storedSessionFromReply(values);
-      case "not_found":
-      case "reused":
-        return undefined;
-      default:
-        throw unexpectedTag(tag);
-    }
+    const args = [digest, auditRetention, actorArg(call)];
+    const results = ["not_found", "reused"] as const;
+    const reply = await scripts.runOnSession("secure_sessions_check_token", sessionId, args, call, results);
+    return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
   }
 
-  /** Replaces the secret of `digest`; the session afterwards. */
+  /**
+   * Replaces the secret of `digest` by that of `newDigest` and returns the session afterwards.
+   * @throws SessionError SESSION_NOT_FOUND; ROTATED_CONCURRENTLY if the secret was rotated away within its grace.
+   */
   async function rotate(
     sessionId: string,
     digest: Buffer,
     newDigest: Buffer,
     call: CallContext,
   ): Promise<StoredSession> {
-    const prefix = ownerPrefixOf(call.principal.tenant);
-    const args = [sessionId, prefix, digest, newDigest, graceMs, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run(
-      "secure_sessions_rotate_token",
-      sessionScriptKeys(sessionId)!,
-      args,
-      call,
-    );
-    switch (tag) {
-      case "ok":
-        return storedSessionFromReply(values);
-      case "rotated_concurrently":
-        throw new SessionError("ROTATED_CONCURRENTLY", "the token was rotated by another call");
-      case "not_found":
-      case "reused":
-        throw sessionNotFound();
-      default:
-        throw unexpectedTag(tag);
-    }
+    const args = [digest, newDigest, String(settings.rotationGraceMs), auditRetention, actorArg(call)];
+    const { values } = await scripts.runOnSession("secure_sessions_rotate_token", sessionId, args, call);
+    return storedSessionFromReply(values);
   }
 
-  /** Ends the session of a secret; false when it was gone. */
+  /** Ends the session of a secret, also if the secret is reused; returns false if there was no such session. */
   async function revoke(sessionId: string, digest: Buffer, call: CallContext): Promise<boolean> {
-    const args = [sessionId, ownerPrefixOf(call.principal.tenant), digest, auditRetention, actorArg(call)];
-    const { tag } = await scripts.run("secure_sessions_revoke_token", sessionScriptKeys(sessionId)!, args, call);
-    if (tag !== "ok" && tag !== "not_found" && tag !== "reused") throw unexpectedTag(tag);
-    return tag !== "not_found";
+    const args = [digest, auditRetention, actorArg(call)];
+    const results = ["not_found", "reused"] as const;
+    const { outcome } = await scripts.runOnSession("secure_sessions_revoke_token", sessionId, args, call, results);
+    return outcome !== "not_found";
   }
 
   return { check, rotate, revoke };

@@ -13,13 +13,14 @@ const RETIRED_LENGTH = 40;
 const KIND_FORWARD = 255;
 const COLON = 0x3a;
 const PERCENT = 0x25;
-/** The low bits of the record's flags: what another address than the login's does. */
+
+/** The low bits of the record's flags: what happens when the session is presented from another address than its login's. */
 export const IP_BINDING = { off: 0, warn: 1, invalidate: 2 } as const;
 export type IpBindingFlag = (typeof IP_BINDING)[keyof typeof IP_BINDING];
 
 /**
- * A session as the store holds it: a view on the record's bytes, of which only what is asked for is decoded. Times are
- * milliseconds since 1970 by the store's clock.
+ * A session as the store holds it: a view on the record's bytes, which decodes each part on access. Times are milliseconds
+ * since 1970 by the store's clock.
  */
 export class SessionRecord {
   readonly sessionId: string;
@@ -30,7 +31,7 @@ export class SessionRecord {
   readonly #deviceEnd: number;
   readonly #identityEnd: number;
 
-  /** @throws Error when the bytes are not a record. */
+  /** @throws Error if the bytes are not a record of this format. */
   constructor(sessionId: string, bytes: Buffer) {
     if (bytes.length < HEADER_LENGTH || bytes[0] !== FORMAT) {
       throw new Error(`unreadable record: ${bytes.length} bytes, format ${bytes[0]}`);
@@ -62,7 +63,7 @@ export class SessionRecord {
     return userIdOfOwner(this.owner);
   }
 
-  /** Whether the owner begins with this ASCII text. */
+  /** Returns true if the owner begins with `ownerPrefix`, which is ASCII. Decodes nothing: every validation calls it. */
   isOwnedBy(ownerPrefix: string): boolean {
     if (ownerPrefix.length > this.#ownerEnd - this.#ownerStart) return false;
     for (let i = 0; i < ownerPrefix.length; i++) {
@@ -71,7 +72,7 @@ export class SessionRecord {
     return true;
   }
 
-  /** Writes the user's id as UTF-8; how many bytes that are. */
+  /** Writes the user's id as UTF-8; returns the number of bytes. */
   writeUserId(target: Buffer, start: number): number {
     const from = this.#bytes.indexOf(COLON, this.#ownerStart) + 1;
     for (let at = from; at < this.#ownerEnd; at++) {
@@ -86,7 +87,7 @@ export class SessionRecord {
     return BigInt(this.versionNumber);
   }
 
-  /** The same, exact to 2^53. */
+  /** The version as a number, exact to 2^53. */
   get versionNumber(): number {
     return this.#bytes.readDoubleBE(16);
   }
@@ -111,35 +112,32 @@ export class SessionRecord {
     return this.#bytes.readDoubleBE(56);
   }
 
-  /** SHA-256 of a secure session's secret. */
+  /** The SHA-256 of the secret; only for a secure session. */
   get secretDigest(): Buffer {
     return this.#bytes.subarray(HEADER_LENGTH, HEADER_LENGTH + DIGEST_LENGTH);
   }
 
-  /** For a forward, which is what a regeneration leaves for its grace: the new id. */
+  /** The new id, if this is the forward that a regeneration leaves under the old id for its grace. */
   get forwardsTo(): string | undefined {
     return this.kind === KIND_FORWARD ? this.#bytes.toString("latin1", this.#ownerEnd, this.#deviceEnd) : undefined;
   }
 
-  /** `data`, as an encoded session.v1.Session that has nothing else; empty when there is none. */
+  /** An encoded session.v1.Session that has only `data`; empty if there is none. */
   get data(): Uint8Array {
     return this.#bytes.subarray(this.#identityEnd, this.#dataEnd);
   }
 
-  /**
-   * What is stored as the contract has it, an encoded session.v1.Session that has nothing else: identity (ip_address,
-   * user_agent and device), then data.
-   */
+  /** An encoded session.v1.Session that has only the fields that are stored encoded: ip_address, user_agent, device, data. */
   get contractBytes(): Uint8Array {
     return this.#bytes.subarray(this.#deviceEnd, this.#dataEnd);
   }
 
-  /** How many bytes that are. */
+  /** The number of bytes of `contractBytes`. */
   get contractLength(): number {
     return this.#dataEnd - this.#deviceEnd;
   }
 
-  /** Writes those. */
+  /** Copies `contractBytes` without making a view on them. */
   writeContractBytes(target: Buffer, start: number): void {
     this.#bytes.copy(target, start, this.#deviceEnd, this.#dataEnd);
   }

@@ -1,15 +1,12 @@
-// Sessions of any kind in the store: one script for each operation, and one plain read to validate.
+// Operations on sessions of any kind in the store: one script for each, and one plain read for validation.
 
-import type { CallDeadline, CallContext } from "../domain/call.ts";
+import type { CallContext } from "../domain/call.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreDependencies } from "./dependencies.ts";
-import { partitionKeys, sessionScriptKeys, userScriptKeys } from "./keys.ts";
-import type { SessionRecord } from "./session_record.ts";
+import { userScriptKeys } from "./keys.ts";
 import { createRecordReader, type RecordReader } from "./record_reader.ts";
-import { actorArg, asBuffer, sessionNotFound, storedSessionFromReply, unexpectedTag } from "./script_replies.ts";
-
-/** A session with the fields it has if it is a hash session. */
-export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };
+import { actorArg, asBuffer } from "./script_arguments.ts";
+import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 /** Why a session ends, as the change log and the audit trail name it. */
 export type EndReason =
@@ -22,9 +19,10 @@ export type EndReason =
   | "device_revoked"
   | "user_revoked";
 
-/** One page of sessions. */
+/** One page of sessions; `more` if there are sessions after it. */
 export type SessionPage = { readonly sessions: StoredSession[]; readonly more: boolean };
 
+/** A page ends with the session that exceeds this. */
 const PAGE_BYTES = 1024 * 1024;
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
@@ -32,79 +30,58 @@ export type SessionStore = ReturnType<typeof createSessionStore>;
 export function createSessionStore({ connection, scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
-  const readRecords = createRecordReader(connection);
+  const readRecordsOfOwner = createRecordReader(connection);
 
   /**
-   * Reads a session and slides its idle timeout. `proof` says what the caller has shown: a session_id opens no secure
-   * session, a token only that.
+   * Reads a session and slides its idle timeout. A secure session is found only by `token`, which means that the caller has
+   * verified its token; every other session only by `id`.
+   * @throws SessionError SESSION_NOT_FOUND
    */
-  async function get(sessionId: string, proof: "id" | "token", call: CallContext): Promise<StoredSession> {
-    const keys = sessionScriptKeys(sessionId);
-    if (keys === undefined) throw sessionNotFound();
-    const args = [sessionId, ownerPrefixOf(call.principal.tenant), touchInterval, proof];
-    const { tag, values } = await scripts.run("simple_sessions_get", keys, args, call);
-    switch (tag) {
-      case "ok":
-        return storedSessionFromReply(values);
-      case "not_found":
-        throw sessionNotFound();
-      default:
-        throw unexpectedTag(tag);
-    }
+  async function get(sessionId: string, credential: "id" | "token", call: CallContext): Promise<StoredSession> {
+    const { values } = await scripts.runOnSession("simple_sessions_get", sessionId, [touchInterval, credential], call);
+    return storedSessionFromReply(values);
   }
 
   /**
-   * The records of live sessions of any kind, in the order of their ids, read without a script; slides nothing. Undefined
-   * for those that are not there. An id that was regenerated with a grace leads to its successor.
+   * Reads the records of live sessions of any kind without a script, in the order of their ids; slides no idle timeout. An
+   * id that was regenerated with a grace leads to its successor; undefined stands for an id that is not found.
    */
-  function find(sessionIds: readonly string[], call: CallContext): ReturnType<RecordReader> {
-    return readRecords(sessionIds, ownerPrefixOf(call.principal.tenant), call);
+  function readRecords(sessionIds: readonly string[], call: CallContext): ReturnType<RecordReader> {
+    return readRecordsOfOwner(sessionIds, ownerPrefixOf(call.principal.tenant), call);
   }
 
-  /** Swaps the data; undefined when `expectedVersion` is not 0 and not the session's version. */
+  /**
+   * Replaces the data. Returns undefined if `expectedVersion` is neither 0 nor the session's version.
+   * @throws SessionError SESSION_NOT_FOUND
+   */
   async function updateData(
     sessionId: string,
     data: Uint8Array,
     expectedVersion: bigint,
     call: CallContext,
   ): Promise<StoredSession | undefined> {
-    const keys = sessionScriptKeys(sessionId);
-    if (keys === undefined) throw sessionNotFound();
-    const prefix = ownerPrefixOf(call.principal.tenant);
-    const args = [sessionId, prefix, String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("simple_sessions_update_data", keys, args, call);
-    switch (tag) {
-      case "ok":
-        return storedSessionFromReply(values);
-      case "not_found":
-        throw sessionNotFound();
-      case "version_mismatch":
-        return undefined;
-      default:
-        throw unexpectedTag(tag);
-    }
+    const args = [String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
+    const results = ["version_mismatch"] as const;
+    const reply = await scripts.runOnSession("simple_sessions_update_data", sessionId, args, call, results);
+    return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
   }
 
-  /** Ends a session; false when there was nothing to end. `reason` names the audit event, too. */
+  /** Ends a session; returns false if there was none. `reason` is also the audit event. */
   async function remove(sessionId: string, reason: EndReason, note: string, call: CallContext): Promise<boolean> {
-    const keys = sessionScriptKeys(sessionId);
-    if (keys === undefined) return false;
-    const args = [sessionId, ownerPrefixOf(call.principal.tenant), reason, auditRetention, actorArg(call), note];
-    const { tag } = await scripts.run("end_session", keys, args, call);
-    if (tag !== "ok" && tag !== "not_found") throw unexpectedTag(tag);
-    return tag === "ok";
+    const args = [reason, auditRetention, actorArg(call), note];
+    const { outcome } = await scripts.runOnSession("end_session", sessionId, args, call, ["not_found"]);
+    return outcome === "ok";
   }
 
-  /** Ends all sessions of a user but `exceptSessionId` (empty: none is kept); how many that were. */
+  /** Ends all sessions of a user except `exceptSessionId` (empty: no exception); returns how many ended. */
   async function removeAllOfUser(userId: string, exceptSessionId: string, call: CallContext): Promise<number> {
     const owner = ownerOf(call.principal.tenant, userId);
     const args = [owner, exceptSessionId, auditRetention, actorArg(call)];
-    const { tag, values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
-    if (tag !== "ok") throw unexpectedTag(tag);
+    const { values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
     return Number(values[0]);
   }
 
-  /** One page of a user's live sessions, or of those on devices, in the order of their ids after `afterSessionId`. */
+  /** Reads a page of a user's live sessions, or only of those on devices, in the order of their ids after `afterSessionId`. */
   async function listOfUser(
     userId: string,
     which: "all" | "devices",
@@ -112,22 +89,13 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
     pageSize: number,
     call: CallContext,
   ): Promise<SessionPage> {
-    const owner = ownerOf(call.principal.tenant, userId);
-    const args = [owner, afterSessionId, String(pageSize), String(PAGE_BYTES), which];
-    const { tag, values } = await scripts.run("simple_sessions_list", userScriptKeys(owner), args, call);
-    if (tag !== "ok") throw unexpectedTag(tag);
+    const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
+    const args = [afterSessionId, String(pageSize), String(PAGE_BYTES), which];
+    const { values } = await scripts.run("simple_sessions_list", keys, args, call);
     const sessions: StoredSession[] = [];
     for (let i = 1; i < values.length; i += 3) sessions.push(storedSessionFromReply(values.slice(i, i + 3)));
     return { sessions, more: Number(values[0]) === 1 };
   }
 
-  /** Tells the log of at most `limit` sessions of a partition that a timeout has ended; how many there were. */
-  async function expire(partition: number, limit: number, call: CallDeadline): Promise<number> {
-    const args = [String(limit), auditRetention];
-    const { tag, values } = await scripts.run("sweep_expired", [...partitionKeys(partition)], args, call);
-    if (tag !== "ok") throw unexpectedTag(tag);
-    return Number(values[0]);
-  }
-
-  return { get, find, updateData, remove, removeAllOfUser, listOfUser, expire };
+  return { get, readRecords, updateData, remove, removeAllOfUser, listOfUser };
 }

@@ -1,4 +1,4 @@
-// The change logs of the store: their tails, their entries, and the channel that rings when one has grown.
+// The change logs of the store: their tails, their entries, and the channel on which new entries are published.
 
 import type { Logger } from "pino";
 import type { CallDeadline } from "../domain/call.ts";
@@ -10,9 +10,8 @@ import { storeUnavailable } from "./connection/errors.ts";
 import { createNodeConnection } from "./connection/node_connection.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
-import { unexpectedTag } from "./script_replies.ts";
 
-/** Something happened to a session; src/store/lua/includes/change.lua writes it. */
+/** An entry of a change log, as src/store/lua/includes/change_log.lua writes it. */
 export type Change = {
   readonly partition: number;
   readonly end: LogEnd;
@@ -25,7 +24,7 @@ export type Change = {
   readonly actor: string;
 };
 
-/** The end of every partition's log, by its number. */
+/** The end of every partition's log, by the number of the partition. */
 export type Tails = readonly LogEnd[];
 
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
@@ -36,7 +35,7 @@ export function createChangeLog(
   { connection, scripts }: Pick<StoreDependencies, "connection" | "scripts">,
   log: Logger,
 ) {
-  /** All tails, by one MGET on a single node and pipelined GETs in a cluster. */
+  /** Reads all tails: by one MGET on a single node, by pipelined GETs in a cluster. */
   async function readTails(call: CallDeadline): Promise<Tails> {
     const replies =
       connection.url.kind === "cluster"
@@ -47,14 +46,13 @@ export function createChangeLog(
     );
   }
 
-  /** A partition that has had no change begins an epoch when it is first asked for. */
+  /** Begins the epoch of a partition that has had no change. */
   async function beginLog(partition: number, call: CallDeadline): Promise<StoreReply> {
-    const { tag, values } = await scripts.run("watch_begin_change_log", [...partitionKeys(partition)], [], call);
-    if (tag !== "ok") throw unexpectedTag(tag);
+    const { values } = await scripts.run("watch_begin_change_log", partitionKeys(partition), [], call);
     return values[0]!;
   }
 
-  /** At most `count` changes of a partition after `end`, oldest first. */
+  /** Reads at most `count` changes of a partition after `end`, oldest first. */
   async function readLog(partition: number, end: LogEnd, count: number, call: CallDeadline): Promise<Change[]> {
     const key = partitionKeys(partition)[1];
     const after = `(${end.epoch}-${end.seq}`;
@@ -62,8 +60,14 @@ export function createChangeLog(
     return (reply as [Buffer, [Buffer, Buffer]][]).map(([, [, change]]) => parseChange(change));
   }
 
-  /** Hears of every change while its link holds: a doorbell, which may miss some. */
-  function subscribe(onChange: (change: Change) => void, onLink: (up: boolean) => void): { close(): Promise<void> } {
+  /**
+   * Subscribes to published changes, which pub/sub may lose without notice, and reconnects until it is closed. Calls
+   * `onReadyChange` when the subscription is lost or made again.
+   */
+  function subscribe(
+    onChange: (change: Change) => void,
+    onReadyChange: (ready: boolean) => void,
+  ): { close(): Promise<void> } {
     return createNodeConnection({
       locate: () => {
         const address = connection.nodeAddress();
@@ -72,7 +76,7 @@ export function createChangeLog(
       },
       access: connection.url,
       log,
-      onReadyChange: onLink,
+      onReadyChange,
       prepare: (client) => client.subscribe(CHANGES_CHANNEL, (message) => onChange(parseChange(message)), true),
     });
   }

@@ -100,12 +100,12 @@ describe("connection", { skip: redisServerMissing() }, () => {
     assert.equal((await failure(get(-1))).reason, "DEADLINE_EXCEEDED");
   });
 
-  test("a hung store is given up within 2 s under traffic, and used again within 2 s of its return", async () => {
+  test("the connection to a hung store is dropped within 2 s under traffic, and made again within 2 s of its return", async () => {
     server.pause();
     const pausedMs = performance.now();
     while (connection.isReady()) {
       await failure(get(20));
-      assert.ok(performance.now() - pausedMs < 2_500, "the hung connection was not given up");
+      assert.ok(performance.now() - pausedMs < 2_500, "the hung connection was not dropped");
     }
     const { reason, ownMs } = await failure(get(5_000));
     assert.equal(reason, "STORE_UNAVAILABLE");
@@ -115,7 +115,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
     assert.equal(await get(1_000), null);
   });
 
-  test("a caller that goes away ends its wait at once", async () => {
+  test("an abort of the caller's signal ends its wait at once", async () => {
     server.pause();
     const gone = new AbortController();
     const wait = failure(get(5_000, gone.signal));
@@ -132,7 +132,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
     assert.equal((await failure(get(5_000, AbortSignal.abort(known)))).reason, "SHUTTING_DOWN");
   });
 
-  test("a late reply goes to nobody, and to no other call", async () => {
+  test("a late reply is dropped and resolves no other call", async () => {
     await connection.send("k", ["SET", "k", "late"], callOf(1_000));
     server.pause();
     assert.equal((await failure(get(50))).reason, "STORE_TIMEOUT");
@@ -174,7 +174,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
     assert.ok(grownBytes < 200 * 2 ** 20, `${grownBytes} bytes`);
   });
 
-  test("a full link takes commands again as replies come in", async () => {
+  test("a full connection accepts commands again after replies arrive", async () => {
     const narrow = connect(server.url, 2);
     try {
       await narrow.whenReady(callOf(2_000));
@@ -193,7 +193,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
     const scripts = createScripts({ connection, shebang: true });
     const keys = ["s", "f", "t", "live", "log", "tail", "meta"].map((name) => `sa:{x}:${name}`);
     const run = async (): Promise<string> =>
-      (await scripts.run("simple_sessions_get", keys, ["a", "b", "0"], callOf(2_000))).tag;
+      (await scripts.run("simple_sessions_get", keys, ["a", "b", "0", "id"], callOf(2_000), ["not_found"])).outcome;
     assert.equal(await run(), "not_found");
     await server.command("SCRIPT", "FLUSH");
     assert.equal(await run(), "not_found");
@@ -205,13 +205,13 @@ describe("connection", { skip: redisServerMissing() }, () => {
     assert.equal(await run(), "not_found");
   });
 
-  test("listeners hear each change once; close ends waits and attempts", async () => {
+  test("listeners are called once for each change; close ends waits and attempts", async () => {
     const changes: boolean[] = [];
     const stop = connection.onReadyChange((ready) => changes.push(ready));
     await server.kill();
     while (connection.isReady()) await sleep(5);
-    const waiting = failure(connection.whenReady(callOf(100)));
-    assert.equal((await waiting).reason, "STORE_UNAVAILABLE");
+    const notReady = failure(connection.whenReady(callOf(100)));
+    assert.equal((await notReady).reason, "STORE_UNAVAILABLE");
     await server.restart();
     await connection.whenReady(callOf(2_000));
     assert.deepEqual(changes, [false, true]);
@@ -227,7 +227,7 @@ describe("connection", { skip: redisServerMissing() }, () => {
 });
 
 test(
-  "a store that is not there yet is waited for, without an error that escapes",
+  "whenReady waits for a store that is not up yet, and no error escapes",
   { skip: redisServerMissing() },
   async () => {
     const server = await startRedisServer();

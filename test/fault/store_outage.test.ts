@@ -85,7 +85,7 @@ test(
   },
 );
 
-test("a long SIGSTOP: the link is given up, readiness says so, and comes back", { skip }, async () => {
+test("a long SIGSTOP: the connection is dropped, readiness fails, and both come back", { skip }, async () => {
   authorities.redis.pause();
   const deadlineMs = performance.now() + 5000;
   while ((await readyz()) === 200) assert.ok(performance.now() < deadlineMs, "still ready with a store that hangs");
@@ -105,7 +105,7 @@ test("kill -9 and restart: UNAVAILABLE at once, sessions are still there afterwa
   await recovered();
 });
 
-test("a flood of calls into a store that hangs ends, and the service goes on", { skip }, async () => {
+test("a flood of calls to a store that hangs ends, and the service continues", { skip }, async () => {
   authorities.redis.pause();
   const outcomes = await Promise.allSettled(
     Array.from({ length: 5000 }, () => client.validateSession({ sessionId }, { timeoutMs: 300 })),
@@ -116,7 +116,7 @@ test("a flood of calls into a store that hangs ends, and the service goes on", {
   assert.equal((await client.validateSession({ sessionId })).verdict, 1);
 });
 
-test("without a store at all, logging out says UNAVAILABLE and never OK", { skip }, async () => {
+test("without a store, a logout fails with UNAVAILABLE and never succeeds", { skip }, async () => {
   await authorities.redis.kill();
   await assert.rejects(client.deleteSession({ sessionId }, { timeoutMs: 500 }), { code: status.UNAVAILABLE });
   await assert.rejects(client.deleteUserSessions({ userId: "outage" }, { timeoutMs: 500 }), {

@@ -85,7 +85,9 @@ describe("cluster", { skip: redisServerMissing() }, () => {
       const scripts = createScripts({ connection, shebang: true });
       for (const tag of [PARTITION_TAGS[0]!, PARTITION_TAGS[100]!, PARTITION_TAGS[255]!]) {
         const keys = ["s", "f", "t", "live", "log", "tail", "meta"].map((name) => `sa:{${tag}}:${name}`);
-        assert.equal((await scripts.run("simple_sessions_get", keys, ["a", "b", "0"], callOf(2_000))).tag, "not_found");
+        const args = ["a", "b", "0", "id"];
+        const reply = await scripts.run("simple_sessions_get", keys, args, callOf(2_000), ["not_found"]);
+        assert.equal(reply.outcome, "not_found");
       }
       assert.equal((await probeStore(connection, callOf(5_000))).shebang, true);
       await nodes[2]!.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru");

@@ -8,7 +8,7 @@ import { startServer, type RunningServer } from "../../src/server.ts";
 import { createStoreConnection } from "../../src/store/connection/connection.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "../../src/store/keys.ts";
 import { createScripts } from "../../src/store/scripts.ts";
-import { createSessionStore } from "../../src/store/simple_sessions.ts";
+import { createSweepStore } from "../../src/store/sweep.ts";
 import { createLogger } from "../../src/ops/logger.ts";
 import { parseTokenKeys } from "../../src/auth/token_key_file.ts";
 import { startAuthorities } from "../helpers/authority.ts";
@@ -72,7 +72,7 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
   const connection = createStoreConnection({ url: settings(redis.url).storeUrl!, log });
   await connection.whenReady({ deadlineMs: performance.now() + 5000, signal: AbortSignal.timeout(5000) });
   const config = settings(redis.url);
-  const sessions = createSessionStore({
+  const sweep = createSweepStore({
     connection,
     scripts: createScripts({ connection, shebang: true }),
     settings: config,
@@ -100,7 +100,7 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
 
     /** What the sweep does to one partition, now. */
     async sweep(partition: number): Promise<void> {
-      await sessions.expire(partition, 100, {
+      await sweep.expire(partition, 100, {
         deadlineMs: performance.now() + 2000,
         signal: AbortSignal.timeout(2000),
       });

@@ -2,7 +2,7 @@
 
 import type { CallContext } from "../../domain/call.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
-import type { SecurityStore } from "../../store/audit.ts";
+import type { IpBindingStore } from "../../store/ip_binding.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
 import { sessionMessage } from "../session_message.ts";
 
@@ -11,7 +11,7 @@ export type IpVerdict = "match" | "mismatch" | "ended";
 
 export type IpBindingCheck = ReturnType<typeof createIpBindingCheck>;
 
-export function createIpBindingCheck(sessions: SessionStore, security: SecurityStore) {
+export function createIpBindingCheck(sessions: SessionStore, ipBinding: IpBindingStore) {
   /** An address that is not given, at the login or now, is not compared. The binding and the login's address never change. */
   return async function checkIpBinding(
     record: SessionRecord,
@@ -25,7 +25,7 @@ export function createIpBindingCheck(sessions: SessionStore, security: SecurityS
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
       return "ended";
     }
-    await security.noteIpMismatch(record.sessionId, ipAddress, call);
+    await ipBinding.noteIpMismatch(record.sessionId, ipAddress, call);
     return "mismatch";
   };
 }

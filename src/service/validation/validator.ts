@@ -59,7 +59,7 @@ export function createValidator(deps: ValidatorDeps): SessionValidator {
   async function one(question: ValidationRequest, call: CallContext): Promise<ValidationResult> {
     const opened = open(question, call);
     if (opened === undefined) return undefined;
-    const [record] = await sessions.find([opened.sessionId], call);
+    const [record] = await sessions.readRecords([opened.sessionId], call);
     return judge(question, opened, record, call);
   }
 
@@ -69,7 +69,7 @@ export function createValidator(deps: ValidatorDeps): SessionValidator {
     const records =
       asked.length === 0
         ? []
-        : await sessions.find(
+        : await sessions.readRecords(
             asked.map(({ sessionId }) => sessionId),
             call,
           );

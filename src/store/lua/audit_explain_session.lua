@@ -1,11 +1,14 @@
 #!lua
--- Whether a session is alive and, if it ended, why.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix
+-- Reads whether a session is alive and, if it ended, why.
+-- Used by ExplainSession
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant)
 -- Returns {'alive', owner}, {'ended', owner, reason, actor, note, at ms} or {'unknown'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix = ARGV[1], ARGV[2]
 -- @include includes/record
-local r = of_tenant(record_read_exact(ARGV[1], now_ms()), ARGV[2])
+local r = of_tenant(record_read_exact(session_id, now_ms()), owner_prefix)
 if r and r.kind ~= KIND_FORWARD then return { 'alive', r.owner } end
-local t = redis.call('HMGET', KEYS[3], 'owner', 'reason', 'actor', 'note', 'at')
-if not of_tenant({ owner = t[1] or '' }, ARGV[2]) then return { 'unknown' } end
-return { 'ended', t[1], t[2], t[3], t[4], t[5] }
+local owner, reason, actor, note, at = unpack(redis.call('HMGET', TOMBSTONE, 'owner', 'reason', 'actor', 'note', 'at'))
+if not of_tenant({ owner = owner or '' }, owner_prefix) then return { 'unknown' } end
+return { 'ended', owner, reason, actor, note, at }

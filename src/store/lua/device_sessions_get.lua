@@ -1,12 +1,15 @@
 #!lua
 -- Reads the live session of a user on a device and slides its idle timeout.
--- KEYS  user index, audit, devices, last revoke-all, live, log, tail, meta
--- ARGV  1 device, 2 touch interval ms (-1: the default of the session)
+-- Used by GetDeviceSession
+-- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META
+-- ARGV  device, touch_interval_ms (-1: the session's default)
 -- Returns {'ok', session_id, record} or {'not_found'}
+local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
+local device, touch_interval_ms = ARGV[1], tonumber(ARGV[2])
 -- @include includes/slide
 local now = now_ms()
-local id = redis.call('HGET', KEYS[3], ARGV[1])
+local id = redis.call('HGET', DEVICES, device)
 local r = id and record_read_exact(id, now)
 if not r then return { 'not_found' } end
-touch(r, now, tonumber(ARGV[2]))
+touch(r, now, touch_interval_ms)
 return { 'ok', r.id, record_pack(r) }

@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
 -- Ends the session of a user on a device.
--- KEYS  user index, audit, devices, last revoke-all, live, log, tail, meta
--- ARGV  1 device, 2 audit retention ms, 3 actor
+-- Used by RevokeDevice
+-- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META
+-- ARGV  device, audit_retention_ms, actor
 -- Returns {'ok'} or {'not_found'}
+local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
+local device, audit_retention_ms, actor = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 -- @include includes/finish
 -- @include includes/audit
 local now = now_ms()
-local id = redis.call('HGET', KEYS[3], ARGV[1])
+local id = redis.call('HGET', DEVICES, device)
 local r = id and record_read_exact(id, now)
 if not r then return { 'not_found' } end
-finish(r, now, 'device_revoked', ARGV[3], '')
-audit_append(r.owner, now, tonumber(ARGV[2]), 'device_revoked', r.id, r.device, ARGV[3], '')
+finish(r, now, 'device_revoked', actor, '')
+audit_append(r.owner, now, audit_retention_ms, 'device_revoked', r.id, r.device, actor, '')
 return { 'ok' }

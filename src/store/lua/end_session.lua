@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
 -- Ends one session.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 reason (also the audit event), 4 audit retention ms, 5 actor,
---       6 note
+-- Used by DeleteSession, InvalidateSession; by the IP binding of GetSession, ValidateToken, BatchValidate, ValidateStream
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), reason (also the audit event), audit_retention_ms, actor, note
 -- Returns {'ok'} or {'not_found'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, reason = ARGV[1], ARGV[2], ARGV[3]
+local audit_retention_ms, actor, note = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 -- @include includes/finish
 -- @include includes/audit
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+local r = record_read_of_tenant(session_id, now, owner_prefix)
 if not r then return { 'not_found' } end
-finish(r, now, ARGV[3], ARGV[5], ARGV[6])
-audit_append(r.owner, now, tonumber(ARGV[4]), ARGV[3], r.id, r.device, ARGV[5], ARGV[6])
+finish(r, now, reason, actor, note)
+audit_append(r.owner, now, audit_retention_ms, reason, r.id, r.device, actor, note)
 return { 'ok' }

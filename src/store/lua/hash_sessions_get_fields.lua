@@ -1,20 +1,23 @@
 #!lua
 -- Reads fields of a hash session, as they were at one instant, and slides its idle timeout.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 touch interval ms (-1: the default), 4… names (none: all fields)
+-- Used by GetSessionField, GetSessionFields
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), touch_interval_ms (-1: the session's default), names… (none: all fields)
 -- Returns {'ok', names and values of the fields that exist}, {'not_found'} or {'not_a_hash_session'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, touch_interval_ms, names = ARGV[1], ARGV[2], tonumber(ARGV[3]), { unpack(ARGV, 4) }
 -- @include includes/slide
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+local r = record_read_of_tenant(session_id, now, owner_prefix)
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
-touch(r, now, tonumber(ARGV[3]))
-if #ARGV == 3 then return { 'ok', record_fields(r) } end
+touch(r, now, touch_interval_ms)
+if #names == 0 then return { 'ok', record_fields(r) } end
 local fields = {}
-for i = 4, #ARGV do
-  local value = redis.call('HGET', fields_key(r.id), ARGV[i])
+for _, name in ipairs(names) do
+  local value = redis.call('HGET', fields_key(r.id), name)
   if value then
-    fields[#fields + 1] = ARGV[i]
+    fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
 end

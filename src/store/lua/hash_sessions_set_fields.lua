@@ -1,30 +1,32 @@
 #!lua
 -- Writes and removes fields of a hash session and slides its idle timeout.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 most fields, 5 audit retention ms,
---       6 actor, 7 how many fields to write, then their names and values, then the names to remove
+-- Used by SetSessionFields
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), max_fields, audit_retention_ms, actor,
+--       write_count, changes… (names and values of so many fields to write, then names of fields to remove)
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'not_a_hash_session'}, {'version_mismatch'} or {'field_limit'}
--- @include includes/changed
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, expected_version, max_fields = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local audit_retention_ms, actor, write_count, changes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), { unpack(ARGV, 8) }
+-- @include includes/record_changed
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+local r = record_read_of_tenant(session_id, now, owner_prefix)
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
-local expected_version = tonumber(ARGV[3])
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 
 local writes, removed = {}, {}
-local last_write = 7 + 2 * tonumber(ARGV[7])
-for i = last_write + 1, #ARGV do removed[ARGV[i]] = true end
-for i = 8, last_write, 2 do
-  if not removed[ARGV[i]] then writes[ARGV[i]] = ARGV[i + 1] end
+for i = 2 * write_count + 1, #changes do removed[changes[i]] = true end
+for i = 1, 2 * write_count, 2 do
+  if not removed[changes[i]] then writes[changes[i]] = changes[i + 1] end
 end
--- Counted before anything is written: a refused change leaves nothing behind.
+-- The limit is checked before the first write, so a refused change has no effect.
 local count = redis.call('HLEN', fields_key(r.id))
 for name in pairs(writes) do count = count + 1 - redis.call('HEXISTS', fields_key(r.id), name) end
 for name in pairs(removed) do count = count - redis.call('HEXISTS', fields_key(r.id), name) end
-if count > tonumber(ARGV[4]) then return { 'field_limit' } end
+if count > max_fields then return { 'field_limit' } end
 
 for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
 for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
-record_changed(r, now, tonumber(ARGV[5]), 'data_updated', ARGV[6], '')
+record_changed(r, now, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

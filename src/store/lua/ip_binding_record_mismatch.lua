@@ -1,16 +1,21 @@
 #!lua
--- Tells the audit trail that a session was presented from another address: once an hour for each address.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 a digest of the address, 4 audit retention ms, 5 actor
+-- Appends to the audit trail that a session was presented from another address than its login's: once an hour for each
+-- address.
+-- Used by GetSession, ValidateToken, BatchValidate, ValidateStream
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), address_digest, audit_retention_ms, actor
 -- Returns {'ok'} or {'not_found'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, address_digest = ARGV[1], ARGV[2], ARGV[3]
+local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
 -- @include includes/record
 -- @include includes/audit
-local SEEN_TTL_MS = 3600000
+local RECORDED_TTL_MS = 3600000
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+local r = record_read_of_tenant(session_id, now, owner_prefix)
 if not r then return { 'not_found' } end
-local seen = BASE .. 'i:' .. r.id .. ':' .. ARGV[3]
-if redis.call('SET', seen, '1', 'NX', 'PX', SEEN_TTL_MS) then
-  audit_append(r.owner, now, tonumber(ARGV[4]), 'ip_mismatch', r.id, r.device, ARGV[5], '')
+local recorded = BASE .. 'i:' .. r.id .. ':' .. address_digest
+if redis.call('SET', recorded, '1', 'NX', 'PX', RECORDED_TTL_MS) then
+  audit_append(r.owner, now, audit_retention_ms, 'ip_mismatch', r.id, r.device, actor, '')
 end
 return { 'ok' }

@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
--- Decides about a secret that is not the current one: good within its grace, else a reuse, which ends the session.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 SHA-256 of the secret, 4 audit retention ms, 5 actor
+-- Checks a secret that is not the current one: it is valid within its grace; after that its use ends the session.
+-- Used by ValidateToken, BatchValidate, ValidateStream
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), presented_secret (SHA-256), audit_retention_ms, actor
 -- Returns {'ok', session_id, record}, {'not_found'} or {'reused'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, presented_secret = ARGV[1], ARGV[2], ARGV[3]
+local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
 -- @include includes/secret
-local now = now_ms()
-local r, state = secret_present(ARGV[1], ARGV[2], ARGV[3], now, tonumber(ARGV[4]), ARGV[5])
+local r, state = secret_present(session_id, owner_prefix, presented_secret, now_ms(), audit_retention_ms, actor)
 if not r then return { state } end
 return { 'ok', r.id, record_pack(r) }

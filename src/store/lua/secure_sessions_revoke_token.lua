@@ -1,12 +1,16 @@
 #!lua flags=allow-oom
--- Ends a secure session for who holds its secret; a reused secret ends it too, as a reuse.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 SHA-256 of the secret, 4 audit retention ms, 5 actor
+-- Ends a secure session for a caller that holds its secret. A reused secret ends it too, with the reason token_reused.
+-- Used by RevokeToken
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), presented_secret (SHA-256), audit_retention_ms, actor
 -- Returns {'ok'}, {'not_found'} or {'reused'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, presented_secret = ARGV[1], ARGV[2], ARGV[3]
+local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
 -- @include includes/secret
 local now = now_ms()
-local r, state = secret_present(ARGV[1], ARGV[2], ARGV[3], now, tonumber(ARGV[4]), ARGV[5])
+local r, state = secret_present(session_id, owner_prefix, presented_secret, now, audit_retention_ms, actor)
 if not r then return { state } end
-finish(r, now, 'revoked', ARGV[5], '')
-audit_append(r.owner, now, tonumber(ARGV[4]), 'revoked', r.id, '', ARGV[5], '')
+finish(r, now, 'revoked', actor, '')
+audit_append(r.owner, now, audit_retention_ms, 'revoked', r.id, '', actor, '')
 return { 'ok' }

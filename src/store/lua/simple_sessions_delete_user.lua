@@ -1,23 +1,26 @@
 #!lua flags=allow-oom
--- Ends all sessions of a user, or all but one, and remembers when: a login that began before is refused from then on.
--- KEYS  user index, audit, devices, last revoke-all, live, log, tail, meta
--- ARGV  1 owner, 2 the session_id to keep (empty: none), 3 audit retention ms, 4 actor
+-- Ends all sessions of a user, or all but one, and remembers the time: a login that began before it is refused from now on.
+-- Used by DeleteUserSessions
+-- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META
+-- ARGV  owner, except_session_id (empty: none is kept), audit_retention_ms, actor
 -- Returns {'ok', how many ended}
+local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
+local owner, except_session_id, audit_retention_ms, actor = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 -- @include includes/finish
 -- @include includes/audit
--- As long as the longest session could live (400 d).
-local REVOKED_TTL_MS = 400 * 86400000
+-- As long as the longest session can live (400 d).
+local LAST_REVOKE_ALL_TTL_MS = 400 * 86400000
 local now = now_ms()
-local kept = record_read(ARGV[2], now)
+local kept = record_read(except_session_id, now)
 local ended = 0
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+for _, id in ipairs(redis.call('ZRANGE', USER_INDEX, 0, -1)) do
   local r = not (kept and id == kept.id) and record_read_exact(id, now)
   if r then
-    finish_one(r, now, 'user_revoked', ARGV[4], '')
+    finish_one(r, now, 'user_revoked', actor, '')
     ended = ended + 1
   end
 end
-index_settle(ARGV[1])
-redis.call('SET', KEYS[4], int(now), 'PX', int(REVOKED_TTL_MS))
-audit_append(ARGV[1], now, tonumber(ARGV[3]), 'user_revoked', '', '', ARGV[4], ended .. ' ended')
+index_settle(owner)
+redis.call('SET', LAST_REVOKE_ALL, int(now), 'PX', int(LAST_REVOKE_ALL_TTL_MS))
+audit_append(owner, now, audit_retention_ms, 'user_revoked', '', '', actor, ended .. ' ended')
 return { 'ok', ended }

@@ -1,12 +1,15 @@
 #!lua
 -- Reads a session and slides its idle timeout.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 touch interval ms (-1: the default of the session),
---       4 'token' when the caller has proved a secure session's token, else 'id': an id opens no secure session
+-- Used by GetSession, ValidateToken, BatchValidate, ValidateStream
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), touch_interval_ms (-1: the session's default),
+--       credential ('token' if the caller has verified a secure session's token, else 'id', which secure ones do not accept)
 -- Returns {'ok', session_id, record, fields} or {'not_found'}
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, touch_interval_ms, credential = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 -- @include includes/slide
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
-if not r or (r.kind == KIND_SECURE) ~= (ARGV[4] == 'token') then return { 'not_found' } end
-touch(r, now, tonumber(ARGV[3]))
+local r = record_read_of_tenant(session_id, now, owner_prefix)
+if not r or (r.kind == KIND_SECURE) ~= (credential == 'token') then return { 'not_found' } end
+touch(r, now, touch_interval_ms)
 return { 'ok', r.id, record_pack(r), record_fields(r) }

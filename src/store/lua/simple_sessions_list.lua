@@ -1,20 +1,21 @@
 #!lua
--- One page of a user's live sessions, in the order of their ids: an order that nothing changes.
--- KEYS  user index, audit, devices, last revoke-all, live, log, tail, meta
--- ARGV  1 owner, 2 the session_id to begin after (empty: the beginning), 3 page size, 4 how many bytes close a page,
---       5 'all', or 'devices': only device sessions
+-- Reads one page of a user's live sessions in the order of their ids, which no access changes.
+-- Used by ListUserSessions, ListUserDevices
+-- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META
+-- ARGV  after_session_id (empty: from the beginning), page_size, page_bytes (a page of so many bytes is full),
+--       which ('all', or 'devices': only device sessions)
 -- Returns {'ok', 1 if there are more else 0, then session_id, record, fields of each}
--- @include includes/index
+local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
+local after_session_id, page_size, page_bytes, which = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+-- @include includes/record
 local now = now_ms()
-local found = ARGV[5] == 'devices' and redis.call('HVALS', KEYS[3]) or redis.call('ZRANGE', KEYS[1], 0, -1)
 local ids = {}
-for _, id in ipairs(found) do
-  if id > ARGV[2] then ids[#ids + 1] = id end
+for _, id in ipairs(which == 'devices' and redis.call('HVALS', DEVICES) or redis.call('ZRANGE', USER_INDEX, 0, -1)) do
+  if id > after_session_id then ids[#ids + 1] = id end
 end
 table.sort(ids)
 
-local page_size, page_bytes, bytes = tonumber(ARGV[3]), tonumber(ARGV[4]), 0
-local reply = { 'ok', 0 }
+local bytes, reply = 0, { 'ok', 0 }
 for _, id in ipairs(ids) do
   local r = record_read_exact(id, now)
   if r and ((#reply - 2) / 3 >= page_size or bytes >= page_bytes) then

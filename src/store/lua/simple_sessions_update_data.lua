@@ -1,14 +1,17 @@
 #!lua
--- Swaps the data of a session and slides its idle timeout.
--- KEYS  record, fields, tombstone, live, log, tail, meta
--- ARGV  1 session_id, 2 the tenant's owner prefix, 3 expected version (0: any), 4 data, 5 audit retention ms, 6 actor
+-- Replaces the data of a session and slides its idle timeout.
+-- Used by UpdateSessionData
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), data, audit_retention_ms, actor
 -- Returns {'ok', session_id, record, fields}, {'not_found'} or {'version_mismatch'}
--- @include includes/changed
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, expected_version, data = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local audit_retention_ms, actor = tonumber(ARGV[5]), ARGV[6]
+-- @include includes/record_changed
 local now = now_ms()
-local r = record_read_of_tenant(ARGV[1], now, ARGV[2])
+local r = record_read_of_tenant(session_id, now, owner_prefix)
 if not r then return { 'not_found' } end
-local expected_version = tonumber(ARGV[3])
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
-r.data = ARGV[4]
-record_changed(r, now, tonumber(ARGV[5]), 'data_updated', ARGV[6], '')
+r.data = data
+record_changed(r, now, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

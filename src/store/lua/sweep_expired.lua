@@ -1,25 +1,28 @@
 #!lua flags=allow-oom
--- The sweep of one partition: tells of the sessions that a timeout ended. The expiry itself never waits for it.
--- KEYS  live, log, tail, meta
--- ARGV  1 how many at most, 2 audit retention ms
+-- Sweeps one partition: records the end of sessions that a timeout has ended. The expiry itself never waits for it.
+-- Used by the sweep, ExplainSession
+-- KEYS  LIVE, LOG, TAIL, META
+-- ARGV  limit (the most sessions), audit_retention_ms
 -- Returns {'ok', how many were found}
--- @include includes/expired
+local LIVE, LOG, TAIL, META = unpack(KEYS)
+local limit, audit_retention_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- @include includes/expired_session
 local now = now_ms()
-local most, found = tonumber(ARGV[1]), 0
+local found = 0
 
--- Which device a session was on is all that its record knew and the indexes do not say by themselves.
+-- The device is the only part of an expired record that the indexes do not hold by session.
 local function devices_of_sessions(owner)
   local flat, device_of = redis.call('HGETALL', devices_key(owner)), {}
   for i = 1, #flat, 2 do device_of[flat[i + 1]] = flat[i] end
   return device_of
 end
 
-for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, most)) do
-  if found >= most then break end
-  local ids = redis.call('ZRANGEBYSCORE', user_key(owner), '-inf', '(' .. int(now), 'LIMIT', 0, most - found)
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, limit)) do
+  if found >= limit then break end
+  local ids = redis.call('ZRANGEBYSCORE', user_key(owner), '-inf', '(' .. int(now), 'LIMIT', 0, limit - found)
   local device_of = devices_of_sessions(owner)
   for _, id in ipairs(ids) do
-    expired_tell(id, owner, device_of[id] or '', now, tonumber(ARGV[2]))
+    expired_session_end(id, owner, device_of[id] or '', now, audit_retention_ms)
   end
   index_settle(owner)
   found = found + #ids

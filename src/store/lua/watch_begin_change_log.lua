@@ -1,14 +1,16 @@
 #!lua
--- Begins the change log of a partition that has none, so that a store which lost everything is told from one that never
--- had anything. The next change goes on in the epoch that this begins.
--- KEYS  live, log, tail, meta
+-- Begins the change log of a partition that has none, so that a store that lost everything differs from one that never had
+-- a change. The next change continues the epoch that begins here.
+-- Used by WatchInvalidations, RenewWatch
+-- KEYS  LIVE, LOG, TAIL, META
 -- Returns {'ok', the end of the log as <epoch>-<seq>}
--- @include includes/change
+local LIVE, LOG, TAIL, META = unpack(KEYS)
+-- @include includes/change_log
 local tail = redis.call('GET', TAIL)
 if not tail then
   local now = now_ms()
-  local open = log_open(now)
-  if open.epoch == 0 then open.epoch = now end
-  tail = tail_put(open)
+  local log = log_open(now)
+  if log.epoch == 0 then log.epoch = now end
+  tail = tail_put(log)
 end
 return { 'ok', tail }

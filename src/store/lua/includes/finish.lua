@@ -1,16 +1,16 @@
--- Ending a session: the one way a session dies before its time. The record goes first: a store without memory refuses
--- writes until a script has freed some.
+-- Ends a session before its timeouts do. The record is deleted first: a store without memory refuses writes until a
+-- script has freed some.
 -- @include includes/index
--- @include includes/change
+-- @include includes/change_log
 local TOMBSTONE_TTL_MS = 7 * 86400000
 
--- The tombstone says why, for as long as the session could have lived, 7 d at most.
+-- The tombstone holds the reason for as long as the session could have lived, 7 d at most.
 local function tombstone_put(id, owner, now, reason, actor, note, deadline)
   redis.call('HSET', tombstone_key(id), 'owner', owner, 'reason', reason, 'actor', actor, 'note', note, 'at', int(now))
   redis.call('PEXPIREAT', tombstone_key(id), int(math.min(deadline, now + TOMBSTONE_TTL_MS)))
 end
 
--- One of several that end at once: the caller settles the user's index after the last.
+-- Ends one of several sessions; the caller calls index_settle after the last.
 local function finish_one(r, now, reason, actor, note)
   redis.call('DEL', record_key(r.id), fields_key(r.id))
   index_remove(r.id, r.owner, r.device)
@@ -18,7 +18,7 @@ local function finish_one(r, now, reason, actor, note)
   change_append(now, reason, r.id, r.owner, r.version, actor)
 end
 
--- The caller writes the audit entry: it is one for each mutation, not one for each session.
+-- The caller writes the audit entry, because there is one for each mutation and not for each session.
 local function finish(r, now, reason, actor, note)
   finish_one(r, now, reason, actor, note)
   index_settle(r.owner)

@@ -1,12 +1,12 @@
 -- Deadlines and indexes of a session: its TTLs, the user's indexes, and the partition's live set. They change together.
--- A session that a timeout ends stays in the user's indexes until the sweep (sweep_expired) has told of it: whoever
--- reads them asks for the record, or for deadlines that have not passed.
+-- A session that a timeout ends stays in the user's indexes until the sweep (sweep_expired) has recorded its end. So every
+-- reader of the indexes also reads the record, or selects deadlines that have not passed.
 -- @include includes/record
 
--- How long the user's indexes wait for a sweep after the last deadline: as long as a tombstone would tell of it.
+-- How long the user's indexes wait for a sweep after the last deadline: as long as a tombstone would be kept.
 local SWEPT_WITHIN_MS = 7 * 86400000
 
--- After sessions were put or removed, once for all of one user: the live set has the user by the first deadline.
+-- Writes the user's first deadline to the live set. Call it once after sessions of the user were put or removed.
 local function index_settle(owner)
   local first = redis.call('ZRANGE', user_key(owner), 0, 0, 'WITHSCORES')
   if first[2] then
@@ -16,12 +16,12 @@ local function index_settle(owner)
   end
 end
 
--- How many sessions a user has.
+-- Returns the number of live sessions of a user.
 local function index_count(owner, now)
   return redis.call('ZCOUNT', user_key(owner), int(now), '+inf')
 end
 
--- Puts the session's deadline, and the time of its last access, wherever they count. The user's indexes outlive the last
+-- Writes the session's deadline and last access to its TTLs and to the indexes. The user's indexes outlive the last
 -- deadline.
 local function index_put(r)
   local expires = int(r.expires)
@@ -31,7 +31,7 @@ local function index_put(r)
   local last = redis.call('ZREVRANGE', user_key(r.owner), 0, 0, 'WITHSCORES')
   local ends = int(tonumber(last[2]) + SWEPT_WITHIN_MS)
   redis.call('PEXPIREAT', user_key(r.owner), ends)
-  -- Only some users have an order: see includes/order.
+  -- Only some users have an order index: see includes/order.
   if redis.call('EXISTS', order_key(r.owner)) == 1 then
     redis.call('ZADD', order_key(r.owner), int(r.accessed), r.id)
     redis.call('PEXPIREAT', order_key(r.owner), ends)
@@ -43,7 +43,7 @@ local function index_put(r)
   index_settle(r.owner)
 end
 
--- The caller settles the user's index.
+-- The caller calls index_settle after its last session.
 local function index_remove(id, owner, device)
   redis.call('ZREM', user_key(owner), id)
   redis.call('ZREM', order_key(owner), id)

@@ -1,10 +1,10 @@
--- The order in which the sessions of a user were last accessed, which is the order they are evicted in: of two with the
--- same time the one whose id is less, byte by byte. A few are looked at one by one. Of more than CROWDED there is an
--- index, built when something is to be evicted first, and kept by index_put and index_remove from then on.
+-- Eviction in the order of last access; of two sessions with the same time, the one whose id is less byte by byte goes
+-- first. Up to CROWDED sessions are read one by one. A user with more has an index, which is built by the first eviction
+-- and kept by index_put and index_remove from then on.
 -- @include includes/index
 local CROWDED = 64
 
--- Lua compares strings as the locale does, a sorted set by their bytes.
+-- Lua compares strings by locale; a sorted set, whose order this must equal, compares bytes.
 local function bytes_less(a, b)
   for i = 1, math.min(#a, #b) do
     local x, y = string.byte(a, i), string.byte(b, i)
@@ -34,7 +34,7 @@ local function oldest_of_few(owner)
   end
 end
 
--- Its TTL is set with that of the user's index, by the index_put to come.
+-- The TTL of the index is set by the index_put that follows every eviction.
 local function oldest_of_crowd(owner)
   if redis.call('EXISTS', order_key(owner)) == 0 then
     each_access(owner, function(id, accessed) redis.call('ZADD', order_key(owner), int(accessed), id) end)
@@ -42,8 +42,8 @@ local function oldest_of_crowd(owner)
   return function() return redis.call('ZRANGE', order_key(owner), 0, 0)[1] end
 end
 
--- Calls evict(record) for the sessions of a user that were least recently accessed, the oldest first, until that many
--- are ended. `evict` has to end the session.
+-- Calls evict(record), which must end the session, for the `count` least recently accessed sessions of a user, the oldest
+-- first.
 local function evict_oldest(owner, count, now, evict)
   if count <= 0 then return end
   local crowded = index_count(owner, now) > CROWDED
@@ -57,7 +57,7 @@ local function evict_oldest(owner, count, now, evict)
       evict(r)
       count = count - 1
     else
-      -- A timeout ended it and the sweep has not come by yet.
+      -- A timeout ended it and the sweep has not run since.
       redis.call('ZREM', order_key(owner), id)
     end
   end

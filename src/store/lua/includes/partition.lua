@@ -1,7 +1,6 @@
--- The keys of the partition a script works in. The last four KEYS of every script are the partition's own; keys that
--- are only found in a record or an index are built from the tag of KEYS[1], so they are in the same slot.
+-- The keys of the partition in which a script works. Ids that a script finds in a record or an index become keys with the
+-- tag of KEYS[1], so they are in the same slot. The last four KEYS of a script are LIVE, LOG, TAIL and META.
 local BASE = string.match(KEYS[1], '^sa:{%w+}:')
-local LIVE, LOG, TAIL, META = KEYS[#KEYS - 3], KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
 
 local function record_key(id) return BASE .. 's:' .. id end
 local function fields_key(id) return BASE .. 'f:' .. id end

@@ -1,11 +1,11 @@
--- The record of a session: ONE string. src/store/session_record.ts reads the same layout.
+-- The record of a session is one string. src/store/session_record.ts reads the same layout.
 --   0 format u8 = 1 | 1 kind u8 | 2 flags u16 | 4 owner length u16 | 6 device length u16 | 8 identity length u32 |
 --   12 data length u32 | 16 version | 24 created | 32 accessed | 40 expires | 48 absolute | 56 idle   (f64, ms)
---   64 secret: only of a secure session: SHA-256 of the secret, then a count u8 of the secrets that were rotated away and
---      may still be in their grace, and of each its SHA-256 and the end of the grace (f64, ms)
+--   64 secret, only in a secure session: SHA-256 of the secret, then a count u8 of the secrets that were rotated away and
+--      may still be in their grace, and for each its SHA-256 and the end of its grace (f64, ms)
 --   then owner | device | identity | data
 -- Times and the version are doubles because `struct` cuts 8-byte integers to 32 bits on some engines; a double is exact
--- to 2^53. A forward is what a regeneration with a grace leaves under the old id: its device segment is the new id.
+-- to 2^53. A regeneration with a grace leaves a forward under the old id: a record whose device segment is the new id.
 -- @include includes/time
 -- @include includes/partition
 local HEADER, HEADER_LENGTH, ACCESSED_OFFSET = '>BBHHHIIdddddd', 64, 32
@@ -23,8 +23,8 @@ local function record_pack(r)
     r.accessed, r.expires, r.absolute, r.idle) .. secrets_pack(r) .. r.owner .. r.device .. r.identity .. r.data
 end
 
--- The record under exactly this id, or nil: of a live session or a forward. Alive is what the engine's own expiry says:
--- until `expires`, inclusive.
+-- Returns the record under exactly this id, of a live session or a forward, or nil. A session is alive until `expires`,
+-- inclusive, as with the engine's own expiry.
 local function record_read_exact(id, now)
   local raw = redis.call('GET', record_key(id))
   if not raw then return nil end
@@ -49,9 +49,8 @@ local function record_read_exact(id, now)
   return r
 end
 
--- The record of a live session, or nil; an id that was regenerated leads to its successor while its grace lasts.
-local record_read
-function record_read(id, now)
+-- Returns the record of a live session or nil. An id that was regenerated leads to its successor during its grace.
+local function record_read(id, now)
   local r = record_read_exact(id, now)
   if r and r.kind == KIND_FORWARD then return record_read(r.device, now) end
   return r
@@ -61,17 +60,17 @@ local function of_tenant(r, prefix)
   return r and string.sub(r.owner, 1, #prefix) == prefix and r or nil
 end
 
--- The same, but only of the tenant whose owners begin with `prefix`: sessions of another tenant do not exist.
+-- The same for the tenant whose owners begin with `prefix`: sessions of other tenants are not found.
 local function record_read_of_tenant(id, now, prefix)
   return of_tenant(record_read(id, now), prefix)
 end
 
--- Writes a whole record; the caller sets its deadline (index_put).
+-- Writes a whole record; the caller sets its TTL by index_put.
 local function record_write(r)
   redis.call('SET', record_key(r.id), record_pack(r))
 end
 
--- The fields of a hash session as a flat list of names and values; empty for other kinds.
+-- Returns the fields of a hash session as a flat list of names and values; an empty list for other kinds.
 local function record_fields(r)
   if r.kind ~= KIND_HASH then return {} end
   return redis.call('HGETALL', fields_key(r.id))

@@ -7,7 +7,7 @@ local function slide(r, now)
   r.expires = math.min(r.accessed + r.idle, r.absolute)
 end
 
--- Slides the session if its last slide is at least `interval` ms ago; -1 is the default, idle/100 and 60 s at most.
+-- Slides the session if its last slide is at least `interval` ms ago; -1 is the default: idle/100, at most 60 s.
 local function touch(r, now, interval)
   if interval < 0 then interval = math.min(r.idle / 100, 60000) end
   if now - r.accessed < interval then return end

@@ -1,10 +1,9 @@
--- The partition's change log: what watchers are told. Ids are `<epoch>-<seq>`: seq is contiguous within an epoch, and a
--- new epoch begins whenever the store is another one than before (a failover, a restart), told by its replication id,
--- so that no id is used for two changes even if the store lost the end of the log.
--- @include includes/partition
+-- The partition's change log, which watchers receive. Ids are `<epoch>-<seq>`: seq is contiguous within an epoch. A new
+-- epoch begins whenever the store's replication id has changed (a failover, a restart), so no id is used for two changes,
+-- even if the store lost the end of the log. The script declares LOG, TAIL and META.
 -- @include includes/time
 local LOG_LENGTH = 4096
--- The tail outlives the longest session (400 d); when it is gone the log's last entry tells the same.
+-- The tail outlives the longest session (400 d); if it is gone, the log's last entry has the same id.
 local TAIL_TTL_MS = 410 * 86400000
 local CHANGES_CHANNEL = 'sa:changes'
 
@@ -20,14 +19,14 @@ local function log_open(now)
   epoch, seq = tonumber(epoch), tonumber(seq)
   local replid = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''
   if redis.call('HGET', META, 'replid') ~= replid then
-    -- The clock makes the epoch new even where the store has lost everything.
+    -- The clock makes the epoch new even if the store has lost everything.
     epoch, seq = math.max(now, epoch + 1), 0
     redis.call('HSET', META, 'replid', replid)
   end
   return { epoch = epoch, seq = seq }
 end
 
--- Writes how far the log goes, and says it as text.
+-- Writes the id of the log's last change and returns it as text.
 local function tail_put(log)
   local tail = int(log.epoch) .. '-' .. int(log.seq)
   redis.call('SET', TAIL, tail, 'PX', int(TAIL_TTL_MS))

@@ -1,0 +1,45 @@
+// The one table from the outcome of a script, which is the first element of its reply, to the error of the caller.
+
+import { SessionError } from "../domain/errors.ts";
+import type { StoreReply } from "./connection/node_connection.ts";
+
+/** The most fields that a session can have. */
+export const FIELDS_MAX = 128;
+
+/** Outcomes that fail a call, unless the store function handles them itself. `values` is the rest of the reply. */
+const ERROR_OF_OUTCOME = {
+  not_found: sessionNotFound,
+  // Its use has ended the session; the caller must not learn more than that there is none.
+  reused: sessionNotFound,
+  version_mismatch: () => new SessionError("VERSION_MISMATCH", "the session has another version than expected_version"),
+  not_a_hash_session: () =>
+    new SessionError("NOT_A_HASH_SESSION", "the session has no fields: it is not a hash session"),
+  field_limit: () => new SessionError("FIELD_LIMIT_REACHED", `a session has at most ${FIELDS_MAX} fields`),
+  not_an_integer: () => new SessionError("NOT_AN_INTEGER", "the field's value is not an int64"),
+  overflow: () => new SessionError("INTEGER_OVERFLOW", "the sum is not an int64"),
+  rotated_concurrently: () => new SessionError("ROTATED_CONCURRENTLY", "the token was rotated by another call"),
+  request_id_reused: () =>
+    new SessionError("REQUEST_ID_REUSED", "request_id was used to create a session of another variant"),
+  request_id_spent: () => new SessionError("REQUEST_ID_SPENT", "the session that request_id created has ended"),
+  revoked_since_login: () =>
+    new SessionError("REVOKED_SINCE_LOGIN", "all sessions of the user were revoked after authenticated_at"),
+  session_limit: () => new SessionError("SESSION_LIMIT_REACHED", "the user has as many sessions as the limit allows"),
+  rate_limited: ([retryAfterMs]) =>
+    new SessionError("CREATE_RATE_EXCEEDED", "the user creates sessions too fast", {
+      retryAfterMs: Number(retryAfterMs),
+    }),
+} as const satisfies Record<string, (values: readonly StoreReply[]) => SessionError>;
+
+/** Outcomes other than `ok`: those of the table, and those that are always a result of the store function. */
+export type Outcome = keyof typeof ERROR_OF_OUTCOME | "id_taken" | "alive" | "ended" | "unknown";
+
+/** Makes the error of an outcome. An outcome without an entry is a defect of the script or of its caller. */
+export function errorOfOutcome(script: string, outcome: string, values: readonly StoreReply[]): Error {
+  return Object.hasOwn(ERROR_OF_OUTCOME, outcome)
+    ? ERROR_OF_OUTCOME[outcome as keyof typeof ERROR_OF_OUTCOME](values)
+    : new Error(`the script ${script} returned an unexpected outcome: ${outcome}`);
+}
+
+export function sessionNotFound(): SessionError {
+  return new SessionError("SESSION_NOT_FOUND", "there is no such session");
+}

@@ -1,0 +1,89 @@
+// The source text of the scripts: their headers, and their includes put in place.
+
+import { readFileSync } from "node:fs";
+
+/** The files of src/store/lua, which a test checks. */
+export const SCRIPT_NAMES = [
+  "audit_explain_session",
+  "audit_list_events",
+  "create_session",
+  "device_sessions_get",
+  "device_sessions_remember_login",
+  "device_sessions_revoke",
+  "end_session",
+  "hash_sessions_get_fields",
+  "hash_sessions_increment_field",
+  "hash_sessions_set_fields",
+  "ip_binding_record_mismatch",
+  "regeneration_regenerate",
+  "secure_sessions_check_token",
+  "secure_sessions_revoke_token",
+  "secure_sessions_rotate_token",
+  "simple_sessions_delete_user",
+  "simple_sessions_get",
+  "simple_sessions_list",
+  "simple_sessions_update_data",
+  "sweep_expired",
+  "watch_begin_change_log",
+] as const;
+export type ScriptName = (typeof SCRIPT_NAMES)[number];
+
+/** A line of an assembled script, and where it comes from: `file` as in `includes/record`, `line` from 1. */
+export type SourceLine = { readonly text: string; readonly file: string; readonly line: number };
+
+/** The names of a script's KEYS and ARGV in order, as its header has them. Only the last of `args` may end in `…`: a rest. */
+export type ScriptHeader = { readonly keys: readonly string[]; readonly args: readonly string[] };
+
+const LUA_FOLDER = new URL("./lua/", import.meta.url);
+const INCLUDE = /^-- @include (\S+)[ \t]*$/;
+
+/** Reads `<name>.lua`; undefined if there is no such file. */
+export function readLua(name: string): string | undefined {
+  try {
+    return readFileSync(new URL(`${name}.lua`, LUA_FOLDER), "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Returns the lines of a script with each include in the place of its first `-- @include` line.
+ * @throws Error for an include that does not exist, and for includes in a circle.
+ */
+export function assembleScript(name: string, read: (name: string) => string | undefined = readLua): SourceLine[] {
+  const included = new Set<string>();
+
+  function expand(file: string, path: readonly string[]): SourceLine[] {
+    const text = read(file);
+    if (text === undefined) {
+      throw new Error(`${file}.lua does not exist${path.length === 0 ? "" : `, but ${path.at(-1)}.lua includes it`}`);
+    }
+    const trail = [...path, file];
+    return text.split("\n").flatMap((line, index) => {
+      const target = INCLUDE.exec(line)?.[1];
+      if (target === undefined) return { text: line, file, line: index + 1 };
+      if (trail.includes(target)) throw new Error(`includes run in a circle: ${[...trail, target].join(" -> ")}`);
+      if (included.has(target)) return [];
+      included.add(target);
+      return expand(target, trail);
+    });
+  }
+
+  return expand(name, []);
+}
+
+/** Reads the `-- KEYS` and `-- ARGV` lines of a script's text; what stands in parentheses is a comment. */
+export function parseHeader(text: string): ScriptHeader {
+  return { keys: namesOf("KEYS"), args: namesOf("ARGV") };
+
+  function namesOf(label: string): string[] {
+    const entry = new RegExp(`^-- ${label}  (.*(?:\\n--       .*)*)`, "m").exec(text)?.[1] ?? "";
+    return entry
+      .replaceAll(/\n--/g, "")
+      .replaceAll(/\([^)]*\)/g, "")
+      .split(",")
+      .map((name) => name.trim())
+      .filter((name) => name !== "");
+  }
+}
