@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import type { CallDeadline } from "../../src/domain/call.ts";
 import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
-import { slotOf } from "../../src/store/connection/cluster.ts";
+import { slotOf } from "../../src/store/connection/slots.ts";
 import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
 import { probeStore } from "../../src/store/compatibility/compatibility_check.ts";
 import { createScripts } from "../../src/store/scripts.ts";

@@ -1,7 +1,8 @@
-// A Redis Cluster: one link per primary, each command sent to the primary of its key's slot, redirections followed.
+// A Redis Cluster: one node connection per primary; each command goes to the primary of its key's slot, and redirections are
+// followed.
 //
-// On links of our own and not node-redis's cluster client, because one primary that hangs must cost its own slots only,
-// within the same time as anywhere else: that client has no watchdog per node, and its discovery waits for dead nodes.
+// This does not use node-redis's cluster client, because a primary that hangs must affect only its own slots, and for no
+// longer than on a single node: that client does not ping its nodes, and its discovery waits for dead ones.
 
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
@@ -12,133 +13,164 @@ import {
   type StoreArguments,
   type StoreReply,
 } from "./node_connection.ts";
-import type { RouterOptions, StoreRouter } from "./connection.ts";
-import { hostPortText, type ClusterStoreUrl, type HostPort } from "./store_url.ts";
+import type { RouterOptions, StoreRouter } from "./router.ts";
+import { SLOT_COUNT, slotOf } from "./slots.ts";
+import { hostPortText, type ClusterStoreUrl, type HostPort, type NodeAddress } from "./store_url.ts";
 
-const SLOTS = 16_384;
-const ASK_TIMEOUT_MS = 1_000;
+const SLOTS_TIMEOUT_MS = 1_000;
 const MAX_REDIRECTIONS = 5;
-/** How often the slots are asked for while some have no ready primary, and otherwise. */
+/** How often the slots are read while some have no ready primary, and otherwise. */
 const REFRESH_UNREADY_MS = 250;
 const REFRESH_READY_MS = 10_000;
 
-export function createClusterRouter(url: ClusterStoreUrl, options: RouterOptions): StoreRouter {
-  const { log, maxPending } = options;
-  const links = new Map<string, NodeConnection>();
-  const addresses = new Map<string, HostPort>();
-  let owners: (NodeConnection | undefined)[] = Array.from({ length: SLOTS });
-  let ready = false;
-  let closed = false;
-  let refreshing: Promise<void> | undefined;
-  let rounds = 0;
-  let timer: NodeJS.Timeout | undefined;
-  void refresh();
+type Primary = { readonly address: HostPort; readonly connection: NodeConnection };
+type SlotRange = { readonly from: number; readonly to: number; readonly primary: HostPort };
 
-  /** Asks any node for the slots; one refresh at a time, and none fails: the old view stays. */
-  function refresh(): Promise<void> {
-    refreshing ??= (async () => {
-      clearTimeout(timer);
-      const known = [...addresses.values(), ...url.nodes];
-      // Another one is asked first each time: one that is cut off from the others would tell the old slots for ever.
-      const first = rounds++ % known.length;
-      for (const node of [...known.slice(first), ...known.slice(0, first)]) {
-        if (closed) break;
-        try {
-          apply(await askSlots(node, url));
-          break;
-        } catch (error) {
-          log.debug({ err: error, store: hostPortText(node) }, "this node did not tell the cluster's slots");
-        }
-      }
-      refreshing = undefined;
-      check();
-      if (!closed) timer = setTimeout(() => void refresh(), ready ? REFRESH_READY_MS : REFRESH_UNREADY_MS);
-    })();
-    return refreshing;
+export function createClusterRouter(url: ClusterStoreUrl, options: RouterOptions): StoreRouter {
+  return new ClusterRouter(url, options);
+}
+
+class ClusterRouter implements StoreRouter {
+  readonly #url: ClusterStoreUrl;
+  readonly #options: RouterOptions;
+  /** The primaries by the text of their address. */
+  readonly #primaries = new Map<string, Primary>();
+  /** The primary of each slot. */
+  #owners: (NodeConnection | undefined)[] = Array.from({ length: SLOT_COUNT });
+  #ready = false;
+  #closed = false;
+  #refreshing: Promise<void> | undefined;
+  #refreshes = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(url: ClusterStoreUrl, options: RouterOptions) {
+    this.#url = url;
+    this.#options = options;
+    void this.#refresh();
   }
 
-  function apply(ranges: readonly SlotRange[]): void {
-    if (closed) return;
-    const next: (NodeConnection | undefined)[] = Array.from({ length: SLOTS });
+  async send(key: string, args: StoreArguments): Promise<StoreReply> {
+    const slot = slotOf(key);
+    let node = this.#owners[slot];
+    let asking = false;
+    for (let redirections = 0; ; redirections++) {
+      if (node === undefined) throw storeUnavailable();
+      try {
+        return await (asking ? node.sendTogether([["ASKING"], args]) : node.send(args));
+      } catch (error) {
+        // After a redirection the command was not executed, so it can be sent again; after any other failure it may have been.
+        const redirection = parseRedirection(error, node.address());
+        if (redirection === undefined || redirections >= MAX_REDIRECTIONS || this.#closed) throw error;
+        asking = redirection.asking;
+        node = this.#connectionTo(redirection.address);
+        if (!asking) {
+          this.#owners[slot] = node;
+          void this.#refresh();
+        }
+        if (!node.isReady()) throw storeUnavailable(error);
+      }
+    }
+  }
+
+  isReady(): boolean {
+    return this.#ready;
+  }
+
+  nodeAddress(): NodeAddress | undefined {
+    return [...this.#primaries.values()].find(({ connection }) => connection.isReady())?.address;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await Promise.all([this.#refreshing, ...[...this.#primaries.values()].map(({ connection }) => connection.close())]);
+    clearTimeout(this.#timer);
+  }
+
+  /** Reads the slots from any node. One refresh runs at a time; if no node replies, the current view stays. */
+  #refresh(): Promise<void> {
+    this.#refreshing ??= (async () => {
+      clearTimeout(this.#timer);
+      await this.#readSlotsFromAnyNode();
+      this.#refreshing = undefined;
+      this.#updateReady();
+      if (this.#closed) return;
+      this.#timer = setTimeout(() => void this.#refresh(), this.#ready ? REFRESH_READY_MS : REFRESH_UNREADY_MS);
+    })();
+    return this.#refreshing;
+  }
+
+  async #readSlotsFromAnyNode(): Promise<void> {
+    const known = [...[...this.#primaries.values()].map(({ address }) => address), ...this.#url.nodes];
+    // Each refresh begins with another node, because one that is cut off from the others would return old slots for ever.
+    const first = this.#refreshes++ % known.length;
+    for (const node of [...known.slice(first), ...known.slice(0, first)]) {
+      if (this.#closed) return;
+      try {
+        return this.#apply(await readSlots(node, this.#url));
+      } catch (error) {
+        const fields = { err: error, store: hostPortText(node) };
+        this.#options.log.debug(fields, "this node did not return the cluster's slots; trying the next one");
+      }
+    }
+  }
+
+  #apply(ranges: readonly SlotRange[]): void {
+    if (this.#closed) return;
+    const owners: (NodeConnection | undefined)[] = Array.from({ length: SLOT_COUNT });
     const used = new Set<string>();
     for (const { from, to, primary } of ranges) {
       used.add(hostPortText(primary));
-      next.fill(linkTo(primary), from, to + 1);
+      owners.fill(this.#connectionTo(primary), from, to + 1);
     }
-    owners = next;
-    for (const [name, link] of links) {
+    this.#owners = owners;
+    for (const [name, { connection }] of this.#primaries) {
       if (used.has(name)) continue;
-      links.delete(name);
-      addresses.delete(name);
-      void link.close();
+      this.#primaries.delete(name);
+      void connection.close();
     }
   }
 
-  function linkTo(address: HostPort): NodeConnection {
+  #connectionTo(address: HostPort): NodeConnection {
     const name = hostPortText(address);
-    let link = links.get(name);
-    if (link === undefined) {
-      link = createNodeConnection({ locate: () => address, access: url, log, maxPending, onReadyChange: check });
-      links.set(name, link);
-      addresses.set(name, address);
+    let primary = this.#primaries.get(name);
+    if (primary === undefined) {
+      const { log, maxPending } = this.#options;
+      const onReadyChange = () => this.#updateReady();
+      const locate = () => address;
+      primary = {
+        address,
+        connection: createNodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange }),
+      };
+      this.#primaries.set(name, primary);
     }
-    return link;
+    return primary.connection;
   }
 
-  /** Ready means: every slot has a primary that answers. Says so on a change, and looks for new primaries on a loss. */
-  function check(): void {
-    const now = !closed && [...links.values()].every((link) => link.isReady()) && !owners.includes(undefined);
-    if (now === ready) return;
-    ready = now;
-    options.onReadyChange(ready);
-    if (!ready && !closed) void refresh();
+  /** The cluster is ready if every slot has a ready primary. Reports a change, and looks for new primaries after a loss. */
+  #updateReady(): void {
+    const connections = [...this.#primaries.values()].map(({ connection }) => connection);
+    const ready = !this.#closed && connections.every((node) => node.isReady()) && !this.#owners.includes(undefined);
+    if (ready === this.#ready) return;
+    this.#ready = ready;
+    this.#options.onReadyChange(ready);
+    if (!ready && !this.#closed) void this.#refresh();
   }
-
-  async function send(key: string, args: StoreArguments): Promise<StoreReply> {
-    const slot = slotOf(key);
-    let link = owners[slot];
-    let asking = false;
-    for (let redirections = 0; ; redirections++) {
-      if (link === undefined) throw storeUnavailable();
-      try {
-        return await (asking ? link.sendTogether([["ASKING"], args]) : link.send(args));
-      } catch (error) {
-        // A redirection means that the command was not executed; after any other failure it may have been.
-        const redirection = error instanceof ErrorReply ? /^(MOVED|ASK) \d+ (.*):(\d+)$/.exec(error.message) : null;
-        if (redirection === null || redirections >= MAX_REDIRECTIONS || closed) throw error;
-        asking = redirection[1] === "ASK";
-        // A node that does not know its own name leaves it out: then it is the host that was asked.
-        const address = link.address();
-        const host = redirection[2] || (address?.host ?? "");
-        link = linkTo({ host, port: Number(redirection[3]) });
-        if (!asking) {
-          owners[slot] = link;
-          void refresh();
-        }
-        if (!link.isReady()) throw storeUnavailable(error);
-      }
-    }
-  }
-
-  return {
-    send,
-    isReady: () => ready,
-    nodeAddress: () => [...links.values()].find((link) => link.isReady())?.address(),
-    async close() {
-      closed = true;
-      clearTimeout(timer);
-      await Promise.all([refreshing, ...[...links.values()].map((link) => link.close())]);
-      clearTimeout(timer);
-    },
-  };
 }
 
-type SlotRange = { readonly from: number; readonly to: number; readonly primary: HostPort };
+/** Parses a MOVED or ASK error of the node at `from`; undefined for any other error. */
+function parseRedirection(error: unknown, from: NodeAddress | undefined) {
+  const parts = error instanceof ErrorReply ? /^(MOVED|ASK) \d+ (.*):(\d+)$/.exec(error.message) : null;
+  if (parts === null) return undefined;
+  // A node that does not know its own host leaves it out: then it is the host that sent the redirection.
+  const address = { host: parts[2] || (from?.host ?? ""), port: Number(parts[3]) };
+  return { asking: parts[1] === "ASK", address };
+}
 
-async function askSlots(node: HostPort, url: ClusterStoreUrl): Promise<SlotRange[]> {
+async function readSlots(node: HostPort, url: ClusterStoreUrl): Promise<SlotRange[]> {
   const client = openClient(node, url);
   client.on("error", () => undefined);
-  const timer = setTimeout(() => client.destroy(), ASK_TIMEOUT_MS);
+  const timer = setTimeout(() => client.destroy(), SLOTS_TIMEOUT_MS);
   try {
     await client.connect();
     const reply = await client.sendCommand<[number, number, [Buffer | null, number]][]>(["CLUSTER", "SLOTS"]);
@@ -151,31 +183,4 @@ async function askSlots(node: HostPort, url: ClusterStoreUrl): Promise<SlotRange
     clearTimeout(timer);
     client.destroy();
   }
-}
-
-/** The slots of the tags seen; there are as many as partitions, so a command costs no checksum. */
-const slotsOfTags = new Map<string, number>();
-const MAX_TAGS = 4_096;
-
-/** The slot of a key: of what is between its first braces, when it has some. */
-export function slotOf(key: string): number {
-  const open = key.indexOf("{");
-  const close = open === -1 ? -1 : key.indexOf("}", open + 1);
-  const hashed = close > open + 1 ? key.slice(open + 1, close) : key;
-  let slot = slotsOfTags.get(hashed);
-  if (slot === undefined) {
-    slot = crc16(Buffer.from(hashed)) % SLOTS;
-    if (slotsOfTags.size < MAX_TAGS) slotsOfTags.set(hashed, slot);
-  }
-  return slot;
-}
-
-/** CRC-16/XMODEM, as the cluster specification wants it. */
-function crc16(bytes: Buffer): number {
-  let crc = 0;
-  for (const byte of bytes) {
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++) crc = (crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1) & 0xffff;
-  }
-  return crc;
 }

@@ -1,16 +1,16 @@
-// What a failure of the store means to the caller: the one place that reads node-redis's errors and the store's.
+// Turns failures of the store into the errors of callers: the only place that reads the errors of node-redis and of the store.
 
 import { ErrorReply } from "redis";
 import { SessionError } from "../../domain/errors.ts";
 
-/** How soon a retry is worth its while. */
+/** The retry hint of failures that a reconnect cures. */
 const RETRY_AFTER_MS = 250;
 
-/** An error reply that no caller can act on: a bug, or a store that is set up wrongly. `code` is its first word. */
+/** An error reply that no caller can act on: a defect, or a misconfigured store. `code` is its first word. */
 export class StoreReplyError extends Error {
   override readonly name = "StoreReplyError";
   readonly code: string;
-  /** The reply as it came, which may repeat arguments: for logs only. */
+  /** The unchanged reply, which may repeat arguments: for logs only. */
   readonly reply: string;
 
   constructor(reply: string) {
@@ -20,7 +20,7 @@ export class StoreReplyError extends Error {
   }
 }
 
-/** Error replies of a store that cannot serve now, or not here: the command had no effect. */
+/** Error replies of a store that cannot execute the command now, or not on this node: it had no effect. */
 const UNAVAILABLE_CODES = new Set([
   "LOADING",
   "MASTERDOWN",
@@ -34,7 +34,7 @@ const UNAVAILABLE_CODES = new Set([
   "ASK",
 ]);
 
-/** What `send` rejects with for anything that came out of a client. */
+/** Turns anything that a client of node-redis rejects with into the error that StoreConnection.send throws. */
 export function storeError(error: unknown): Error {
   if (error instanceof SessionError || error instanceof StoreReplyError) return error;
   if (error instanceof ErrorReply) {
@@ -42,9 +42,9 @@ export function storeError(error: unknown): Error {
     if (reply.code === "OOM") return storeFull(reply);
     return UNAVAILABLE_CODES.has(reply.code) ? storeUnavailable(reply) : reply;
   }
-  // The encoder's refusal of an argument that is neither text nor bytes: ours to fix.
+  // The encoder refused an argument that is neither text nor bytes: a defect of the caller's.
   if (error instanceof TypeError) return error;
-  // Everything else is a lost connection: whether the command had an effect is unknown.
+  // Everything else is a lost connection: the command may have had an effect.
   return storeUnavailable(error);
 }
 

@@ -1,18 +1,20 @@
-// A link: one supervised connection to one store process, made anew for as long as it takes.
+// A node connection: one supervised connection to one store process, made again whenever it is lost.
 //
-// Each connection is a fresh client that never reconnects by itself, so that this loop alone decides when, and to which
-// address, and what a connection must prove before it counts as ready.
+// Each attempt is a fresh client that never reconnects by itself. So the loop here alone decides when to connect, to which
+// address, and what a connection must do before it counts as ready.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { createClient, RESP_TYPES } from "redis";
 import type { Logger } from "pino";
 import { storeOverloaded, storeUnavailable } from "./errors.ts";
+import { SILENCE_MS, startPinging } from "./ping.ts";
 import { hostPortText, type NodeAddress } from "./store_url.ts";
 
-/** What the store answers: bulk strings are always Buffers, a simple status is a string, arrays nest. */
+/** A reply of the store: bulk strings are Buffers, a simple status is a string, arrays nest. */
 export type StoreReply = Buffer | number | string | null | StoreReply[];
 export type StoreArguments = readonly (string | Buffer)[];
 
-/** How to reach and enter any process of the store. */
+/** How to enter any process of the store. */
 export type NodeAccess = {
   readonly tls: boolean;
   readonly username: string | undefined;
@@ -21,41 +23,41 @@ export type NodeAccess = {
 };
 
 export type NodeConnection = {
-  /** The raw reply of the store or the client's raw error; rejects at once when the link is not ready or is full. */
+  /**
+   * Returns the store's raw reply, or rejects with the client's raw error. Rejects at once with STORE_UNAVAILABLE if it is
+   * not ready, and with STORE_OVERLOADED if too many commands wait.
+   */
   send(args: StoreArguments): Promise<StoreReply>;
-  /** The same, for commands that only mean something right after one another. */
+  /** Sends commands with no other command in between; returns the reply to the last one. */
   sendTogether(commands: readonly StoreArguments[]): Promise<StoreReply>;
   isReady(): boolean;
-  /** The address of the current connection, or of the last one. */
+  /** Returns the address of the current connection, or of the last one. */
   address(): NodeAddress | undefined;
-  /** Gives up the current connection, for one that has proved useless; the loop makes another. */
+  /** Closes the current connection, which is of no use, so that another one is made; `why` is logged. */
   drop(why: string): void;
   close(): Promise<void>;
 };
 
 export type NodeConnectionOptions = {
-  /** Asked before every connection. */
+  /** Called before every attempt for the address to connect to. */
   readonly locate: (signal: AbortSignal) => NodeAddress | Promise<NodeAddress>;
   readonly access: NodeAccess;
   readonly log: Logger;
   readonly onReadyChange: (ready: boolean) => void;
-  /** What else a new connection must prove, or set up, before it is ready. */
+  /** Checks or sets up a new connection before it becomes ready; a rejection ends the connection. */
   readonly prepare?: (client: StoreClient) => Promise<void>;
-  readonly maxPending?: number;
+  readonly maxPending?: number | undefined;
 };
 
-/** Commands that may wait for their replies; a hung store must not cost the memory of the process. */
+/** The commands that may wait for their replies, so that a hung store does not use up the memory of the process. */
 const MAX_PENDING = 10_000;
 const CONNECT_TIMEOUT_MS = 1_500;
-/** How long a connection may take to prove itself, and how long a ping may stay unanswered. */
-const SILENCE_MS = 1_500;
-const PING_INTERVAL_MS = 500;
 const RECONNECT_MIN_MS = 20;
 const RECONNECT_MAX_MS = 250;
 
 export type StoreClient = ReturnType<typeof openClient>;
 
-/** A client of node-redis as every connection to the store uses it; it never reconnects. */
+/** Makes a client of node-redis with the options of every connection to the store; it never reconnects. */
 export function openClient(address: NodeAddress, access: NodeAccess, maxPending: number = MAX_PENDING) {
   const shared = { connectTimeout: CONNECT_TIMEOUT_MS, socketTimeout: SILENCE_MS, reconnectStrategy: false as const };
   const tls = access.tls ? { tls: true as const } : undefined;
@@ -71,168 +73,152 @@ export function openClient(address: NodeAddress, access: NodeAccess, maxPending:
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: "disabled",
-    // Above our own bound, so that the watchdog's pings pass when the link is full.
+    // More than our own bound, so that pings can be sent when that is reached.
     commandsQueueMaxLength: maxPending + 16,
     commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
   });
 }
 
 export function createNodeConnection(options: NodeConnectionOptions): NodeConnection {
-  const { locate, access, log, onReadyChange, prepare, maxPending = MAX_PENDING } = options;
-  const closing = new AbortController();
-  let client: StoreClient | undefined;
-  let address: NodeAddress | undefined;
-  let ready = false;
-  let pending = 0;
-  let failures = 0;
-  let wake: (() => void) | undefined;
-  const done = run();
+  return new SupervisedConnection(options);
+}
 
-  async function run(): Promise<void> {
-    while (!closing.signal.aborted) {
+class SupervisedConnection implements NodeConnection {
+  readonly #options: NodeConnectionOptions;
+  readonly #maxPending: number;
+  readonly #closing = new AbortController();
+  readonly #ended: Promise<void>;
+  #client: StoreClient | undefined;
+  #address: NodeAddress | undefined;
+  #ready = false;
+  #pending = 0;
+
+  constructor(options: NodeConnectionOptions) {
+    this.#options = options;
+    this.#maxPending = options.maxPending ?? MAX_PENDING;
+    this.#ended = this.#run();
+  }
+
+  send(args: StoreArguments): Promise<StoreReply> {
+    if (!this.#ready) return Promise.reject(storeUnavailable());
+    if (this.#pending >= this.#maxPending) return Promise.reject(storeOverloaded());
+    return this.#count(this.#client!.sendCommand<StoreReply>(args));
+  }
+
+  sendTogether(commands: readonly StoreArguments[]): Promise<StoreReply> {
+    if (!this.#ready) return Promise.reject(storeUnavailable());
+    if (this.#pending >= this.#maxPending) return Promise.reject(storeOverloaded());
+    const replies = commands.map((args) => this.#client!.sendCommand<StoreReply>(args));
+    return this.#count(Promise.all(replies).then((all) => all.at(-1)!));
+  }
+
+  isReady(): boolean {
+    return this.#ready;
+  }
+
+  address(): NodeAddress | undefined {
+    return this.#address;
+  }
+
+  drop(why: string): void {
+    if (this.#client === undefined || !this.#ready) return;
+    this.#options.log.warn({ store: this.#storeName(), why }, "dropping a connection to the store; making another");
+    this.#setReady(false);
+    this.#client.destroy();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#setReady(false);
+    this.#client?.destroy();
+    await this.#ended;
+  }
+
+  /** Connects again and again until close(). */
+  async #run(): Promise<void> {
+    const { signal } = this.#closing;
+    let failures = 0;
+    while (!signal.aborted) {
       const startedMs = performance.now();
       try {
-        await connectOnce();
+        await this.#serveOneConnection();
         failures = 0;
       } catch (error) {
-        if (closing.signal.aborted) return;
+        if (signal.aborted) return;
         failures++;
-        // Once loudly, then now and then: an absent store is tried several times a second.
+        // An absent store is tried several times a second, so only some of the failures are warnings.
         const level = failures === 1 || failures % 100 === 0 ? "warn" : "debug";
-        log[level]({ err: error, store: address && hostPortText(address), failures }, "no connection to the store");
+        const fields = { err: error, store: this.#storeName(), failures };
+        this.#options.log[level](fields, "cannot connect to the store; trying again");
       }
       const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(failures, 10));
-      // The time an attempt took counts, so that slow failures are not spaced out further.
-      await pause(delayMs * (0.5 + Math.random() / 2) - (performance.now() - startedMs) / 2);
+      // Half the time that the attempt took counts as delay, so that slow failures are not spaced out further.
+      const pauseMs = delayMs * (0.5 + Math.random() / 2) - (performance.now() - startedMs) / 2;
+      await sleep(Math.max(1, pauseMs), undefined, { signal }).catch(() => undefined);
     }
   }
 
-  /** Connects, serves until the connection ends, and cleans up; throws when it never became ready. */
-  async function connectOnce(): Promise<void> {
-    address = await locate(closing.signal);
-    if (closing.signal.aborted) return;
-    const current = openClient(address, access, maxPending);
-    // An error event without a listener would end the process; connect() and every command tell the error as well.
+  /** Connects, serves until the connection ends, and cleans up. Throws if the connection never became ready. */
+  async #serveOneConnection(): Promise<void> {
+    const { locate, access, log } = this.#options;
+    const address = await locate(this.#closing.signal);
+    this.#address = address;
+    if (this.#closing.signal.aborted) return;
+    const client = openClient(address, access, this.#maxPending);
+    // Without a listener, an error event would end the process; connect() and every command reject with the error as well.
     let lastError: unknown;
-    current.on("error", (error) => (lastError = error));
+    client.on("error", (error) => (lastError = error));
     const ended = new Promise<void>((resolve) => {
-      current.once("terminated", () => resolve());
-      current.once("end", () => resolve());
+      client.once("terminated", () => resolve());
+      client.once("end", () => resolve());
     });
-    client = current;
-    const proof = setTimeout(() => current.destroy(), CONNECT_TIMEOUT_MS + SILENCE_MS);
+    this.#client = client;
+    const readyTimer = setTimeout(() => client.destroy(), CONNECT_TIMEOUT_MS + SILENCE_MS);
     try {
-      await current.connect();
-      await Promise.race([
-        prove(current),
-        ended.then(() => Promise.reject(lastError ?? new Error("connection ended"))),
-      ]);
-      clearTimeout(proof);
-      setReady(true);
-      log.info({ store: hostPortText(address) }, "connected to the store");
-      const stopWatchdog = startWatchdog(current);
+      await client.connect();
+      const failed = ended.then(() => Promise.reject(lastError ?? new Error("connection ended")));
+      await Promise.race([this.#prepare(client), failed]);
+      clearTimeout(readyTimer);
+      this.#setReady(true);
+      log.info({ store: this.#storeName() }, "connected to the store");
+      const stopPinging = startPinging(
+        () => client.sendCommand(["PING"]),
+        () => this.drop(`no reply to a ping for ${SILENCE_MS} ms`),
+      );
       await ended;
-      stopWatchdog();
-      if (!closing.signal.aborted) log.warn({ err: lastError, store: hostPortText(address) }, "lost the store");
+      stopPinging();
+      if (!this.#closing.signal.aborted) {
+        log.warn({ err: lastError, store: this.#storeName() }, "lost the connection to the store; connecting again");
+      }
     } finally {
-      clearTimeout(proof);
-      client = undefined;
-      current.destroy();
-      setReady(false);
+      clearTimeout(readyTimer);
+      this.#client = undefined;
+      client.destroy();
+      this.#setReady(false);
     }
   }
 
-  async function prove(current: StoreClient): Promise<void> {
-    // A hung process still accepts connections; only an answer proves that there is somebody.
-    await current.sendCommand(["PING"]);
-    await prepare?.(current);
+  async #prepare(client: StoreClient): Promise<void> {
+    // The kernel accepts connections for a hung process; only a reply shows that the process runs.
+    await client.sendCommand(["PING"]);
+    await this.#options.prepare?.(client);
   }
 
-  /**
-   * Ends a connection whose store has hung. The socket's own timeout cannot: every write refreshes it, so under traffic
-   * it never passes.
-   */
-  function startWatchdog(current: StoreClient): () => void {
-    let sentMs: number | undefined;
-    let tickMs = performance.now();
-    const timer = setInterval(() => {
-      const nowMs = performance.now();
-      const stalled = nowMs - tickMs > 2 * PING_INTERVAL_MS;
-      tickMs = nowMs;
-      if (sentMs === undefined) {
-        sentMs = nowMs;
-        current.sendCommand(["PING"]).then(
-          () => (sentMs = undefined),
-          () => undefined,
-        );
-      } else if (stalled) {
-        // This process was the one that stood still; the answer may be waiting to be read.
-        sentMs = nowMs;
-      } else if (nowMs - sentMs >= SILENCE_MS - PING_INTERVAL_MS / 10) {
-        drop(`no answer to a ping for ${SILENCE_MS} ms`);
-      }
-    }, PING_INTERVAL_MS);
-    timer.unref();
-    return () => clearInterval(timer);
+  #setReady(ready: boolean): void {
+    if (this.#ready === ready) return;
+    this.#ready = ready;
+    this.#options.onReadyChange(ready);
   }
 
-  function drop(why: string): void {
-    if (client === undefined || !ready) return;
-    log.warn({ store: address && hostPortText(address), why }, "giving up a connection to the store");
-    setReady(false);
-    client.destroy();
-  }
+  readonly #settled = (): void => void this.#pending--;
 
-  function setReady(value: boolean): void {
-    if (ready === value) return;
-    ready = value;
-    onReadyChange(value);
-  }
-
-  function pause(milliseconds: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(end, Math.max(1, milliseconds));
-      function end(): void {
-        clearTimeout(timer);
-        wake = undefined;
-        resolve();
-      }
-      wake = end;
-    });
-  }
-
-  function settled(): void {
-    pending--;
-  }
-
-  function counted(reply: Promise<StoreReply>): Promise<StoreReply> {
-    pending++;
-    reply.then(settled, settled);
+  #count(reply: Promise<StoreReply>): Promise<StoreReply> {
+    this.#pending++;
+    reply.then(this.#settled, this.#settled);
     return reply;
   }
 
-  return {
-    send(args) {
-      if (!ready) return Promise.reject(storeUnavailable());
-      if (pending >= maxPending) return Promise.reject(storeOverloaded());
-      return counted(client!.sendCommand<StoreReply>(args));
-    },
-    sendTogether(commands) {
-      if (!ready) return Promise.reject(storeUnavailable());
-      if (pending >= maxPending) return Promise.reject(storeOverloaded());
-      // Queued in one go, so nothing of ours comes in between; the last one's reply is the answer.
-      const replies = commands.map((args) => client!.sendCommand<StoreReply>(args));
-      return counted(Promise.all(replies).then((all) => all.at(-1)!));
-    },
-    isReady: () => ready,
-    address: () => address,
-    drop,
-    async close() {
-      closing.abort();
-      setReady(false);
-      client?.destroy();
-      wake?.();
-      await done;
-    },
-  };
+  #storeName(): string | undefined {
+    return this.#address && hostPortText(this.#address);
+  }
 }

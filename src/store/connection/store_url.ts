@@ -1,6 +1,6 @@
-// SA_STORE_URL: where the store is, and of which topology. No text made here ever holds the password.
+// SA_STORE_URL: the store's address and topology. No text that is made here contains the password.
 
-/** One listening store process. */
+/** The address of one store process. */
 export type NodeAddress =
   | { readonly host: string; readonly port: number }
   | { readonly path: string; readonly host?: undefined };
@@ -27,14 +27,14 @@ export type ParsedStoreUrl =
   | { readonly url: StoreUrl; readonly fault?: undefined }
   | { readonly url?: undefined; readonly fault: string };
 
-/** Thrown only inside this file: its message is the fault. */
+/** Thrown only inside this file; its message becomes the fault. */
 class UrlFault extends Error {}
 
 const FORMS =
   "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to.sock, " +
   "redis+sentinel://[user:password@]host[:port],…/master-name[/db], redis+cluster://[user:password@]host[:port],…";
 
-/** Reads a store URL; a fault says what is wrong without repeating the text, which may hold a password. */
+/** Parses a store URL. A fault names what is wrong without repeating the text, which may contain a password. */
 export function parseStoreUrl(text: string): ParsedStoreUrl {
   try {
     return { url: parse(text.trim()) };
@@ -44,7 +44,7 @@ export function parseStoreUrl(text: string): ParsedStoreUrl {
   }
 }
 
-/** The store for logs and error texts: hosts, ports, names and database, never a credential. */
+/** Formats a store URL for logs and error texts: hosts, ports, names and database, never a credential. */
 export function describeStoreUrl(url: StoreUrl): string {
   const scheme = url.tls ? "rediss" : "redis";
   const database = url.database === 0 ? "" : `/${url.database}`;
@@ -59,7 +59,7 @@ export function describeStoreUrl(url: StoreUrl): string {
   }
 }
 
-/** `host:port`, an IPv6 host in brackets; a socket's path as it is. */
+/** Formats an address as `host:port`, with an IPv6 host in brackets, or as the path of a socket. */
 export function hostPortText(address: NodeAddress): string {
   if (address.host === undefined) return address.path;
   return `${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}`;
@@ -77,7 +77,7 @@ function parse(text: string): StoreUrl {
   if (!scheme) throw new UrlFault(`it has none of the known forms: ${FORMS}`);
   const tls = scheme[1] === "s";
   const rest = text.slice(scheme[0].length);
-  // Hosts and names hold no @, so the last one ends the credentials even where a password was not percent-encoded.
+  // Hosts and names contain no @, so the last @ ends the credentials even if a password was not percent-encoded.
   const at = rest.lastIndexOf("@");
   const { username, password } = credentials(at === -1 ? undefined : rest.slice(0, at));
   const location = rest.slice(at + 1);
