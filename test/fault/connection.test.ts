@@ -1,4 +1,4 @@
-// The connection while the store hangs, dies, forgets its scripts or drowns: every wait ends, and nothing escapes.
+// The connection to a store that hangs, dies, loses its scripts or is overloaded: every wait ends, and no error escapes.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
@@ -22,7 +22,7 @@ function connect(url: string, maxPending?: number): StoreConnection {
   return createStoreConnection({ url: parseStoreUrl(url).url!, log, maxPending });
 }
 
-/** What the promise rejects with, and when; `ownMs` is without the time that other work on the machine took. */
+/** Returns the reason and the time of a rejection; `ownMs` excludes the time that other work on the machine took. */
 async function failure(promise: Promise<unknown>): Promise<{ reason: string; afterMs: number; ownMs: number }> {
   const lostMs = countLostTime();
   const startedMs = performance.now();
@@ -130,6 +130,16 @@ describe("connection", { skip: redisServerMissing() }, () => {
     );
     const known = new SessionError("SHUTTING_DOWN", "bye");
     assert.equal((await failure(get(5_000, AbortSignal.abort(known)))).reason, "SHUTTING_DOWN");
+  });
+
+  test("a deadline of 30 days is waited for, without an overflow of the timer", async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", onWarning);
+    const call = callOf(30 * 86_400_000);
+    assert.equal(await connection.send("k", ["BLPOP", "nothing", "0.2"], call), null);
+    process.off("warning", onWarning);
+    assert.deepEqual(warnings, []);
   });
 
   test("a late reply is dropped and resolves no other call", async () => {

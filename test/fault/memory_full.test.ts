@@ -1,4 +1,4 @@
-// A store whose memory is full refuses new sessions with a clear error, and still logs out.
+// With a store whose memory is full, new sessions are refused with a clear error, and sessions can still be ended.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -35,14 +35,14 @@ after(async () => {
 
 const full = { code: status.RESOURCE_EXHAUSTED, reason: "STORE_FULL" };
 
-test("what needs memory is refused, and says why", { skip }, async () => {
+test("an operation that needs memory is refused with its reason", { skip }, async () => {
   await assert.rejects(client.createSession({ userId: "six" }), full);
   await assert.rejects(client.updateSessionData({ sessionId: sessions[0]!, data: { b: 2 } }), full);
   await assert.rejects(client.rotateToken({ token }), full);
   assert.deepEqual((await client.listUserSessions({ userId: "six" }).catch(() => ({ sessions: [] }))).sessions, []);
 });
 
-test("validation goes on", { skip }, async () => {
+test("validation continues", { skip }, async () => {
   assert.equal((await client.validateSession({ sessionId: sessions[0]! })).verdict, 1);
   assert.equal((await client.validateToken({ token, noTouch: true })).verdict, 1);
 });

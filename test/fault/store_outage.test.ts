@@ -55,7 +55,7 @@ async function assertAllEndUnavailable(timeoutMs: number): Promise<void> {
   );
 }
 
-/** Polls until a call succeeds; how long that took. */
+/** Polls until a call succeeds; returns how long that took. */
 async function recovered(): Promise<number> {
   const startedMs = performance.now();
   for (;;) {

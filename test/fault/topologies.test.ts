@@ -95,7 +95,7 @@ describe("cluster", { skip: redisServerMissing() }, () => {
     });
   });
 
-  test("a slot that moves is followed: ASK while it does, MOVED after", async () => {
+  test("commands follow a slot that moves: by ASK during the move, by MOVED after it", async () => {
     await withCluster(async (nodes, connection) => {
       const key = "sa:{moving}:k";
       const slot = slotOf(key);
@@ -107,7 +107,7 @@ describe("cluster", { skip: redisServerMissing() }, () => {
       const [sourceId, targetId] = [await id(source), await id(target)];
       await target.command("CLUSTER", "SETSLOT", String(slot), "IMPORTING", sourceId);
       await source.command("CLUSTER", "SETSLOT", String(slot), "MIGRATING", targetId);
-      // The key is not at the source, so the source says ASK and the target takes it.
+      // The key is not at the source, so the source replies ASK and the target takes the command.
       assert.equal(await connection.send(key, ["SET", key, "v"], callOf(2_000)), "OK");
       assert.equal(await target.command("CLUSTER", "COUNTKEYSINSLOT", String(slot)), ":1");
       for (const node of [target, source]) await node.command("CLUSTER", "SETSLOT", String(slot), "NODE", targetId);
@@ -160,7 +160,7 @@ describe("sentinel", { skip: redisServerMissing() }, () => {
       "sentinel failover-timeout main 3000",
     ];
     const sentinel = await startRedisServer({ sentinel: `${conf.join("\n")}\n` });
-    // The first sentinel of the list is not there: the next one is asked.
+    // The first sentinel of the list does not exist, so the request goes to the next one.
     const connection = connect(`redis+sentinel://127.0.0.1:1,127.0.0.1:${sentinel.port}/main`);
     try {
       await connection.whenReady(callOf(5_000));
@@ -188,7 +188,7 @@ describe("sentinel", { skip: redisServerMissing() }, () => {
     }
   });
 
-  test("a master that was demoted under the connection is left", async () => {
+  test("the connection to a master that was demoted is dropped for one to its successor", async () => {
     const [one, other] = await Promise.all([startRedisServer(), startRedisServer()]);
     const sentinel = await startRedisServer({ sentinel: `sentinel monitor main 127.0.0.1 ${one.port} 1\n` });
     const connection = connect(`redis+sentinel://127.0.0.1:${sentinel.port}/main`);

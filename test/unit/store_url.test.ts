@@ -1,4 +1,4 @@
-// SA_STORE_URL: what is understood, what is refused, and that no text repeats a password.
+// SA_STORE_URL: which forms are accepted and refused, and that no text repeats a password.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -70,7 +70,7 @@ const UNDERSTOOD: readonly [text: string, expected: object, description: string]
 ];
 
 for (const [text, expected, description] of UNDERSTOOD) {
-  test(`understands ${text}`, () => {
+  test(`accepts ${text}`, () => {
     const { url, fault } = parseStoreUrl(text);
     assert.equal(fault, undefined);
     assert.deepEqual(url, expected);
