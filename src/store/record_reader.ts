@@ -1,7 +1,8 @@
 // Reads records by plain GET and MGET: all reads of one turn of the event loop share a command.
 
 import { setMaxListeners } from "node:events";
-import type { CallDeadline } from "../domain/call.ts";
+import type { CallContext } from "../domain/call.ts";
+import { ownerPrefixOf } from "../domain/owner.ts";
 import type { StoreConnection, StoreReply } from "./connection/connection.ts";
 import { recordKey } from "./keys.ts";
 import { SessionRecord } from "./session_record.ts";
@@ -9,17 +10,17 @@ import { SessionRecord } from "./session_record.ts";
 type Records = readonly (SessionRecord | undefined)[];
 
 /**
- * Returns the records of live sessions in the order of their ids; undefined stands for an id that is not found, or whose
- * owner does not begin with `ownerPrefix`. An id that was regenerated with a grace leads to its successor.
+ * Returns the records of live sessions of any kind in the order of their ids; undefined stands for an id that the caller's
+ * tenant does not have. An id that was regenerated with a grace leads to its successor. Slides no idle timeout.
  * @throws what StoreConnection.send throws.
  */
-export type RecordReader = (sessionIds: readonly string[], ownerPrefix: string, call: CallDeadline) => Promise<Records>;
+export type RecordReader = (sessionIds: readonly string[], call: CallContext) => Promise<Records>;
 
 /** One call of the reader. */
 type ReadRequest = {
   readonly records: (SessionRecord | undefined)[];
   readonly ownerPrefix: string;
-  readonly call: CallDeadline;
+  readonly deadlineMs: number;
   readonly resolve: (records: Records) => void;
   readonly reject: (error: unknown) => void;
   missing: number;
@@ -63,16 +64,10 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
   }
 
   function send(reads: readonly PendingRead[]): void {
-    const isSingle = reads.length === 1;
-    const args = [isSingle ? "GET" : "MGET"];
-    let deadlineMs = 0;
-    for (const { key, request } of reads) {
-      args.push(key);
-      deadlineMs = Math.max(deadlineMs, request.call.deadlineMs);
-    }
+    const { args, deadlineMs } = commandOf(reads);
     connection.send(args[1]!, args, { deadlineMs, signal }).then(
       (reply) => {
-        const records = isSingle ? [reply] : (reply as StoreReply[]);
+        const records = reads.length === 1 ? [reply] : (reply as StoreReply[]);
         for (let i = 0; i < reads.length; i++) receive(reads[i]!, records[i] as Buffer | null);
       },
       (error: unknown) => {
@@ -93,12 +88,24 @@ export function createRecordReader(connection: Pick<StoreConnection, "send" | "u
     }
   }
 
-  return (sessionIds, ownerPrefix, call) =>
+  return (sessionIds, call) =>
     new Promise((resolve, reject) => {
       const missing = sessionIds.length;
-      const request: ReadRequest = { records: Array(missing), ownerPrefix, call, resolve, reject, missing };
+      const { deadlineMs } = call;
+      const ownerPrefix = ownerPrefixOf(call.principal.tenant);
+      const request: ReadRequest = { records: Array(missing), ownerPrefix, deadlineMs, resolve, reject, missing };
       for (let index = 0; index < missing; index++) enqueue(sessionIds[index]!, request, index);
     });
+}
+
+function commandOf(reads: readonly PendingRead[]): { args: string[]; deadlineMs: number } {
+  const args = [reads.length === 1 ? "GET" : "MGET"];
+  let deadlineMs = 0;
+  for (const { key, request } of reads) {
+    args.push(key);
+    deadlineMs = Math.max(deadlineMs, request.deadlineMs);
+  }
+  return { args, deadlineMs };
 }
 
 function putRecord(request: ReadRequest, index: number, record: SessionRecord | undefined): void {

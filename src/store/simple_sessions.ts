@@ -1,10 +1,11 @@
 // Operations on sessions of any kind in the store: one script for each, and one plain read for validation.
 
 import type { CallContext } from "../domain/call.ts";
-import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
+import { ownerOf } from "../domain/owner.ts";
+import type { StoreReply } from "./connection/connection.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
-import { createRecordReader, type RecordReader } from "./record_reader.ts";
+import { createRecordReader } from "./record_reader.ts";
 import { actorArg, asBuffer } from "./script_arguments.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
@@ -29,31 +30,19 @@ export type SessionStore = ReturnType<typeof createSessionStore>;
 
 export function createSessionStore({ connection, scripts, settings }: StoreDependencies) {
   const auditRetention = String(settings.auditRetentionMs);
-  const touchInterval = String(settings.touchIntervalMs ?? -1);
-  const readRecordsOfOwner = createRecordReader(connection);
+  const readRecords = createRecordReader(connection);
 
   /**
-   * Reads a session and slides its idle timeout. A secure session is found only by `token`, which means that the caller has
-   * verified its token; every other session only by `id`.
-   * @throws SessionError SESSION_NOT_FOUND
+   * Reads a session and slides its idle timeout. A secure session is found by `token` only, which means that the caller has
+   * verified its token; any other session by `id` only. @throws SessionError SESSION_NOT_FOUND
    */
   async function get(sessionId: string, credential: "id" | "token", call: CallContext): Promise<StoredSession> {
-    const { values } = await scripts.runOnSession("simple_sessions_get", sessionId, [touchInterval, credential], call);
+    const args = [String(settings.touchIntervalMs ?? -1), credential];
+    const { values } = await scripts.runOnSession("simple_sessions_get", sessionId, args, call);
     return storedSessionFromReply(values);
   }
 
-  /**
-   * Reads the records of live sessions of any kind without a script, in the order of their ids; slides no idle timeout. An
-   * id that was regenerated with a grace leads to its successor; undefined stands for an id that is not found.
-   */
-  function readRecords(sessionIds: readonly string[], call: CallContext): ReturnType<RecordReader> {
-    return readRecordsOfOwner(sessionIds, ownerPrefixOf(call.principal.tenant), call);
-  }
-
-  /**
-   * Replaces the data. Returns undefined if `expectedVersion` is neither 0 nor the session's version.
-   * @throws SessionError SESSION_NOT_FOUND
-   */
+  /** Replaces the data; returns undefined if `expectedVersion` is neither 0 nor the session's version. */
   async function updateData(
     sessionId: string,
     data: Uint8Array,
@@ -92,10 +81,15 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
     const args = [afterSessionId, String(pageSize), String(PAGE_BYTES), which];
     const { values } = await scripts.run("simple_sessions_list", keys, args, call);
-    const sessions: StoredSession[] = [];
-    for (let i = 1; i < values.length; i += 3) sessions.push(storedSessionFromReply(values.slice(i, i + 3)));
-    return { sessions, more: Number(values[0]) === 1 };
+    return pageFromReply(values);
   }
 
   return { get, readRecords, updateData, remove, removeAllOfUser, listOfUser };
+}
+
+/** Decodes 1 if there are more sessions, then session_id, record and fields of each. */
+function pageFromReply([more, ...rest]: readonly StoreReply[]): SessionPage {
+  const sessions: StoredSession[] = [];
+  for (let i = 0; i < rest.length; i += 3) sessions.push(storedSessionFromReply(rest.slice(i, i + 3)));
+  return { sessions, more: Number(more) === 1 };
 }
