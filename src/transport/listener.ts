@@ -1,4 +1,4 @@
-// Listening on TCP or on a Unix socket, and closing without cutting anybody off.
+// Listens on TCP or on a Unix socket, and closes without cutting off open connections.
 
 import { chmodSync } from "node:fs";
 import { lstat, unlink } from "node:fs/promises";
@@ -7,18 +7,18 @@ import { isMainThread } from "node:worker_threads";
 import type { ListenAddress } from "../lib/listen_address.ts";
 
 export type Listener = {
-  /** With the port that was bound, for port 0. */
+  /** The address, with the port that was bound if it was 0. */
   readonly address: ListenAddress;
   /** Stops accepting; resolves when every connection is closed. */
   closed(): Promise<void>;
-  /** Cuts off whoever is still connected. */
+  /** Destroys all open connections. */
   destroyAll(): void;
 };
 
-/** How a host comes by its connections. */
+/** How a host gets its connections. */
 export type Listen = typeof listen;
 
-/** Rejects when the address is in use, or is a path that is not a socket. */
+/** Rejects if the address is in use, or is the path of a file that is not a socket. */
 export async function listen(server: Server, address: ListenAddress): Promise<Listener> {
   const sockets = trackSockets(server);
   if (address.kind === "unix") await removeStaleSocket(address.path);
@@ -48,13 +48,13 @@ export function trackSockets(server: Server): ReadonlySet<Socket> {
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
-    // Whoever serves the socket handles its errors; this is for the moments before and after.
+    // The protocol server handles errors while it serves the socket; this covers the time before and after.
     socket.on("error", () => undefined);
   });
   return sockets;
 }
 
-// Only the owner may connect, from the first moment on; threads have no umask of their own, so they are a moment late.
+// Lets only the owner connect, from the first moment. Worker threads cannot set a umask, so there it takes effect a moment late.
 function listenPrivately(server: Server, path: string): void {
   server.once("listening", () => chmodSync(path, 0o600));
   const umask = isMainThread ? process.umask(0o177) : undefined;
@@ -65,12 +65,12 @@ function listenPrivately(server: Server, path: string): void {
   }
 }
 
-// A process that was killed leaves its socket behind. It is stale only if nobody listens on it.
+// A process that was killed leaves its socket behind. The socket is stale only if nothing listens on it.
 async function removeStaleSocket(path: string): Promise<void> {
   const stats = await lstat(path).catch(() => undefined);
   if (stats === undefined) return;
   if (!stats.isSocket()) throw new Error(`${path} exists and is not a socket`);
-  const refused = await new Promise<boolean>((resolve) => {
+  const isStale = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
     probe.once("connect", () => {
       probe.destroy();
@@ -78,6 +78,6 @@ async function removeStaleSocket(path: string): Promise<void> {
     });
     probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
   });
-  if (!refused) throw new Error(`${path} is in use by another process`);
+  if (!isStale) throw new Error(`${path} is in use by another process`);
   await unlink(path);
 }
