@@ -2,17 +2,23 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import type { Logger } from "pino";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import type { Config } from "./config/config.ts";
-import { createDeadlines } from "./lib/deadlines.ts";
 import { listenAddressText, type ListenAddress } from "./lib/listen_address.ts";
 import { createAuthentication } from "./auth/authentication.ts";
-import { startGrpcHost, type Host } from "./transport/grpc/grpc_host.ts";
+import { startGrpcHost } from "./transport/grpc/grpc_host.ts";
+import type { Host } from "./transport/host.ts";
 import { startHttpHost } from "./transport/http/http_host.ts";
 import type { Listen } from "./transport/listener.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
+import { createCallLog } from "./ops/call_log.ts";
+import { healthRoutes } from "./ops/health.ts";
 import { createReadiness } from "./ops/readiness.ts";
+import { reflectionRoutes } from "./ops/reflection.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
+import { sessionRoutes } from "./rpc/routes.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
 import { createSessionService } from "./service/session_service.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
@@ -70,10 +76,9 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
   };
 
   try {
-    const deadlines = createDeadlines();
     const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
     if (embedded) undo.push(() => embedded.stop());
-    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log, deadlines });
+    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
     undo.push(() => connection.close());
     const { shebang, description } = await openStore(connection, log);
 
@@ -89,7 +94,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     undo.push(() => hub.stop());
     const clock = startStoreClock(connection);
     undo.push(() => clock.stop());
-    const { methods, encodedHandlers: direct } = createSessionService({
+    const { methods, encodedHandlers } = createSessionService({
       store,
       changes,
       hub,
@@ -105,18 +110,17 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
     siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
     const pipeline = createPipeline({
-      implementation: methods,
-      encodedHandlers: direct,
-      readiness,
+      routes: [
+        ...sessionRoutes(methods, encodedHandlers),
+        ...healthRoutes(readiness),
+        ...reflectionRoutes([SessionService, Health]),
+      ],
       authenticate: authentication.authenticate,
       validate: validation.validate,
-      logger: log,
       requestTimeoutMs: config.requestTimeoutMs,
-      logSample: config.logSample,
-      // A watcher that reads nothing for a lease is of no use to anybody.
+      // A watcher that has not read for a whole lease has lost it.
       slowReaderMs: LEASE_MS,
-      deadlines,
-      observe: metrics.observe,
+      observers: [createCallLog(log, config.logSample), metrics.observe],
     });
     const stopWatching = connection.onReadyChange((ready) =>
       ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),

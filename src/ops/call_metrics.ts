@@ -3,7 +3,7 @@
 
 import { Code } from "@connectrpc/connect";
 import type { Metric, MetricObjectWithValues, MetricValue, Registry } from "prom-client";
-import type { FinishedCall } from "./call_log.ts";
+import type { FinishedCall } from "../rpc/finished_call.ts";
 
 const DURATION_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const OK = 0;

@@ -4,7 +4,7 @@ import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, ty
 import { registerCallMetrics } from "./call_metrics.ts";
 import type { Page } from "../transport/http/request_listener.ts";
 import type { Readiness } from "./readiness.ts";
-import type { FinishedCall } from "./call_log.ts";
+import type { FinishedCall } from "../rpc/finished_call.ts";
 
 /** What one process reports, as data. */
 export type MetricsReport = readonly MetricObjectWithValues<MetricValue<string>>[];
