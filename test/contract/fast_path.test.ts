@@ -72,7 +72,9 @@ const SENT: Readonly<Record<string, Sent>> = {
   "with an unknown encoding": { headers: { "grpc-encoding": "lzma" }, chunks: [compressed(requestOf("one"))] },
   "with a deadline": { headers: { "grpc-timeout": "10S" }, chunks: [frame] },
   "with a deadline in nanoseconds": { headers: { "grpc-timeout": "99999999n" }, chunks: [frame] },
-  "with a deadline that is none": { headers: { "grpc-timeout": "soon" }, chunks: [frame] },
+  "with a deadline of 30 days": { headers: { "grpc-timeout": "2592000S" }, chunks: [frame] },
+  "with a malformed deadline": { headers: { "grpc-timeout": "soon" }, chunks: [frame] },
+  "with a deadline of nine digits": { headers: { "grpc-timeout": "100000000n" }, chunks: [frame] },
   "half a message, until the deadline": {
     headers: { "grpc-timeout": "50m" },
     chunks: [frame.subarray(0, 9)],

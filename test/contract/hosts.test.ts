@@ -10,10 +10,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, type DescMethod } from "@bufbuild/protobuf";
 import { createClient, ConnectError, Code } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
-import { Client, credentials } from "@grpc/grpc-js";
+import { Client, credentials, type CallOptions as GrpcCallOptions } from "@grpc/grpc-js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/watch_pb.ts";
@@ -29,6 +29,7 @@ import type { CallContext } from "../../src/domain/call.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
 import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 import { grpcWire, pathOf, postJson, startHosts, wireErrorOfJson, wiresOf } from "../helpers/rpc_hosts.ts";
+import { connectRaw, grpcFrame, openRpc } from "../helpers/raw_stream.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
 import type { Hosts, HostsOptions, Wire, WireError } from "../helpers/rpc_hosts.ts";
 
@@ -94,6 +95,7 @@ async function withHosts(options: HostsOptions, run: (hosts: Hosts, wires: Wire[
 
 const createBytes = (init: { userId: string }) =>
   toBinary(CreateSessionRequestSchema, create(CreateSessionRequestSchema, init));
+const THIRTY_DAYS_MS = 30 * 24 * 3_600_000;
 const GET_BYTES = toBinary(GetSessionRequestSchema, create(GetSessionRequestSchema, { sessionId: "hang" }));
 
 describe("unary calls", () => {
@@ -248,6 +250,66 @@ describe("deadlines", () => {
     });
   });
 
+  test("a unary call with a deadline of 30 days is served", async () => {
+    await withHosts({}, async (_, wires, probe) => {
+      for (const wire of wires) {
+        const response = wire.call(getSession, GET_BYTES, { timeoutMs: THIRTY_DAYS_MS });
+        const { call, release } = await probe.nextCall();
+        await overflowedTimers();
+        assert.equal(call.signal.aborted, false, wire.name);
+        release();
+        await response;
+      }
+    });
+  });
+
+  test("a stream with a deadline of 30 days stays open", async () => {
+    await withHosts({}, async (hosts, _, probe) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const client = new Client(target, credentials.createInsecure());
+        const call = watchCall(client, [], { deadline: Date.now() + THIRTY_DAYS_MS });
+        call.on("error", () => undefined);
+        await once(call, "data");
+        await overflowedTimers();
+        assert.equal(probe.streams.returned, 0, target);
+        call.cancel();
+        await until(() => probe.streams.returned === 1);
+        probe.streams.returned = 0;
+        client.close();
+      }
+    });
+  });
+
+  test("the longest deadline of each protocol is served", async () => {
+    await withHosts({}, async (hosts, [, , , connectWire], probe) => {
+      const connectCall = connectWire!.call(getSession, GET_BYTES, {
+        headers: { "connect-timeout-ms": "9999999999" },
+      });
+      const grpcCalls = [hosts.grpcTarget, hosts.httpTarget].map((target) =>
+        rawStatus(target, getSession, { "grpc-timeout": "99999999H" }, GET_BYTES),
+      );
+      const entered = [await probe.nextCall(), await probe.nextCall(), await probe.nextCall()];
+      await overflowedTimers();
+      for (const { call, release } of entered) {
+        assert.equal(call.signal.aborted, false);
+        release();
+      }
+      await connectCall;
+      assert.deepEqual(await Promise.all(grpcCalls), ["0", "0"]);
+    });
+  });
+
+  for (const timeout of ["100000000n", "-1S", "1.5S", "0x5S", "5S, 5S", "5", "soon", ""]) {
+    test(`a grpc-timeout of ${JSON.stringify(timeout)} is INVALID_ARGUMENT on both hosts`, async () => {
+      await withHosts({}, async (hosts) => {
+        const bytes = createBytes({ userId: "eve" });
+        for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+          assert.equal(await rawStatus(target, createSession, { "grpc-timeout": timeout }, bytes), "3", target);
+        }
+      });
+    });
+  }
+
   test("a stream has the client's deadline only", async () => {
     await withHosts({ requestTimeoutMs: 20 }, async (hosts) => {
       for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
@@ -264,6 +326,25 @@ describe("deadlines", () => {
     });
   });
 });
+
+/** Waits until a timer would have fired whose delay is too long for setTimeout: it fires after 1 ms. */
+function overflowedTimers(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+/** Makes a unary gRPC call with headers that clients do not send; returns its grpc-status. */
+async function rawStatus(target: string, method: DescMethod, headers: Record<string, string>, request: Uint8Array) {
+  const session = await connectRaw(target);
+  const stream = openRpc(session, method, headers);
+  let grpcStatus: unknown;
+  stream.on("response", (received) => (grpcStatus = received["grpc-status"]));
+  stream.on("trailers", (received) => (grpcStatus = received["grpc-status"]));
+  stream.end(grpcFrame(request));
+  stream.resume();
+  await once(stream, "close");
+  session.destroy();
+  return grpcStatus;
+}
 
 describe("cancellation", () => {
   test("aborts the handler's signal", async () => {
@@ -428,10 +509,11 @@ function bidiCall(client: Client) {
   return client.makeBidiStreamRequest<Uint8Array, Buffer>(pathOf(validateStream), asBuffer, asIs);
 }
 
-function watchCall(client: Client, userIds: string[]) {
+function watchCall(client: Client, userIds: string[], options: GrpcCallOptions = {}) {
   const request = create(WatchInvalidationsRequestSchema, { userIds });
   const bytes = toBinary(WatchInvalidationsRequestSchema, request);
-  return client.makeServerStreamRequest<Uint8Array, Buffer>(pathOf(watchInvalidations), asBuffer, asIs, bytes);
+  const path = pathOf(watchInvalidations);
+  return client.makeServerStreamRequest<Uint8Array, Buffer>(path, asBuffer, asIs, bytes, options);
 }
 
 describe("draining", () => {

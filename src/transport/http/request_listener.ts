@@ -6,6 +6,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "pino";
 import type { Readiness } from "../../ops/readiness.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
+import { clampTimeoutHeaders } from "../timeout_headers.ts";
 import { createConnectHandlers, type ConnectHandler } from "./connect_handlers.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
@@ -69,6 +70,7 @@ async function runCall(handler: ConnectHandler, request: HttpRequest, response: 
     // The request has no host, or its target is not a URL.
     return sendPage(json(400, { code: "invalid_argument", message: "malformed request" }), response);
   }
+  clampTimeoutHeaders(universalRequest.header);
   if (request.httpVersionMajor === 2) limitBodyTime(request as Http2ServerRequest);
   const universalResponse = await handler(universalRequest);
   if (universalResponse.status === 415) return sendPage(unsupportedMediaType, response);
