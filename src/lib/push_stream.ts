@@ -4,11 +4,11 @@
 /**
  * Starts to produce, and returns `drain`, which the consumer calls whenever it has room again.
  * `write` always takes the message; if it returns false, the producer writes no more until `drain` is called.
- * `end` says that nothing follows, or why the stream failed. A stream that never calls it ends with the call.
+ * `end` completes the stream, or fails it with an error. A stream that never calls it ends with the call.
  */
 export type PushStream<T> = (write: (message: T) => boolean, end: (error?: unknown) => void) => () => void;
 
-/** Tells a push stream from a message, which is never a function. */
+/** Distinguishes a push stream from a message, which is never a function. */
 export function isPushStream<T extends object>(step: T | PushStream<T>): step is PushStream<T> {
   return typeof step === "function";
 }
