@@ -15,7 +15,7 @@ import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createCallLog } from "./ops/call_log.ts";
 import { healthRoutes } from "./ops/health.ts";
-import { createReadiness } from "./ops/readiness.ts";
+import { createReadiness, readinessPage } from "./ops/readiness.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
 import { sessionRoutes } from "./rpc/routes.ts";
@@ -129,7 +129,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     undo.push(startSweep(createSessionStore(store), connection, log));
 
     const tls = readTls(config);
-    const pages = { "/metrics": metrics.page };
+    const pages = { "/metrics": metrics.page, "/readyz": () => readinessPage(readiness) };
     const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
     const { grpcListen, httpListen, maxConnectionAgeMs } = config;
     // No call that has a right to its time is cut off by the age of its connection.
@@ -149,7 +149,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     const startGrpc = (address: ListenAddress) =>
       startGrpcHost({ pipeline, address, tls, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...listenAs("grpc") });
     const startHttp = (address: ListenAddress) =>
-      startHttpHost({ pipeline, readiness, address, tls, logger: log, pages, ...listenAs("http") });
+      startHttpHost({ pipeline, address, tls, logger: log, pages, ...listenAs("http") });
     const grpc = grpcListen && (await bound(startGrpc(grpcListen)));
     const http = httpListen && (await bound(startHttp(httpListen)));
     let closed: Promise<void> | undefined;

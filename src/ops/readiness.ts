@@ -1,5 +1,7 @@
 // Whether this instance wants traffic, which /readyz and grpc.health.v1 report.
 
+import { jsonPage, type Page } from "../transport/http/request_listener.ts";
+
 export type Readiness = {
   /** The reasons why it is not ready; empty if it is. Short texts for operators, without secrets. */
   reasons(): readonly string[];
@@ -35,4 +37,10 @@ export function createReadiness(...initialReasons: string[]): ReadinessSwitch {
       if (reasons.delete(reason)) notify();
     },
   };
+}
+
+/** The page /readyz: 200 if the instance is ready, else 503 with the reasons. */
+export function readinessPage(readiness: Readiness): Page {
+  const reasons = readiness.reasons();
+  return jsonPage(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
 }

@@ -3,7 +3,7 @@
 import type { CallHandling } from "./call_handling.ts";
 import type { IncomingStreamingCall, IncomingUnaryCall } from "./incoming_call.ts";
 import type { Route } from "./routes.ts";
-import { OpenStreams, StreamingCall } from "./streaming_call.ts";
+import { endStreams, StreamingCall, type OpenStreams } from "./streaming_call.ts";
 import { handleUnaryCall } from "./unary_call.ts";
 
 export type PipelineOptions = CallHandling & {
@@ -23,11 +23,11 @@ export type Pipeline = {
 };
 
 export function createPipeline({ routes, ...handling }: PipelineOptions): Pipeline {
-  const openStreams = new OpenStreams();
+  const openStreams: OpenStreams = { calls: new Set(), isShuttingDown: false };
   return {
     routes,
     unary: (route, incoming) => handleUnaryCall(handling, route, incoming),
     stream: (route, incoming) => new StreamingCall(handling, openStreams, route, incoming).responses(),
-    endStreams: () => openStreams.endAll(),
+    endStreams: () => endStreams(openStreams),
   };
 }

@@ -21,28 +21,15 @@ import type { IncomingStreamingCall, ResponseSink } from "./incoming_call.ts";
 import type { ResponseMessage, Route, StreamHandler } from "./routes.ts";
 
 /** The streams of an instance that are open, so that a drain can end them. */
-export class OpenStreams {
-  readonly #calls = new Set<ActiveCall>();
-  #isShuttingDown = false;
+export type OpenStreams = {
+  readonly calls: Set<ActiveCall>;
+  /** Set when the drain begins: new streams are refused. */
+  isShuttingDown: boolean;
+};
 
-  /** @throws SessionError SHUTTING_DOWN once they have been ended. */
-  assertOpen(): void {
-    if (this.#isShuttingDown) throw shuttingDown();
-  }
-
-  add(call: ActiveCall): void {
-    this.#calls.add(call);
-  }
-
-  delete(call: ActiveCall): void {
-    this.#calls.delete(call);
-  }
-
-  /** Aborts every stream with SHUTTING_DOWN, and refuses new ones. */
-  endAll(): void {
-    this.#isShuttingDown = true;
-    for (const call of [...this.#calls]) call.abort(shuttingDown);
-  }
+export function endStreams(openStreams: OpenStreams): void {
+  openStreams.isShuttingDown = true;
+  for (const call of [...openStreams.calls]) call.abort(shuttingDown);
 }
 
 /** What a handler yields; encoded handlers yield bytes, which stand for `T`. */
@@ -93,14 +80,14 @@ export class StreamingCall<T> {
       this.#finish(failure);
       throw failure;
     } finally {
-      // The host has stopped to iterate, because its client is gone.
+      // The host has stopped iterating, since its client is gone.
       if (!this.#hasFinished) this.#finish(toFailure(cancelled()));
     }
   }
 
   #start(): ActiveCall {
     this.#principal = admit(this.#handling, this.#route, this.#incoming);
-    this.#openStreams.assertOpen();
+    if (this.#openStreams.isShuttingDown) throw shuttingDown();
     const call = new ActiveCall({
       principal: this.#principal,
       deadlineMs: this.#incoming.clientDeadlineMs,
@@ -109,7 +96,7 @@ export class StreamingCall<T> {
       onAbort: (reason) => this.#finish(toFailure(reason)),
     });
     this.#call = call;
-    this.#openStreams.add(call);
+    this.#openStreams.calls.add(call);
     abortOnCancel(call, this.#incoming);
     return call;
   }
@@ -171,7 +158,7 @@ export class StreamingCall<T> {
     if (this.#hasFinished) return;
     this.#hasFinished = true;
     this.#stopWaitingForReader();
-    if (this.#call !== undefined) this.#openStreams.delete(this.#call);
+    if (this.#call !== undefined) this.#openStreams.calls.delete(this.#call);
     this.#call?.end();
     this.#steps?.return?.().catch(() => undefined);
     reportFinished(this.#handling, this.#route, this.#startedMs, this.#principal, failure);

@@ -16,7 +16,7 @@ import { listenAddressText, type ListenAddress } from "../../src/lib/listen_addr
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 import { createCallLog } from "../../src/ops/call_log.ts";
 import { healthRoutes } from "../../src/ops/health.ts";
-import { createReadiness } from "../../src/ops/readiness.ts";
+import { createReadiness, readinessPage } from "../../src/ops/readiness.ts";
 import { reflectionRoutes } from "../../src/ops/reflection.ts";
 import type { TlsOptions } from "../../src/transport/tls.ts";
 import { createRequestValidation } from "../../src/rpc/request_validation.ts";
@@ -61,7 +61,13 @@ export async function startHosts(implementation: SessionServiceImpl, options: Ho
   });
   const age = { maxConnectionAgeMs, ...(maxConnectionAgeGraceMs !== undefined && { maxConnectionAgeGraceMs }) };
   const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls, ...age });
-  const http = await startHttpHost({ pipeline, readiness, logger, address: httpAddress ?? ANY_PORT, tls, pages });
+  const http = await startHttpHost({
+    pipeline,
+    logger,
+    address: httpAddress ?? ANY_PORT,
+    tls,
+    pages: { "/readyz": () => readinessPage(readiness), ...pages },
+  });
   return {
     pipeline,
     readiness,

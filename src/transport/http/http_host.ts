@@ -3,7 +3,6 @@
 import { createServer } from "node:net";
 import type { Logger } from "pino";
 import type { ListenAddress } from "../../lib/listen_address.ts";
-import type { Readiness } from "../../ops/readiness.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { Host } from "../host.ts";
 import { listen, type Listen } from "../listener.ts";
@@ -13,7 +12,6 @@ import { createRequestListener, type Pages } from "./request_listener.ts";
 
 export type HttpHostOptions = {
   pipeline: Pipeline;
-  readiness: Readiness;
   logger: Logger;
   address: ListenAddress;
   /** Binds the address. Default: `listen` of listener.ts. */
@@ -23,13 +21,13 @@ export type HttpHostOptions = {
   maxReceiveBytes?: number;
   /** Per connection. Default 1,024. */
   maxConcurrentStreams?: number;
-  /** Further pages by their path, for example /metrics. */
+  /** Pages beside /healthz by their path, for example /metrics. */
   pages?: Pages;
 };
 
 export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
-  const { pipeline, readiness, logger, tls, maxReceiveBytes = 256 * 1024, pages = {} } = options;
-  const onRequest = createRequestListener({ pipeline, readiness, logger, maxReceiveBytes, pages });
+  const { pipeline, logger, tls, maxReceiveBytes = 256 * 1024, pages = {} } = options;
+  const onRequest = createRequestListener({ pipeline, logger, maxReceiveBytes, pages });
   const servers = new ProtocolServers(onRequest, tls, options.maxConcurrentStreams ?? 1024);
   const acceptor = createServer({ noDelay: true }, (socket) => servers.accept(socket));
   const listener = await (options.listen ?? listen)(acceptor, options.address);

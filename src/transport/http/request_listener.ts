@@ -4,7 +4,6 @@ import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "pino";
-import type { Readiness } from "../../ops/readiness.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import { clampTimeoutHeaders } from "../timeout_headers.ts";
 import { createConnectHandlers, type ConnectHandler } from "./connect_handlers.ts";
@@ -24,7 +23,6 @@ export type HttpRequestListener = (request: HttpRequest, response: HttpResponse)
 
 type RequestListenerOptions = {
   pipeline: Pipeline;
-  readiness: Readiness;
   logger: Logger;
   maxReceiveBytes: number;
   /** Further pages, for example /metrics. */
@@ -32,11 +30,9 @@ type RequestListenerOptions = {
 };
 
 export function createRequestListener(options: RequestListenerOptions): HttpRequestListener {
-  const { pipeline, readiness, logger } = options;
+  const { pipeline, logger } = options;
   const findHandler = createConnectHandlers(pipeline, options.maxReceiveBytes);
-  const pages = new Map(
-    Object.entries({ ...options.pages, "/healthz": livePage, "/readyz": () => readinessPage(readiness) }),
-  );
+  const pages = new Map(Object.entries({ ...options.pages, "/healthz": livePage }));
   const notFound = notFoundPage(pipeline);
 
   async function respond(request: HttpRequest, response: HttpResponse): Promise<void> {
@@ -57,7 +53,7 @@ export function createRequestListener(options: RequestListenerOptions): HttpRequ
         return;
       }
       logger.error({ stack: error instanceof Error ? error.stack : String(error) }, "HTTP request failed");
-      sendPage(json(500, { code: "internal", message: "internal error" }), response);
+      sendPage(jsonPage(500, { code: "internal", message: "internal error" }), response);
     });
   };
 }
@@ -68,7 +64,7 @@ async function runCall(handler: ConnectHandler, request: HttpRequest, response: 
     universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, undefined);
   } catch {
     // The request has no host, or its target is not a URL.
-    return sendPage(json(400, { code: "invalid_argument", message: "malformed request" }), response);
+    return sendPage(jsonPage(400, { code: "invalid_argument", message: "malformed request" }), response);
   }
   clampTimeoutHeaders(universalRequest.header);
   if (request.httpVersionMajor === 2) limitBodyTime(request as Http2ServerRequest);
@@ -95,22 +91,18 @@ function livePage(): Page {
   return { status: 200, contentType: "text/plain; charset=utf-8", body: "ok\n" };
 }
 
-function readinessPage(readiness: Readiness): Page {
-  const reasons = readiness.reasons();
-  return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
-}
-
 function notFoundPage(pipeline: Pipeline): Page {
   const services = new Set(pipeline.routes.map((route) => `/${route.method.parent.typeName}/`));
   const message = "no such path; methods are at /<service>/<method>";
-  return json(404, { code: "unimplemented", message, services: [...services] });
+  return jsonPage(404, { code: "unimplemented", message, services: [...services] });
 }
 
-const unsupportedMediaType = json(415, {
+const unsupportedMediaType = jsonPage(415, {
   code: "unknown",
   message: "send content-type: application/json, application/proto, application/grpc or application/grpc-web",
 });
 
-function json(status: number, body: object): Page {
+/** A page of JSON. */
+export function jsonPage(status: number, body: object): Page {
   return { status, contentType: "application/json", body: `${JSON.stringify(body)}\n` };
 }
