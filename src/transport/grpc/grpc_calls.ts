@@ -2,13 +2,7 @@
 // becomes INVALID_ARGUMENT with details here, and would be INTERNAL there.
 
 import type { DescMethod, Message } from "@bufbuild/protobuf";
-import type {
-  handleUnaryCall as UnaryHandler,
-  Server,
-  ServerDuplexStream,
-  ServerUnaryCall,
-  ServerWritableStream,
-} from "@grpc/grpc-js";
+import type { handleUnaryCall, Server, ServerDuplexStream, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
 import type { CallContext } from "../../domain/call.ts";
 import { toAsyncIterable, type PushStream } from "../../lib/push_stream.ts";
 import { cancelled } from "../../rpc/call_handling.ts";
@@ -46,7 +40,7 @@ export function registerRoute(server: Server, pipeline: Pipeline, route: Route):
       : route.method.methodKind === "server_streaming"
         ? (["serverStream", serverStream] as const)
         : (["bidi", bidi] as const);
-  server.register(`/${route.name}`, handler as UnaryHandler<Buffer, Buffer>, passThrough, passThrough, type);
+  server.register(`/${route.name}`, handler as handleUnaryCall<Buffer, Buffer>, passThrough, passThrough, type);
 }
 
 abstract class GrpcCall<C extends AnyCall> implements IncomingCall {
