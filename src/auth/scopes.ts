@@ -1,4 +1,4 @@
-// The scope that each method requires. It is also stated in the method's comment in the contract; a test compares the two.
+// The scope that each method requires, as the method's comment in the contract states; a test compares the two.
 
 import type { MethodName } from "../service/handlers.ts";
 

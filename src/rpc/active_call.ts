@@ -23,7 +23,7 @@ export class ActiveCall implements CallContext {
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
   #hasEnded = false;
-  // A field instead of Promise.race: each race against a promise that lives as long as a stream would leave a reaction on it.
+  // A field instead of Promise.race: each race against a promise as long-lived as a stream would leave a reaction on it.
   #rejectWork: ((reason: Error) => void) | undefined;
 
   constructor({ principal, deadlineMs, deadlineError, onAbort }: ActiveCallOptions) {

@@ -24,8 +24,8 @@ export type IncomingUnaryCall<T> = IncomingCall & {
 /** A server stream or a bidirectional stream. */
 export type IncomingStreamingCall<T> = IncomingCall & {
   /**
-   * Handles the encoded requests; `validate` holds a request that had to be decoded to its rules. Returns undefined if the
-   * method has no encoded handler.
+   * Handles the encoded requests; `validate` checks a request that had to be decoded. Returns undefined if the method has
+   * no encoded handler.
    */
   handleEncoded?(call: CallContext, validate: (request: Message) => void): AsyncIterable<T | PushStream<T>> | undefined;
   /** The one request of a server stream, or the requests of a bidirectional stream as they come. */

@@ -48,8 +48,8 @@ export function createRequestValidation(): RequestValidation {
 type PendingMessage = { readonly desc: DescMessage; readonly message: Message; readonly path: string };
 
 /**
- * Returns the fields that hold a lone surrogate, which JSON can carry and UTF-8 cannot; undefined if there is none. It does
- * not recurse, since the client chooses how deep a request is nested.
+ * Returns the fields that hold a lone surrogate, which JSON can carry and UTF-8 cannot; undefined if there is none.
+ * It does not recurse, since the client chooses how deep a request is nested.
  */
 function illFormedText(desc: DescMessage, request: Message): FieldViolation[] | undefined {
   const fields = new Set<string>();

@@ -54,7 +54,7 @@ export function trackSockets(server: Server): ReadonlySet<Socket> {
   return sockets;
 }
 
-// Lets only the owner connect, from the first moment. Worker threads cannot set a umask, so there it takes effect a moment late.
+// Lets only the owner connect. Worker threads cannot set a umask, so there it takes effect a moment after the bind.
 function listenPrivately(server: Server, path: string): void {
   server.once("listening", () => chmodSync(path, 0o600));
   const umask = isMainThread ? process.umask(0o177) : undefined;

@@ -1,5 +1,5 @@
-// The headers in which a caller sends its deadline. Both protocol libraries start a timer from them that fires at once if the
-// deadline is more than 24.8 days away, so longer ones are clamped before the libraries read them.
+// The headers in which a caller sends its deadline. The timers of both protocol libraries fire at once if the deadline is
+// more than 24.8 days away, so longer ones are clamped before the libraries read them.
 
 import { MAX_TIMEOUT_MS } from "../lib/timeout.ts";
 

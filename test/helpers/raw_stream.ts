@@ -1,4 +1,4 @@
-// gRPC over plain HTTP/2: little work for each message, for thousands of watchers in one process, and full control of headers.
+// gRPC over plain HTTP/2: full control of headers, and little work for each message, for thousands of watchers.
 
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { create, toBinary, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";

@@ -1,4 +1,4 @@
-// Both hosts over a small implementation of the test's own, and a client for every wire format that sends and receives bytes.
+// Both hosts over a small implementation of the test's own, and a client that sends and receives bytes for every wire.
 
 import { fromBinary, type DescMethod, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";

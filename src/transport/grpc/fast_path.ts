@@ -1,5 +1,5 @@
-// The fast path: serves the unary methods with an encoded handler directly on their HTTP/2 streams, without grpc-js. It takes
-// only requests as clients usually send them, and leaves compressed ones and those of other content types to grpc-js.
+// The fast path: serves unary methods that have an encoded handler on their HTTP/2 streams, without grpc-js. It serves only
+// requests as clients usually send them, and leaves compressed ones and those of other content types to grpc-js.
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";

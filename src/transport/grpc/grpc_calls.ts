@@ -1,5 +1,5 @@
-// The calls of grpc-js in the form that the pipeline takes. Messages pass grpc-js as bytes: a request that does not decode
-// becomes INVALID_ARGUMENT with details here, and would be INTERNAL there.
+// The calls of grpc-js in the form that the pipeline takes. Messages pass grpc-js as bytes: a request that does not
+// decode becomes INVALID_ARGUMENT with details here, and would be INTERNAL there.
 
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import type { handleUnaryCall, Server, ServerDuplexStream, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
@@ -110,8 +110,8 @@ class GrpcBidiStream extends GrpcStream<BidiStream> implements IncomingStreaming
   }
 }
 
-// One event is one message that is written to many streams, one after the other, and encoded for the first of them. The map
-// serves streams that write it later, from their queue.
+// One event is one message that is written to many streams, one after the other, and encoded for the first of them. The
+// map serves streams that write it later, from their queue.
 const encodedResponses = new WeakMap<object, Buffer>();
 let latest: { readonly response: object; readonly bytes: Buffer } | undefined;
 
@@ -151,8 +151,8 @@ async function* decodeRequests(method: DescMethod, call: BidiStream): AsyncItera
 }
 
 /**
- * The requests of a bidirectional stream as they come. The stream's own iterator is no use: it destroys the stream at its end,
- * and with it the status that is still to be sent.
+ * The requests of a bidirectional stream as they come. The stream's own iterator is of no use: it destroys the stream at
+ * its end, and with it the status that is still to be sent.
  */
 function requestStream(call: BidiStream): PushStream<Buffer> {
   return (write, end) => {

@@ -16,8 +16,8 @@ type StreamListener = (
 ) => void;
 
 /**
- * Lets the fast path serve new streams before grpc-js sees them. grpc-js has no API for that, so this reads a private field of
- * its Server, the HTTP/2 servers. It is worth it: a call takes 39 us of CPU on node:http2 and 58 us on grpc-js.
+ * Lets the fast path serve new streams before grpc-js sees them. grpc-js has no API for that, so this reads the HTTP/2
+ * servers from a private field of its Server. Measured gain: a call takes 39 us of CPU on node:http2, 58 us on grpc-js.
  * @throws Error if the field is not what it is in the version that this was written for.
  */
 export function installFastPath(server: Server, fastPath: FastPath): void {

@@ -1,4 +1,4 @@
-// The methods on connect's protocols: one handler for gRPC and gRPC-Web, and one for Connect with its JSON, for each method.
+// The methods on connect's protocols: for each method one handler for gRPC and gRPC-Web, and one for Connect.
 
 import {
   createRegistry,
@@ -62,8 +62,8 @@ function routerOptions(maxReceiveBytes: number): ConnectRouterOptions {
 }
 
 /**
- * gRPC and gRPC-Web. Unary methods are registered as server streams, which are the same in these protocols: the request is then
- * decoded inside the interceptors, which can add details to the error of a message that does not decode.
+ * gRPC and gRPC-Web. Unary methods are registered as server streams, which are the same in these protocols: the request is
+ * then decoded inside the interceptors, which can add details to the error of a message that does not decode.
  */
 function grpcHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number): ConnectHandler {
   const router = createConnectRouter({ ...routerOptions(maxReceiveBytes), connect: false });
@@ -166,8 +166,8 @@ async function* withDecodeErrorDetails(method: DescMethod, requests: AsyncIterab
   }
 }
 
-// Returns undefined if the error is none of a message that does not decode. connect reports such a binary message as INTERNAL,
-// and neither binary nor JSON with details.
+// Returns undefined if the error is not about a message that does not decode. connect reports such a message as INTERNAL
+// if it is binary, and never with details.
 function toDecodeError(method: DescMethod, error: unknown): SessionError | undefined {
   if (!(error instanceof ConnectError) || error.details.length > 0) return undefined;
   if (error.code === Code.InvalidArgument) {

@@ -1,4 +1,4 @@
-// The HTTP host: gRPC, gRPC-Web, Connect and JSON by connect on HTTP/2 and HTTP/1.1, and the pages for operators, on one port.
+// The HTTP host: gRPC, gRPC-Web, Connect and JSON by connect, and the pages for operators, on one port.
 
 import { createServer } from "node:net";
 import type { Logger } from "pino";
