@@ -11,9 +11,10 @@ import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 import { allPages } from "./steps_run.ts";
 
-const RUNS = Number(process.env["CROWD_RUNS"] ?? 80);
+const RUNS = rounds({ quick: 30, all: 80, variable: "CROWD_RUNS" });
 const LANES = 4;
 const HOUR_MS = 3_600_000;
 const skip = redisServerMissing();

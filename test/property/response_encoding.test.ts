@@ -40,8 +40,9 @@ import {
 import { toValidationResponse } from "../../src/service/validation/response_message.ts";
 import type { ValidationRequest, ValidationResult } from "../../src/service/validation/validator.ts";
 import { SESSION_KIND, SessionRecord } from "../../src/store/session_record.ts";
+import { rounds } from "../helpers/rounds.ts";
 
-const RUNS = { numRuns: Number(process.env["PROPERTY_RUNS"] ?? 2000) };
+const RUNS = { numRuns: rounds({ quick: 1_000, all: 2_000, variable: "PROPERTY_RUNS" }) };
 const { validate } = createRequestValidation();
 
 const text = (maxLength: number) => fc.string({ unit: "grapheme", maxLength });

@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 import { createSteps } from "./steps_create.ts";
 import { deviceSteps } from "./steps_device_sessions.ts";
 import { Run, type Step } from "./steps_run.ts";
@@ -12,7 +13,7 @@ import { assertAllAudited, securitySteps } from "./steps_audit.ts";
 import { sessionSteps } from "./steps_simple_and_hash_sessions.ts";
 import { tokenSteps } from "./steps_secure_sessions.ts";
 
-const RUNS = Number(process.env["PROPERTY_RUNS"] ?? 5000);
+const RUNS = rounds({ quick: 400, all: 5_000, variable: "PROPERTY_RUNS" });
 /** Histories under way at once; they share the store and no user. */
 const LANES = 8;
 const skip = redisServerMissing();

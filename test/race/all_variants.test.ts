@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 import { createAuthoritySubject, type AuthoritySubject } from "./authority_subject.ts";
 import { RACES } from "./suite.ts";
 
-const ROUNDS = Number(process.env["RACE_ROUNDS"] ?? 10_000);
+const ROUNDS = rounds({ quick: 300, all: 10_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;

@@ -7,8 +7,9 @@ import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { race, rivals, valueOf } from "../helpers/races.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 
-const ROUNDS = 5000;
+const ROUNDS = rounds({ quick: 300, all: 5_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;
