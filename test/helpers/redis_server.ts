@@ -46,6 +46,9 @@ export type RedisServer = {
   command(...args: string[]): Promise<string>;
 };
 
+/** Generous, since a test machine may be busy. */
+const START_TIMEOUT_MS = 30_000;
+
 // A test file that fails half-way must leave no store behind.
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
@@ -85,14 +88,14 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
   }
 
   async function untilReady(): Promise<void> {
-    const deadlineMs = performance.now() + 10_000;
+    const deadlineMs = performance.now() + START_TIMEOUT_MS;
     while (performance.now() < deadlineMs) {
       // An error reply is enough: a replica that waits for its master sends one, and so does a renamed PING.
       const reply = await command("PING").catch(() => undefined);
       if (reply !== undefined && !reply.startsWith("-LOADING")) return;
       await sleep(10);
     }
-    throw new Error("redis-server did not reply within 10 s");
+    throw new Error(`redis-server did not reply within ${START_TIMEOUT_MS} ms`);
   }
 
   function command(...args: string[]): Promise<string> {

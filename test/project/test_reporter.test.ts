@@ -16,7 +16,7 @@ type Outcome = { code: number | null; text: string; lastLine: string };
 const fixture = (name: string) => `test/fixtures/reporter/${name}.fixture.ts`;
 
 function startRunner(args: readonly string[], variables: Record<string, string> = {}) {
-  const env = { ...process.env, TEST_TIMEOUT_MS: "1500", TEST_RERUN_FAILED: "0", ...variables };
+  const env = { ...process.env, TEST_TIMEOUT_MS: "60000", TEST_RERUN_FAILED: "0", ...variables };
   // With this variable, node:test takes the runner for a test file of this run and does nothing.
   delete (env as NodeJS.ProcessEnv)["NODE_TEST_CONTEXT"];
   return spawn(process.execPath, ["scripts/test.ts", ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -68,7 +68,8 @@ for (const [name, totals, reason] of [
   ["hanging", "0 passed, 1 failed, 0 skipped", "timed out after 1500ms"],
 ] as const) {
   test(`a file that is ${name} fails the run`, async () => {
-    const { code, text, lastLine } = await runFixtures(name);
+    const variables = name === "hanging" ? { TEST_TIMEOUT_MS: "1500" } : undefined;
+    const { code, text, lastLine } = await runTests([fixture(name)], variables);
     assert.deepEqual({ code, lastLine }, { code: 1, lastLine: totals });
     assert.ok(text.includes(reason), text);
   });
@@ -137,7 +138,7 @@ describe("options", () => {
        import { sum } from "./sum.ts";
        test("adds up", () => assert.equal(sum, 2));`,
     );
-    const child = startRunner([file, "--watch"], { TEST_TIMEOUT_MS: "30000" });
+    const child = startRunner([file, "--watch"]);
     t.after(() => child.kill());
     const counts: string[] = [];
     for await (const line of createInterface({ input: child.stdout })) {
