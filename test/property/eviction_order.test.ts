@@ -14,7 +14,7 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 import { rounds } from "../helpers/rounds.ts";
 import { allPages } from "./steps_run.ts";
 
-const RUNS = rounds({ quick: 30, all: 80, variable: "CROWD_RUNS" });
+const RUNS = rounds({ quick: 30, all: 80, variable: "EVICTION_RUNS" });
 const LANES = 4;
 const HOUR_MS = 3_600_000;
 const skip = redisServerMissing();
