@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import { helpText } from "./cli/help.ts";
 import { ConfigError, loadConfig, type Config } from "./config/config.ts";
 import type { RunningServer } from "./server.ts";
-import { createLogger, endOnFaults, redactText } from "./ops/logger.ts";
+import { createLogger, endOnFaults, openLogOutput, redactText } from "./ops/logger.ts";
 
 const EXIT = { ok: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 type Exit = (typeof EXIT)[keyof typeof EXIT];
@@ -59,7 +59,7 @@ async function run(args: readonly string[]): Promise<Exit | undefined> {
 
 async function serve(): Promise<Exit | undefined> {
   const config = loadConfig(process.env);
-  const log = createLogger(config);
+  const log = createLogger(config, await openLogOutput());
   endOnFaults(log);
 
   const starting = start(config, log);

@@ -2,6 +2,7 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import type { LevelWithSilent } from "pino";
 import { isLocal, isLocalStore, type Rate, type ParseResult, type Parser } from "./parsers.ts";
 import { listenAddressText, type ListenAddress } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
@@ -33,7 +34,7 @@ export type Config = {
   readonly apiKeysFile: string | undefined;
   /** undefined: the listeners speak plain text. */
   readonly tls: TlsFiles | undefined;
-  readonly logLevel: LogLevel;
+  readonly logLevel: LevelWithSilent;
   /** One in so many requests is logged; 0: none. */
   readonly logSample: number;
   /** From the signal to the end of the process. */
@@ -44,8 +45,6 @@ export type Config = {
   readonly maxConnectionAgeMs: number | undefined;
   readonly insecure: boolean;
 };
-
-export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
 
 /** Paths of PEM files. With clientCaFile, callers must show a certificate that it signed. */
 export type TlsFiles = {

@@ -3,13 +3,12 @@
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { StoreClock } from "../store/store_clock.ts";
-import { createSessionCreator } from "../store/create_session.ts";
-import type { StoreDependencies } from "../store/dependencies.ts";
-import { createDeviceSessionStore } from "../store/device_sessions.ts";
-import { createHashSessionStore } from "../store/hash_sessions.ts";
-import { createSecurityStore } from "../store/audit.ts";
-import { createSessionStore } from "../store/simple_sessions.ts";
-import { createSecureSessionStore } from "../store/secure_sessions.ts";
+import type { SessionCreator } from "../store/create_session.ts";
+import type { DeviceSessionStore } from "../store/device_sessions.ts";
+import type { HashSessionStore } from "../store/hash_sessions.ts";
+import type { SecurityStore } from "../store/audit.ts";
+import type { SessionStore } from "../store/simple_sessions.ts";
+import type { SecureSessionStore } from "../store/secure_sessions.ts";
 import type { WatchBroadcaster } from "../watch/broadcaster.ts";
 import { createBulkValidationService } from "./bulk_validation.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
@@ -23,8 +22,17 @@ import { createSimpleSessionService } from "./simple_sessions.ts";
 import { createSecureSessionService } from "./secure_sessions.ts";
 import { createValidator } from "./validation/validator.ts";
 
+export type SessionStores = {
+  readonly create: SessionCreator;
+  readonly sessions: SessionStore;
+  readonly hashSessions: HashSessionStore;
+  readonly secureSessions: SecureSessionStore;
+  readonly deviceSessions: DeviceSessionStore;
+  readonly security: SecurityStore;
+};
+
 type SessionServiceDeps = {
-  readonly store: StoreDependencies;
+  readonly stores: SessionStores;
   readonly changes: ChangeLog;
   readonly hub: WatchBroadcaster;
   /** Renews a watcher that this process does not have; false: nobody has it. */
@@ -33,6 +41,7 @@ type SessionServiceDeps = {
   readonly defaults: SessionDefaults;
   /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
+  readonly touchIntervalMs: number | undefined;
   readonly requestTimeoutMs: number;
 };
 
@@ -40,13 +49,9 @@ type SessionServiceDeps = {
 export type SessionService = { readonly methods: SessionServiceImpl; readonly encodedHandlers: EncodedHandlers };
 
 export function createSessionService(deps: SessionServiceDeps): SessionService {
-  const { store, changes, hub, renewOnSibling: renewElsewhere, clock, defaults, keyRing, requestTimeoutMs } = deps;
-  const create = createSessionCreator(store);
-  const sessions = createSessionStore(store);
-  const tokens = createSecureSessionStore(store);
-  const security = createSecurityStore(store);
+  const { stores, changes, hub, renewOnSibling, clock, defaults, keyRing, touchIntervalMs, requestTimeoutMs } = deps;
+  const { create, sessions, secureSessions: tokens, hashSessions, deviceSessions, security } = stores;
   const checkIpBinding = createIpBindingCheck(sessions, security);
-  const { touchIntervalMs } = store.settings;
   const validate = createValidator({ sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs });
   const simple = createSimpleSessionService({ create, sessions, validate, checkIpBinding, defaults });
   const secure = createSecureSessionService({ create, tokens, validate, keyRing, defaults });
@@ -54,11 +59,11 @@ export function createSessionService(deps: SessionServiceDeps): SessionService {
   return {
     methods: {
       ...simple.methods,
-      ...createHashSessionService({ create, fields: createHashSessionStore(store), defaults }),
+      ...createHashSessionService({ create, fields: hashSessions, defaults }),
       ...secure.methods,
-      ...createDeviceSessionService({ create, sessions, devices: createDeviceSessionStore(store), defaults }),
+      ...createDeviceSessionService({ create, sessions, devices: deviceSessions, defaults }),
       ...createSecurityService({ sessions, security, keyRing }),
-      ...createWatchService({ sessions, changes, hub, renewOnSibling: renewElsewhere, keyRing }),
+      ...createWatchService({ sessions, changes, hub, renewOnSibling, keyRing }),
       ...bulk.methods,
     },
     encodedHandlers: { ...simple.direct, ...secure.direct, ...bulk.direct },

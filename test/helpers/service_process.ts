@@ -83,7 +83,7 @@ export async function startOrFail(env: Readonly<Record<string, string>>): Promis
     });
   }
 
-  const isReady = ({ msg }: LogLine) => msg === "a worker is ready";
+  const isReady = ({ msg }: LogLine) => msg === "worker ready";
   const serving = await line(({ msg }) => msg === "serving").catch(() => undefined);
   if (serving === undefined) return { code: await ended, stdout, stderr };
   return {
@@ -94,7 +94,7 @@ export async function startOrFail(env: Readonly<Record<string, string>>): Promis
     lines: () => lines,
     line,
     workers() {
-      const died = new Set(lines.filter(({ msg }) => msg.startsWith("a worker died")).map((each) => each["worker"]));
+      const died = new Set(lines.filter(({ msg }) => msg.startsWith("worker died")).map((each) => each["worker"]));
       return lines.filter((each) => isReady(each) && !died.has(each["worker"])).map((each) => Number(each["worker"]));
     },
     workerReady: async (from) => Number((await line(isReady, from))["worker"]),
