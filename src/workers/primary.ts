@@ -15,7 +15,7 @@ import { generateTokenKeysFile } from "../auth/token_key_file.ts";
 import { removeStaleSocket } from "../transport/listener.ts";
 import { createWorkerRequests } from "./worker_requests.ts";
 import { sendToWorker, type ToPrimary, type WorkerRequest } from "./messages.ts";
-import { superviseWorker, type WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
+import { WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
 import { createMetricsAggregator } from "./metrics_aggregator.ts";
 
 /** The shares of the drain time after which a worker ends its calls, and after which it is killed; the rest is for the store. */
@@ -51,14 +51,15 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
       storeUrl: config.storeUrl ?? embedded!.url,
       drainTimeoutMs: config.drainTimeoutMs * WORKER_SHARE,
     };
-    const start = () => {
-      const supervisor = superviseWorker(workerConfig, events, log);
+    const start = (mayStart: Promise<unknown>) => {
+      const supervisor = new WorkerSupervisor({ config: workerConfig, mayStart, events, log });
       supervisors.push(supervisor);
       return supervisor.ready;
     };
-    // The first one alone: if an address cannot be bound, Node's cluster module fails on the second worker that asks for it.
-    const { store, addresses } = await start();
-    await Promise.all(Array.from({ length: config.workers - 1 }, start));
+    // The others listen after the first. If an address cannot be bound, Node's cluster module would throw for the second one.
+    const first = start(Promise.resolve());
+    const others = Array.from({ length: config.workers - 1 }, () => start(first));
+    const [{ store, addresses }] = await Promise.all([first, ...others]);
     let closed: Promise<void> | undefined;
     return {
       addresses,

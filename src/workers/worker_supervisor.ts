@@ -7,6 +7,14 @@ import type { Config } from "../config/config.ts";
 import { createRestartDelays } from "../lib/backoff.ts";
 import { sendToWorker, type ToPrimary, type WorkerReady } from "./messages.ts";
 
+export type WorkerSupervisorOptions = {
+  readonly config: Config;
+  /** The worker loads its modules at once, and starts when this resolves. */
+  readonly mayStart: Promise<unknown>;
+  readonly events: WorkerEvents;
+  readonly log: Logger;
+};
+
 export type WorkerEvents = {
   /** The worker serves calls from now on. */
   onReady(worker: Worker): void;
@@ -15,90 +23,105 @@ export type WorkerEvents = {
   onExit(worker: Worker): void;
 };
 
-export type WorkerSupervisor = {
-  /** Resolves when the first process serves. Rejects with the error of its start; then no process is left. */
-  readonly ready: Promise<WorkerReady>;
-  /** Lets the process finish the calls in flight; kills it after `graceMs`. */
-  stop(graceMs: number): Promise<void>;
-  /** Kills the process. */
-  kill(): void;
-};
-
 const RESTARTS = { minDelayMs: 100, maxDelayMs: 5_000, healthyMs: 10_000 };
 
-export function superviseWorker(config: Config, events: WorkerEvents, log: Logger): WorkerSupervisor {
-  const stopping = new AbortController();
-  let worker: Worker;
-  let exited: Promise<string>;
-  let readyMs: number | undefined;
-  const first = Promise.withResolvers<WorkerReady>();
-  let startError: Error | undefined;
+export class WorkerSupervisor {
+  /** Resolves when the first process serves. Rejects with the error of its start; then no process is left. */
+  readonly ready: Promise<WorkerReady>;
+  readonly #options: WorkerSupervisorOptions;
+  readonly #firstReady = Promise.withResolvers<WorkerReady>();
+  readonly #stopping = new AbortController();
+  readonly #supervision: Promise<void>;
+  #worker!: Worker;
+  #exited!: Promise<string>;
+  /** When the present process began to serve. */
+  #readyMs: number | undefined;
+  #startError: Error | undefined;
 
-  // Nobody awaits it if another worker has failed before.
-  first.promise.catch(() => undefined);
-
-  fork();
-  const supervision = supervise();
-
-  function fork(): void {
-    readyMs = undefined;
-    startError = undefined;
-    const forked = (worker = cluster.fork());
-    exited = exitOf(forked);
-    forked.on("message", (message: ToPrimary) => receive(forked, message));
+  constructor(options: WorkerSupervisorOptions) {
+    this.#options = options;
+    this.ready = this.#firstReady.promise;
+    // Nobody awaits it if another worker has failed before.
+    this.ready.catch(() => undefined);
+    this.#fork();
+    this.#supervision = this.#supervise();
   }
 
-  function receive(from: Worker, message: ToPrimary): void {
-    if (message.type === "loaded") return sendToWorker(from, { type: "start", config });
-    if (message.type === "failed") {
-      startError = Object.assign(new Error(message.message), { code: message.code, reason: message.reason });
-      return;
+  /** Lets the process finish the calls in flight; kills it after `graceMs`. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping.abort();
+    // A process that does not serve yet has nothing to finish.
+    if (this.#readyMs === undefined) this.kill();
+    else sendToWorker(this.#worker, { type: "stop" });
+    const force = setTimeout(() => {
+      const worker = this.#worker.process.pid;
+      this.#options.log.warn({ worker }, "worker did not stop in time; it is killed and its calls fail");
+      this.kill();
+    }, graceMs);
+    await this.#supervision;
+    clearTimeout(force);
+  }
+
+  kill(): void {
+    this.#worker.process.kill("SIGKILL");
+  }
+
+  #fork(): void {
+    this.#readyMs = undefined;
+    this.#startError = undefined;
+    const worker = (this.#worker = cluster.fork());
+    this.#exited = exitOf(worker);
+    worker.on("message", (message: ToPrimary) => this.#receive(worker, message));
+  }
+
+  #receive(worker: Worker, message: ToPrimary): void {
+    const { config, mayStart, events, log } = this.#options;
+    switch (message.type) {
+      case "loaded":
+        mayStart.then(
+          () => sendToWorker(worker, { type: "start", config }),
+          () => undefined,
+        );
+        return;
+      case "failed":
+        this.#startError = Object.assign(new Error(message.message), { code: message.code, reason: message.reason });
+        return;
+      case "ready":
+        this.#readyMs = performance.now();
+        log.info({ worker: worker.process.pid, ...message.addresses }, "worker ready");
+        events.onReady(worker);
+        return this.#firstReady.resolve(message);
+      default:
+        return events.onMessage(worker, message);
     }
-    if (message.type !== "ready") return events.onMessage(from, message);
-    readyMs = performance.now();
-    log.info({ worker: from.process.pid, ...message.addresses }, "worker ready");
-    events.onReady(from);
-    first.resolve(message);
   }
 
-  async function supervise(): Promise<void> {
+  async #supervise(): Promise<void> {
+    const { events, log } = this.#options;
+    const { signal } = this.#stopping;
     const nextDelayMs = createRestartDelays(RESTARTS);
     for (let served = false; ;) {
-      const how = await exited;
-      events.onExit(worker);
+      const how = await this.#exited;
+      const readyMs = this.#readyMs;
+      events.onExit(this.#worker);
       served ||= readyMs !== undefined;
-      if (!served) first.reject(startError ?? new Error(`a worker exited ${how} while it started; see the log`));
-      if (!served || stopping.signal.aborted) return;
+      if (!served) {
+        this.#firstReady.reject(this.#startError ?? new Error(`a worker exited ${how} during its start; see the log`));
+      }
+      if (!served || signal.aborted) return;
       const delayMs = nextDelayMs(readyMs === undefined ? 0 : performance.now() - readyMs);
       log.error(
-        { worker: worker.process.pid, how, delayMs, error: startError?.message },
+        { worker: this.#worker.process.pid, how, delayMs, error: this.#startError?.message },
         "worker died; its in-flight calls failed; a replacement starts after delayMs",
       );
-      await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-      if (stopping.signal.aborted) return;
-      fork();
+      await sleep(delayMs, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      this.#fork();
     }
   }
-
-  const kill = () => void worker.process.kill("SIGKILL");
-  return {
-    ready: first.promise,
-    async stop(graceMs) {
-      stopping.abort();
-      // A process that does not serve yet has nothing to finish.
-      if (readyMs === undefined) kill();
-      else sendToWorker(worker, { type: "stop" });
-      const force = setTimeout(() => {
-        log.warn({ worker: worker.process.pid }, "worker did not stop in time; it is killed and its calls fail");
-        kill();
-      }, graceMs);
-      await supervision;
-      clearTimeout(force);
-    },
-    kill,
-  };
 }
 
+/** Resolves to how the process ended: `by SIGKILL`, `with code 1`. */
 function exitOf(worker: Worker): Promise<string> {
   return new Promise((resolve) => {
     worker.on("exit", (code: number | null, signal: string | null) =>
