@@ -1,4 +1,4 @@
-// Workers that die: what is lost with one, who takes its place, and what its callers and the caches behind them notice.
+// Workers that die: what is lost with a worker, how it is replaced, and what callers and caches notice.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -42,7 +42,7 @@ async function start(t: TestContext, more: Record<string, string> = {}): Promise
 const died = ({ msg }: { msg: string }) => msg.startsWith("worker died");
 
 describe("a worker that dies", { skip }, () => {
-  test("loses only its own calls, and is replaced by one that serves", async (t) => {
+  test("fails only its own calls, and is replaced by one that serves", async (t) => {
     const service = await start(t);
     const clients = connect(t, service, 8);
     const workers: number[] = [];
@@ -79,7 +79,7 @@ describe("a worker that dies", { skip }, () => {
       assert.ok(calls > 0);
       if (!own) assert.deepEqual(faults, []);
       for (const fault of faults) assert.equal(fault.code, status.UNAVAILABLE, String(fault));
-      if (own) assert.ok(after > 0, "it was not served again");
+      if (own) assert.ok(after > 0, "a client of the dead worker was not served again");
     }
     const served: number[] = [];
     for (const client of connect(t, service, 4)) served.push(await workerOf(service, client));
@@ -120,7 +120,7 @@ describe("a worker that dies", { skip }, () => {
     await client!.createSession({ userId: "patient" }, { timeoutMs: 10_000 });
   });
 
-  test("again and again is replaced more and more slowly", async (t) => {
+  test("again and again is replaced after longer and longer delays", async (t) => {
     const service = await start(t);
     const delays: number[] = [];
     for (let i = 0; i < 3; i++) {
@@ -134,7 +134,7 @@ describe("a worker that dies", { skip }, () => {
     assert.ok(delays[2]! >= 400 && delays[2]! <= 800, String(delays[2]));
   });
 
-  test("of an uncaught exception says so first", async (t) => {
+  test("of an uncaught exception logs it first", async (t) => {
     const planted = `process.on("SIGUSR2", () => setImmediate(() => { throw new Error("planted"); }));`;
     const service = await start(t, { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(planted)}` });
     const [victim] = service.workers();
@@ -146,7 +146,7 @@ describe("a worker that dies", { skip }, () => {
     await service.workerReady(from);
   });
 
-  test("in the middle of a stop does not hold it up", async (t) => {
+  test("during a shutdown does not delay it", async (t) => {
     const service = await start(t);
     const [client] = connect(t, service, 1);
     const { session } = await client!.createSession({ userId: "held" });
@@ -169,7 +169,7 @@ describe("a worker that dies", { skip }, () => {
 });
 
 describe("the cached client of several workers", { skip }, () => {
-  test("serves from memory through changes of its connection, and never what has ended", async (t) => {
+  test("serves from memory while its connection changes, and never a session that has ended", async (t) => {
     // A dozen connections, now to this worker and now to that, in the time of four leases.
     const service = await start(t, { SA_MAX_CONNECTION_AGE: "1s" });
     const [owner] = connect(t, service, 1);
@@ -184,7 +184,7 @@ describe("the cached client of several workers", { skip }, () => {
 
     let [unsafe, looks] = [0, 0];
     for (const endMs = performance.now() + 12_000; performance.now() < endMs;) {
-      // It ends for everybody once the call has answered.
+      // No cache returns the session after the call has ended.
       const [ending] = live;
       const barrier = owner!.invalidateSession({ sessionId: ending!, barrier: true });
       live.delete(ending!);
