@@ -33,7 +33,7 @@ export type AuditEvent = Message<"session.v1.AuditEvent"> & {
   eventId: string;
 
   /**
-   * The kind of event.
+   * The type of the event.
    *
    * @generated from field: session.v1.AuditEventType type = 2;
    */
@@ -103,7 +103,7 @@ export type ListAuditEventsRequest = Message<"session.v1.ListAuditEventsRequest"
   userId: string;
 
   /**
-   * The kinds of events to list, at most 32. If there are none, all kinds are listed.
+   * The types of events to list, at most 32. If there are none, events of all types are listed.
    *
    * @generated from field: repeated session.v1.AuditEventType types = 2;
    */
@@ -252,13 +252,13 @@ export const ExplainSessionResponseSchema: GenMessage<ExplainSessionResponse> = 
   messageDesc(file_session_v1_audit, 4);
 
 /**
- * The kind of an audit event.
+ * The type of an audit event.
  *
  * @generated from enum session.v1.AuditEventType
  */
 export const AuditEventType = {
   /**
-   * The kind is not specified.
+   * The type is not specified.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_UNSPECIFIED = 0;
    */
@@ -350,7 +350,7 @@ export const AuditEventType = {
 } as const;
 
 /**
- * The kind of an audit event.
+ * The type of an audit event.
  *
  * @generated from enum session.v1.AuditEventType
  */

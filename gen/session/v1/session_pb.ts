@@ -146,7 +146,7 @@ export type Device = Message<"session.v1.Device"> & {
   name: string;
 
   /**
-   * The form of the device. DEVICE_TYPE_UNSPECIFIED is stored as DEVICE_TYPE_UNKNOWN.
+   * The type of the device. DEVICE_TYPE_UNSPECIFIED is stored as DEVICE_TYPE_UNKNOWN.
    *
    * @generated from field: session.v1.DeviceType type = 3;
    */
@@ -217,13 +217,13 @@ export const SessionLimitSchema: GenMessage<SessionLimit> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 2);
 
 /**
- * The form of a device.
+ * The type of a device.
  *
  * @generated from enum session.v1.DeviceType
  */
 export const DeviceType = {
   /**
-   * The form is not specified. It is stored as DEVICE_TYPE_UNKNOWN.
+   * The type is not specified. It is stored as DEVICE_TYPE_UNKNOWN.
    *
    * @generated from enum value: DEVICE_TYPE_UNSPECIFIED = 0;
    */
@@ -251,7 +251,7 @@ export const DeviceType = {
   TABLET: 3,
 
   /**
-   * The caller could not determine the form.
+   * The caller could not determine the type.
    *
    * @generated from enum value: DEVICE_TYPE_UNKNOWN = 4;
    */
@@ -259,7 +259,7 @@ export const DeviceType = {
 } as const;
 
 /**
- * The form of a device.
+ * The type of a device.
  *
  * @generated from enum session.v1.DeviceType
  */
