@@ -83,8 +83,10 @@ export default defineConfig({
 
 type Pattern = { group: string[]; message: string };
 
-/** Returns the rule for the files that lie `depth` levels below src in a folder: an import that leaves the folder is an error
- * unless IMPORTS allows it. */
+/**
+ * Returns the rule for the files of a folder that lie `depth` levels below src: an import that leaves the folder is an
+ * error unless IMPORTS allows it.
+ */
 function importsOfFolder(folder: string, depth: number): OxlintOverride {
   const src = "../".repeat(depth);
   const allowed = IMPORTS[folder]!.map((target) => {
