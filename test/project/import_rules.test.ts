@@ -108,8 +108,8 @@ const ALLOWED: readonly Import[] = [
   ["test/b.ts", "redis"],
 ];
 
-/** Lints files that hold these imports. Returns `file imports specifier` for each import that the rules refuse. */
-function refusedImports(imports: readonly Import[]): string[] {
+/** Lints files that hold these imports. Returns `file imports specifier` for each import that the rule refuses. */
+function refusedImports(imports: readonly Import[], rule = "no-restricted-imports"): string[] {
   const files = new Map<string, string[]>();
   for (const [file, specifier] of imports) {
     // The import of a type must be refused as well, because it ties the folders together as much as one of a value.
@@ -129,7 +129,7 @@ function refusedImports(imports: readonly Import[]): string[] {
     diagnostics: { code: string; filename: string; labels: { span: { line: number } }[] }[];
   };
   return diagnostics
-    .filter(({ code }) => code.includes("no-restricted-imports"))
+    .filter(({ code }) => code.includes(rule))
     .map(({ filename, labels }) => {
       const line = files.get(filename)![labels[0]!.span.line - 1]!;
       return `${filename} imports ${/from "(.*)"/.exec(line)![1]}`;
@@ -156,4 +156,13 @@ test("every file of src is under a rule, and no rule lets it import a folder tha
   });
   assert.ok(imports.length > 100);
   assert.deepEqual(refusedImports(imports), describeImports(imports));
+});
+
+test("a cycle of type imports is refused", () => {
+  const cycle: readonly Import[] = [
+    ["src/domain/a.ts", "./b.ts"],
+    ["src/domain/b.ts", "./c.ts"],
+    ["src/domain/c.ts", "./a.ts"],
+  ];
+  assert.deepEqual(refusedImports(cycle, "no-cycle"), describeImports(cycle));
 });
