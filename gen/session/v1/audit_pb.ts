@@ -2,7 +2,7 @@
 // @generated from file session/v1/audit.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Audit: the trail of what happened to a user's sessions, and the explanation why a session ended.
+// Audit: the trail of what happened to a user's sessions, and the reason that a session ended.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";

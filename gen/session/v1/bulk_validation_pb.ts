@@ -78,7 +78,7 @@ export const ValidateEntrySchema: GenMessage<ValidateEntry> = /*@__PURE__*/
  */
 export type ValidateResult = Message<"session.v1.ValidateResult"> & {
   /**
-   * VALID or INVALID.
+   * The verdict, VALID or INVALID.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */
@@ -99,9 +99,9 @@ export type ValidateResult = Message<"session.v1.ValidateResult"> & {
   ipMismatch: boolean;
 
   /**
-   * The minimum time that the session had left when the service made this response. A cache counts it down from the
-   * time before it sent its request. This field is unset if the service cannot determine the time, and for a former id
-   * or token within its grace: then the result must not be cached.
+   * The minimum time that the session had left when the service made this response. A cache counts it down from a time
+   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
+   * token within its grace: then the result must not be cached.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */

@@ -119,7 +119,7 @@ export const CreateDeviceSessionRequestSchema: GenMessage<CreateDeviceSessionReq
  */
 export type CreateDeviceSessionResponse = Message<"session.v1.CreateDeviceSessionResponse"> & {
   /**
-   * The new session. If request_id was used before, the session that was created then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -148,7 +148,7 @@ export type GetDeviceSessionRequest = Message<"session.v1.GetDeviceSessionReques
 
   /**
    * The user to whom the device belongs, at most 256 bytes. If it is empty, the user who logged in last on this
-   * device_id.
+   * device_id is assumed.
    *
    * @generated from field: string user_id = 2;
    */

@@ -112,7 +112,7 @@ export const CreateHashSessionRequestSchema: GenMessage<CreateHashSessionRequest
  */
 export type CreateHashSessionResponse = Message<"session.v1.CreateHashSessionResponse"> & {
   /**
-   * The new session with its fields. If request_id was used before, the session that was created then.
+   * The new session with its fields. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -311,7 +311,7 @@ export type IncrementSessionFieldRequest = Message<"session.v1.IncrementSessionF
   field: string;
 
   /**
-   * The number to add, any int64; a negative one is subtracted.
+   * The number to add, any int64. A negative number decreases the value.
    *
    * @generated from field: int64 delta = 3;
    */

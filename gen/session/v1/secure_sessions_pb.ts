@@ -111,7 +111,7 @@ export const CreateSecureSessionRequestSchema: GenMessage<CreateSecureSessionReq
  */
 export type CreateSecureSessionResponse = Message<"session.v1.CreateSecureSessionResponse"> & {
   /**
-   * The new session. If request_id was used before, the session that was created then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -178,8 +178,8 @@ export const ValidateTokenRequestSchema: GenMessage<ValidateTokenRequest> = /*@_
  */
 export type ValidateTokenResponse = Message<"session.v1.ValidateTokenResponse"> & {
   /**
-   * VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller must fail
-   * closed.
+   * The verdict, VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller
+   * must fail closed.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */
@@ -200,9 +200,9 @@ export type ValidateTokenResponse = Message<"session.v1.ValidateTokenResponse"> 
   ipMismatch: boolean;
 
   /**
-   * The minimum time that the session had left when the service made this response. A cache counts it down from the
-   * time before it sent its request. This field is unset if the service cannot determine the time, and for a former id
-   * or token within its grace: then the result must not be cached.
+   * The minimum time that the session had left when the service made this response. A cache counts it down from a time
+   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
+   * token within its grace: then the result must not be cached.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */

@@ -39,7 +39,7 @@ export const file_session_v1_session_service: GenFile = /*@__PURE__*/
  *   INVALID_ARGUMENT with a google.rpc.BadRequest that names each field. UNAVAILABLE contains google.rpc.RetryInfo.
  *   Failures of the protocol itself, such as a message over 256 KiB or an unknown method, contain their code only.
  * - Every call ends by its deadline, whatever the state of the store. A call without a deadline ends within the
- *   server's SA_REQUEST_TIMEOUT (5 s).
+ *   server's SA_REQUEST_TIMEOUT (5 s by default).
  * - The tenant comes from the caller's credential, never from a request. For the caller, sessions of another tenant do
  *   not exist.
  * - If API keys are configured, a call without a valid one fails with UNAUTHENTICATED / CREDENTIAL_INVALID, and a call
@@ -221,8 +221,8 @@ export const SessionService: GenService<{
   },
   /**
    * Reports whether a token is valid, and slides the idle timeout unless no_touch is set. A forged token costs no store
-   * call. A rotated-away token is valid for the grace (SA_ROTATION_GRACE, 10 s); after that, presenting it ends the
-   * session.
+   * call. A rotated-away token is valid for the grace (SA_ROTATION_GRACE, 10 s by default); after that, presenting it
+   * ends the session.
    * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a token that is no longer valid, the call succeeds with
    * VERDICT_INVALID.
    * Scope: read.

@@ -41,7 +41,7 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
 
   /**
    * The time after its last access at which the session ends, 1 s to 400 d. If it is unset, the server's
-   * SA_IDLE_TIMEOUT applies (24 h).
+   * SA_IDLE_TIMEOUT applies (24 h by default).
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */
@@ -49,14 +49,15 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
 
   /**
    * The time after its creation at which the session ends in any case, 1 s to 400 d. If it is unset, the server's
-   * SA_ABSOLUTE_TIMEOUT applies (30 d).
+   * SA_ABSOLUTE_TIMEOUT applies (30 d by default).
    *
    * @generated from field: google.protobuf.Duration absolute_timeout = 11;
    */
   absoluteTimeout?: Duration | undefined;
 
   /**
-   * The cap on the user's live sessions. If it is unset, the server's SA_MAX_SESSIONS_PER_USER applies (no cap).
+   * The cap on the user's live sessions. If it is unset, the server's SA_MAX_SESSIONS_PER_USER applies (no cap by
+   * default).
    *
    * @generated from field: session.v1.SessionLimit limit = 12;
    */
@@ -115,7 +116,7 @@ export const CreateSessionRequestSchema: GenMessage<CreateSessionRequest> = /*@_
  */
 export type CreateSessionResponse = Message<"session.v1.CreateSessionResponse"> & {
   /**
-   * The new session. If request_id was used before, the session that was created then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -214,8 +215,8 @@ export const ValidateSessionRequestSchema: GenMessage<ValidateSessionRequest> = 
  */
 export type ValidateSessionResponse = Message<"session.v1.ValidateSessionResponse"> & {
   /**
-   * VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller must fail
-   * closed.
+   * The verdict, VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller
+   * must fail closed.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */

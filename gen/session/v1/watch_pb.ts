@@ -42,7 +42,7 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
 
   /**
    * The actor that requested the change, for the audit trail; at most 256 bytes. If it is empty, the name of the
-   * caller's API key.
+   * caller's API key is recorded.
    *
    * @generated from field: string actor = 3;
    */
@@ -99,8 +99,8 @@ export const InvalidateSessionResponseSchema: GenMessage<InvalidateSessionRespon
  */
 export type WatchInvalidationsRequest = Message<"session.v1.WatchInvalidationsRequest"> & {
   /**
-   * The position after which to continue, at most 8 KiB: that of the last checkpoint, reset or opening received from
-   * any instance. Everything after it is sent again. If it is empty, the stream starts now.
+   * The position after which the stream continues, at most 8 KiB: that of the last checkpoint, reset or opening
+   * received from any instance. Everything after it is sent again. If it is empty, the stream starts now.
    *
    * @generated from field: string resume_position = 1;
    */
