@@ -28,7 +28,7 @@ const DEPTHS = [1, 2];
 
 export default defineConfig({
   plugins: ["typescript", "unicorn", "oxc", "import", "node"],
-  options: { typeAware: true, denyWarnings: true },
+  options: { typeAware: true, denyWarnings: true, reportUnusedDisableDirectives: "error" },
   categories: { correctness: "error" },
   ignorePatterns: ["gen/**"],
   rules: {
@@ -60,6 +60,14 @@ export default defineConfig({
       ],
     ),
     restrictImports(["src/main.ts"], forbiddenPackages()),
+    {
+      // A longer file or function needs an oxlint-disable comment that says why.
+      files: ["src/**"],
+      rules: {
+        "max-lines": ["error", 250],
+        "max-lines-per-function": ["error", { max: 60, skipBlankLines: true, skipComments: true }],
+      },
+    },
     {
       files: ["test/**"],
       rules: {
