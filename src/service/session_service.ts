@@ -58,7 +58,7 @@ export function createSessionService(deps: SessionServiceDeps): SessionService {
       ...secure.methods,
       ...createDeviceSessionService({ create, sessions, devices: createDeviceSessionStore(store), defaults }),
       ...createSecurityService({ sessions, security, keyRing }),
-      ...createWatchService({ sessions, changes, hub, renewOnSibling: renewElsewhere, keyRing }),
+      ...createWatchService({ sessions, changes, broadcaster: hub, renewOnSibling: renewElsewhere, keyRing }),
       ...bulk.methods,
     },
     encodedHandlers: { ...simple.direct, ...secure.direct, ...bulk.direct },
