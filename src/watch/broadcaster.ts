@@ -21,7 +21,7 @@ const RESET_CAUSES: Readonly<Record<ResetCause, WatchResetCause>> = {
   epoch_changed: WatchResetCause.EPOCH_CHANGED,
 };
 
-/** Rejects if the store does not answer. */
+/** Rejects if the store does not respond. */
 export async function startWatchBroadcaster(
   changes: ChangeLog,
   keyRing: () => TokenKeyRing,
@@ -55,7 +55,7 @@ export class WatchBroadcaster {
     this.#checkpointTimer = setInterval(() => this.#onCheckpointTimer(), CHECKPOINT_INTERVAL_MS);
   }
 
-  /** Opens a subscription that receives every change after `start`. Rejects if the store does not answer. */
+  /** Opens a subscription that receives every change after `start`. Rejects if the store does not respond. */
   async open(tenant: string, filter: WatchFilter): Promise<{ subscription: Subscription; start: Position }> {
     await this.#reader.syncToTail();
     const subscription = createSubscription(randomBytes(12).toString("base64url"));
@@ -109,7 +109,7 @@ export class WatchBroadcaster {
   #onCheckpointTimer(): void {
     if (this.#runningCheckpoint !== undefined || this.#subscriptions.size === 0) return;
     this.#runningCheckpoint = this.#broadcastCheckpoint()
-      .catch((error: unknown) => this.#log.debug({ err: error }, "store did not answer; no checkpoint sent"))
+      .catch((error: unknown) => this.#log.debug({ err: error }, "store did not respond; no checkpoint sent"))
       .finally(() => (this.#runningCheckpoint = undefined));
   }
 

@@ -74,7 +74,7 @@ export class ChangeLogReader {
   }
 
   /**
-   * Resolves when everything that had happened before this call has been applied. Rejects if the store does not answer within
+   * Resolves when everything that had happened before this call has been applied. Rejects if the store does not respond within
    * `SYNC_TIMEOUT_MS`. One run serves all callers that came before it began; later callers share the next run.
    */
   syncToTail(): Promise<void> {

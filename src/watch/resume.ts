@@ -22,7 +22,7 @@ type Replay = ReplayOptions & { readonly position: LogEnd[] };
 
 /**
  * Yields the changes after `resumed` up to `start`, partition by partition, and a reset where changes may be missing. Rejects if
- * the store does not answer.
+ * the store does not respond.
  */
 export async function* replay(
   resumed: Position,
