@@ -7,9 +7,9 @@ import type { Session } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import { createBatcher } from "./batcher.ts";
 import { SessionCache } from "./cache.ts";
-import { ClientWatch } from "./client_watch.ts";
+import { createClientWatch } from "./client_watch.ts";
 import { openConnection, type ClientCredentials } from "./connection.ts";
-import { SessionLookup } from "./lookup.ts";
+import { createSessionLookup } from "./lookup.ts";
 import { startWatchLoop } from "./watch_loop.ts";
 
 export type { ClientCredentials, Invalidation, Session };
@@ -90,13 +90,13 @@ export function assembleSessionClient(options: SessionClientOptions, parts: Clie
   const connection = parts.openConnection(options.address, options.credentials ?? {});
   const cache =
     options.cache === false ? undefined : parts.createCache(options.cache?.maxEntries ?? DEFAULT_MAX_ENTRIES);
-  const sessions = new SessionLookup(createBatcher(connection, timeoutMs), cache);
-  const watch = new ClientWatch(connection, cache, parts.startWatchLoop);
+  const sessions = createSessionLookup(createBatcher(connection, timeoutMs), cache);
+  const watch = createClientWatch(connection, cache, parts.startWatchLoop);
   return {
     validateToken: (token, { ipAddress = "" } = {}) => sessions.find("token", token, ipAddress),
     getSession: (sessionId, { ipAddress = "" } = {}) => sessions.find("sessionId", sessionId, ipAddress),
-    onInvalidated: (handler) => watch.onInvalidated(handler),
-    onReset: (handler) => watch.onReset(handler),
+    onInvalidated: watch.onInvalidated,
+    onReset: watch.onReset,
     statistics: () => ({
       ...sessions.counts,
       entries: cache?.size ?? 0,

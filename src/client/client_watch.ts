@@ -3,81 +3,76 @@
 import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import type { SessionCache } from "./cache.ts";
 import type { ServiceConnection } from "./connection.ts";
-import type { startWatchLoop } from "./watch_loop.ts";
+import type { startWatchLoop, WatchLoopEvents } from "./watch_loop.ts";
 
-export class ClientWatch {
-  readonly #connection: ServiceConnection;
-  readonly #cache: SessionCache | undefined;
-  readonly #startLoop: typeof startWatchLoop;
-  readonly #invalidationHandlers = new Handlers<Invalidation>();
-  readonly #resetHandlers = new Handlers<void>();
-  #stopLoop: (() => void) | undefined;
-  #error: string | undefined;
-  #closed = false;
+/** With a cache the watch starts at once; without one, with the first handler. */
+export function createClientWatch(
+  connection: ServiceConnection,
+  cache: SessionCache | undefined,
+  startLoop: typeof startWatchLoop,
+) {
+  const invalidated = createHandlers<Invalidation>();
+  const reset = createHandlers<void>();
+  let error: string | undefined;
+  let stopLoop: (() => void) | undefined;
+  let closed = false;
 
-  /** With a cache the watch starts at once; without one, with the first handler. */
-  constructor(connection: ServiceConnection, cache: SessionCache | undefined, startLoop: typeof startWatchLoop) {
-    this.#connection = connection;
-    this.#cache = cache;
-    this.#startLoop = startLoop;
-    if (cache !== undefined) this.#start();
+  const events: WatchLoopEvents = {
+    onInvalidation(invalidation) {
+      cache?.invalidate(invalidation.sessionId);
+      invalidated.call(invalidation);
+    },
+    onReset(partition) {
+      if (partition === undefined) cache?.clear();
+      else cache?.clearPartition(partition);
+      reset.call();
+    },
+    onLease(untilMs) {
+      error = undefined;
+      cache?.extendLease(untilMs);
+    },
+    onBroken: (reason) => void (error = reason),
+  };
+
+  function start(): void {
+    if (!closed) stopLoop ??= startLoop(connection, events);
   }
+  if (cache !== undefined) start();
 
-  /** Why the stream broke last; undefined once a lease was granted since. */
-  get error(): string | undefined {
-    return this.#error;
-  }
-
-  onInvalidated(handler: (invalidation: Invalidation) => void): () => void {
-    this.#start();
-    return this.#invalidationHandlers.add(handler);
-  }
-
-  onReset(handler: () => void): () => void {
-    this.#start();
-    return this.#resetHandlers.add(handler);
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#stopLoop?.();
-  }
-
-  #start(): void {
-    if (this.#closed) return;
-    this.#stopLoop ??= this.#startLoop(this.#connection, {
-      onInvalidation: (invalidation) => {
-        this.#cache?.invalidate(invalidation.sessionId);
-        this.#invalidationHandlers.call(invalidation);
-      },
-      onReset: (partition) => {
-        if (partition === undefined) this.#cache?.clear();
-        else this.#cache?.clearPartition(partition);
-        this.#resetHandlers.call();
-      },
-      onLease: (untilMs) => {
-        this.#error = undefined;
-        this.#cache?.extendLease(untilMs);
-      },
-      onBroken: (reason) => void (this.#error = reason),
-    });
-  }
+  return {
+    onInvalidated(handler: (invalidation: Invalidation) => void): () => void {
+      start();
+      return invalidated.add(handler);
+    },
+    onReset(handler: () => void): () => void {
+      start();
+      return reset.add(handler);
+    },
+    /** Why the stream broke last; undefined once a lease was granted since. */
+    get error(): string | undefined {
+      return error;
+    },
+    close(): void {
+      closed = true;
+      stopLoop?.();
+    },
+  };
 }
 
 /** The caller's handlers of one event. If one throws, the process emits a warning and the others are still called. */
-class Handlers<T> {
-  readonly #handlers = new Set<{ readonly handler: (value: T) => unknown }>();
-
-  /** Returns the function that removes the handler. */
-  add(handler: (value: T) => unknown): () => void {
-    const added = { handler };
-    this.#handlers.add(added);
-    return () => void this.#handlers.delete(added);
-  }
-
-  call(value: T): void {
-    for (const { handler } of this.#handlers) (async () => handler(value))().catch(warn);
-  }
+function createHandlers<T>() {
+  const handlers = new Set<{ readonly handler: (value: T) => unknown }>();
+  return {
+    /** Returns the function that removes the handler. */
+    add(handler: (value: T) => unknown): () => void {
+      const added = { handler };
+      handlers.add(added);
+      return () => void handlers.delete(added);
+    },
+    call(value: T): void {
+      for (const { handler } of handlers) (async () => handler(value))().catch(warn);
+    },
+  };
 }
 
 function warn(error: unknown): void {

@@ -9,57 +9,50 @@ import type { FillResult, SessionCache } from "./cache.ts";
 /** The greatest length of a token, an id and an address. The service rejects the whole request for one that is longer. */
 const MAX_TEXT_BYTES = 256;
 
-const BYPASS = { kind: "bypass" } as const;
+/** Without a cache every lookup goes to the service. */
+export function createSessionLookup(validate: ValidateEntry, cache: SessionCache | undefined) {
+  const counts = { hits: 0, misses: 0, bypasses: 0 };
+  let closed = false;
 
-export class SessionLookup {
-  readonly counts = { hits: 0, misses: 0, bypasses: 0 };
-  readonly #validate: ValidateEntry;
-  readonly #cache: SessionCache | undefined;
-  #closed = false;
-
-  /** Without a cache every lookup goes to the service. */
-  constructor(validate: ValidateEntry, cache: SessionCache | undefined) {
-    this.#validate = validate;
-    this.#cache = cache;
+  async function fill(key: string, entry: ValidateEntryInit): Promise<Session | undefined> {
+    const ticket = cache?.beginFill();
+    try {
+      const result = await validate(entry);
+      const session = result.verdict === Verdict.VALID ? freeze(result.session) : undefined;
+      if (ticket !== undefined) cache!.endFill(key, ticket, cacheable(entry, session, result));
+      return session;
+    } catch (error) {
+      if (ticket !== undefined) cache!.abandonFill(key, ticket);
+      throw error;
+    }
   }
 
   /** Resolves with undefined for a session that is not valid; rejects if the service gives no verdict. */
-  async find(kind: "token" | "sessionId", value: string, ipAddress: string): Promise<Session | undefined> {
-    if (this.#closed) throw new Error("the client is closed");
+  async function find(kind: "token" | "sessionId", value: string, ipAddress: string): Promise<Session | undefined> {
+    if (closed) throw new Error("the client is closed");
     if (!isSendable(ipAddress)) throw new TypeError(`ipAddress is not text of at most ${MAX_TEXT_BYTES} bytes`);
     // The service never issued such a token or id.
     if (!isSendable(value)) return undefined;
     const key = `${kind}/${ipAddress.length}/${ipAddress}/${value}`;
     const entry: ValidateEntryInit = { handle: { case: kind, value }, touch: true, ipAddress };
-    const found = this.#cache?.lookup(key) ?? BYPASS;
+    const found = cache?.lookup(key) ?? { kind: "bypass" };
     if (found.kind !== "hit") {
-      if (found.kind === "miss") this.counts.misses++;
-      else this.counts.bypasses++;
-      return this.#fill(key, entry);
+      if (found.kind === "miss") counts.misses++;
+      else counts.bypasses++;
+      return fill(key, entry);
     }
-    this.counts.hits++;
+    counts.hits++;
     // Slides the idle timeout of a session that is found in the cache each time.
-    if (found.needsRefresh) this.#fill(key, entry).catch(() => undefined);
+    if (found.needsRefresh) fill(key, entry).catch(() => undefined);
     return found.session;
   }
 
   /** Makes later lookups reject. */
-  close(): void {
-    this.#closed = true;
+  function close(): void {
+    closed = true;
   }
 
-  async #fill(key: string, entry: ValidateEntryInit): Promise<Session | undefined> {
-    const ticket = this.#cache?.beginFill();
-    try {
-      const result = await this.#validate(entry);
-      const session = result.verdict === Verdict.VALID ? freeze(result.session) : undefined;
-      if (ticket !== undefined) this.#cache!.endFill(key, ticket, cacheable(entry, session, result));
-      return session;
-    } catch (error) {
-      if (ticket !== undefined) this.#cache!.abandonFill(key, ticket);
-      throw error;
-    }
-  }
+  return { find, close, counts };
 }
 
 /** Returns undefined if the response must not be cached. */

@@ -6,7 +6,7 @@ import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
-import { startChangeLogReader, type ChangeLogReader, type ResetCause } from "./change_log_reader.ts";
+import { ChangeLogReader, type ResetCause } from "./change_log_reader.ts";
 import { createFilterGroups, matches, type FilterGroup, type WatchFilter } from "./filters.ts";
 import { changeMessage, checkpointMessage, resetMessage, type WatchMessage } from "./messages.ts";
 import { createSubscription, enqueueOrSend, type Subscription } from "./subscription.ts";
@@ -27,8 +27,8 @@ export async function startWatchBroadcaster(
   keyRing: () => TokenKeyRing,
   log: Logger,
 ): Promise<WatchBroadcaster> {
-  const broadcaster = new WatchBroadcaster(keyRing, log);
-  await broadcaster.start(changes);
+  const broadcaster = new WatchBroadcaster(changes, keyRing, log);
+  await broadcaster.start();
   return broadcaster;
 }
 
@@ -37,21 +37,20 @@ export class WatchBroadcaster {
   readonly #log: Logger;
   readonly #groups = createFilterGroups();
   readonly #subscriptions = new Map<string, { readonly subscription: Subscription; readonly group: FilterGroup }>();
-  #reader!: ChangeLogReader;
+  readonly #reader: ChangeLogReader;
   #checkpointTimer: NodeJS.Timeout | undefined;
   #runningCheckpoint: Promise<void> | undefined;
 
-  constructor(keyRing: () => TokenKeyRing, log: Logger) {
+  constructor(changes: ChangeLog, keyRing: () => TokenKeyRing, log: Logger) {
     this.#keyRing = keyRing;
     this.#log = log;
+    const onChange = (change: Change) => this.#broadcast(change);
+    const onReset = (partition: number, cause: ResetCause) => this.#broadcastReset(partition, cause);
+    this.#reader = new ChangeLogReader(changes, { onChange, onReset }, log);
   }
 
-  async start(changes: ChangeLog): Promise<void> {
-    const events = {
-      onChange: (change: Change) => this.#broadcast(change),
-      onReset: (partition: number, cause: ResetCause) => this.#broadcastReset(partition, cause),
-    };
-    this.#reader = await startChangeLogReader(changes, events, this.#log);
+  async start(): Promise<void> {
+    await this.#reader.start();
     this.#checkpointTimer = setInterval(() => this.#onCheckpointTimer(), CHECKPOINT_INTERVAL_MS);
   }
 

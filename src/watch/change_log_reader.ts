@@ -26,17 +26,6 @@ const SYNC_TIMEOUT_MS = 1000;
 const SYNC_SPACING_MS = 20;
 const CATCH_UP_BATCH = 500;
 
-/** Starts at the present tails. Rejects if the store does not return them within `SYNC_TIMEOUT_MS`. */
-export async function startChangeLogReader(
-  changes: ChangeLog,
-  events: ChangeLogReaderEvents,
-  log: Logger,
-): Promise<ChangeLogReader> {
-  const reader = new ChangeLogReader(changes, events, log);
-  await reader.start();
-  return reader;
-}
-
 export class ChangeLogReader {
   readonly #changes: ChangeLog;
   readonly #events: ChangeLogReaderEvents;
@@ -62,6 +51,7 @@ export class ChangeLogReader {
     );
   }
 
+  /** Starts at the present tails. Rejects if the store does not return them within `SYNC_TIMEOUT_MS`. */
   async start(): Promise<void> {
     const tails = await this.#changes.readTails(this.#deadline());
     tails.forEach((tail, partition) => (this.#ends[partition] = tail));
