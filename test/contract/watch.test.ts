@@ -100,52 +100,56 @@ test(
   },
 );
 
-test("a watcher receives every way in which a session can end, with its reason", { skip }, async () => {
-  const userId = "reasons";
-  const stream = await watch({ userIds: [userId] }, 1);
-  const secure = async () => {
-    const { session, token } = await client.createSecureSession({ userId });
-    return { id: session!.sessionId, token };
-  };
-  const onDevice = async (deviceId: string) =>
-    (await client.createDeviceSession({ userId, device: { deviceId } })).session!.sessionId;
-  const expected: [string, InvalidationReason][] = [];
+test(
+  "a watcher receives an invalidation with its reason for every way in which a session can end",
+  { skip },
+  async () => {
+    const userId = "reasons";
+    const stream = await watch({ userIds: [userId] }, 1);
+    const secure = async () => {
+      const { session, token } = await client.createSecureSession({ userId });
+      return { id: session!.sessionId, token };
+    };
+    const onDevice = async (deviceId: string) =>
+      (await client.createDeviceSession({ userId, device: { deviceId } })).session!.sessionId;
+    const expected: [string, InvalidationReason][] = [];
 
-  const deleted = await createdBy(userId);
-  await client.deleteSession({ sessionId: deleted });
-  expected.push([deleted, R.DELETED]);
-  const revoked = await secure();
-  await client.revokeToken({ token: revoked.token });
-  expected.push([revoked.id, R.REVOKED]);
-  const invalidated = await createdBy(userId);
-  await client.invalidateSession({ sessionId: invalidated, actor: "on-call" });
-  expected.push([invalidated, R.REVOKED]);
-  const evicted = await onDevice("phone");
-  const phone = await onDevice("phone");
-  await client.revokeDevice({ userId, deviceId: "phone" });
-  expected.push([evicted, R.EVICTED], [phone, R.DEVICE_REVOKED]);
-  const regenerated = await createdBy(userId);
-  const successor = (await client.regenerateSession({ sessionId: regenerated })).session!.sessionId;
-  expected.push([regenerated, R.REGENERATED]);
-  const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
-  const only = (await client.createSession({ userId, limit })).session!.sessionId;
-  expected.push([successor, R.EVICTED]);
-  await client.updateSessionData({ sessionId: only, data: { x: 1 } });
-  expected.push([only, R.CHANGED]);
-  await client.deleteUserSessions({ userId });
-  expected.push([only, R.USER_REVOKED]);
-  const reused = await secure();
-  await client.rotateToken({ token: reused.token });
-  await authorities.passGrace(reused.id);
-  await client.validateToken({ token: reused.token });
-  expected.push([reused.id, R.CHANGED], [reused.id, R.TOKEN_REUSED]);
-  await stream.checkpoint();
-  const events = invalidationsOf(stream);
-  const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
-  assert.deepEqual(names, expected);
-  assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
-  assert.ok(events.every((event) => event.userId === userId && event.at !== undefined && event.version > 0n));
-});
+    const deleted = await createdBy(userId);
+    await client.deleteSession({ sessionId: deleted });
+    expected.push([deleted, R.DELETED]);
+    const revoked = await secure();
+    await client.revokeToken({ token: revoked.token });
+    expected.push([revoked.id, R.REVOKED]);
+    const invalidated = await createdBy(userId);
+    await client.invalidateSession({ sessionId: invalidated, actor: "on-call" });
+    expected.push([invalidated, R.REVOKED]);
+    const evicted = await onDevice("phone");
+    const phone = await onDevice("phone");
+    await client.revokeDevice({ userId, deviceId: "phone" });
+    expected.push([evicted, R.EVICTED], [phone, R.DEVICE_REVOKED]);
+    const regenerated = await createdBy(userId);
+    const successor = (await client.regenerateSession({ sessionId: regenerated })).session!.sessionId;
+    expected.push([regenerated, R.REGENERATED]);
+    const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
+    const only = (await client.createSession({ userId, limit })).session!.sessionId;
+    expected.push([successor, R.EVICTED]);
+    await client.updateSessionData({ sessionId: only, data: { x: 1 } });
+    expected.push([only, R.CHANGED]);
+    await client.deleteUserSessions({ userId });
+    expected.push([only, R.USER_REVOKED]);
+    const reused = await secure();
+    await client.rotateToken({ token: reused.token });
+    await authorities.passGrace(reused.id);
+    await client.validateToken({ token: reused.token });
+    expected.push([reused.id, R.CHANGED], [reused.id, R.TOKEN_REUSED]);
+    await stream.checkpoint();
+    const events = invalidationsOf(stream);
+    const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
+    assert.deepEqual(names, expected);
+    assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
+    assert.ok(events.every((event) => event.userId === userId && event.at !== undefined && event.version > 0n));
+  },
+);
 
 test("expirations are sent within 5 s, however many there are in one partition", { skip }, async () => {
   const sessionIds = await Promise.all(Array.from({ length: 120 }, () => createdBy("expires")));
