@@ -1,4 +1,4 @@
-// Real-time invalidation: InvalidateSession, WatchInvalidations, RenewWatch.
+// The handlers of real-time invalidation: InvalidateSession, WatchInvalidations, RenewWatch.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";

@@ -9,7 +9,7 @@ import { changeMessage, resetMessage } from "./messages.ts";
 const REPLAY_BATCH = 500;
 const REPLAY_TIMEOUT_MS = 5000;
 
-export type ReplayOptions = {
+type ReplayOptions = {
   readonly changes: ChangeLog;
   readonly filter: WatchFilter;
   readonly encode: (position: Position) => string;
@@ -20,10 +20,7 @@ export type ReplayOptions = {
 /** `position` is how far the replay has come: partitions that are still to be replayed stand at the resume position. */
 type Replay = ReplayOptions & { readonly position: LogEnd[] };
 
-/**
- * Yields the changes after `resumed` up to `start`, partition by partition, and a reset where changes may be missing. Rejects if
- * the store does not respond.
- */
+/** Yields the changes after `resumed` up to `start`, partition by partition, and a reset where changes may be missing. */
 export async function* replay(
   resumed: Position,
   start: Position,
