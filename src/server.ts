@@ -14,7 +14,13 @@ import { createPipeline } from "./rpc/pipeline.ts";
 import { createReadiness } from "./ops/readiness.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
-import { createSessionService } from "./service/session_service.ts";
+import { createSessionService, type SessionStores } from "./service/session_service.ts";
+import { createSecurityStore } from "./store/audit.ts";
+import { createSessionCreator } from "./store/create_session.ts";
+import type { StoreDependencies } from "./store/dependencies.ts";
+import { createDeviceSessionStore } from "./store/device_sessions.ts";
+import { createHashSessionStore } from "./store/hash_sessions.ts";
+import { createSecureSessionStore } from "./store/secure_sessions.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
 import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
@@ -83,20 +89,20 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
     undo.push(() => authentication.close());
 
-    const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-    const changes = createChangeLog(store, log);
-    const hub = await startWatchBroadcaster(changes, tokenKeys.current, log);
+    const scripts = createScripts({ connection, shebang });
+    const stores = createStores({ connection, scripts, settings: config }, log);
+    const hub = await startWatchBroadcaster(stores.changes, tokenKeys.current, log);
     undo.push(() => hub.stop());
     const clock = startStoreClock(connection);
     undo.push(() => clock.stop());
-    const { methods, encodedHandlers: direct } = createSessionService({
-      store,
-      changes,
-      hub,
-      renewOnSibling: siblings?.renewWatch,
+    const { methods, encodedHandlers } = createSessionService({
+      stores,
       clock,
+      broadcaster: hub,
+      renewOnSibling: siblings?.renewWatch,
       defaults: config,
       keyRing: tokenKeys.current,
+      touchIntervalMs: config.touchIntervalMs,
       requestTimeoutMs: config.requestTimeoutMs,
     });
     const validation = createRequestValidation();
@@ -106,7 +112,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
     const pipeline = createPipeline({
       implementation: methods,
-      encodedHandlers: direct,
+      encodedHandlers,
       readiness,
       authenticate: authentication.authenticate,
       validate: validation.validate,
@@ -122,7 +128,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
       ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),
     );
     undo.push(stopWatching);
-    undo.push(startSweep(createSessionStore(store), connection, log));
+    undo.push(startSweep(stores.sessions, connection, log));
 
     const tls = readTls(config);
     const pages = { "/metrics": metrics.page };
@@ -158,6 +164,18 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
     await closeAll();
     throw error;
   }
+}
+
+function createStores(dependencies: StoreDependencies, log: Logger): SessionStores {
+  return {
+    create: createSessionCreator(dependencies),
+    sessions: createSessionStore(dependencies),
+    hashSessions: createHashSessionStore(dependencies),
+    secureSessions: createSecureSessionStore(dependencies),
+    deviceSessions: createDeviceSessionStore(dependencies),
+    audit: createSecurityStore(dependencies),
+    changes: createChangeLog(dependencies, log),
+  };
 }
 
 async function openStore(connection: StoreConnection, log: Logger): Promise<{ shebang: boolean; description: string }> {

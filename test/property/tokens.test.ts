@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ValidateTokenRequestSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { newSessionId, partitionOfSessionId } from "../../src/domain/session_id.ts";
-import { mintToken, newSecret, openToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
+import { mintToken, newSecret, verifyToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
@@ -39,7 +39,7 @@ test("10^6 tokens and ids: all parse, and none is like another", () => {
     const sessionId = newSessionId(i % 256);
     const secret = newSecret();
     const token = mintToken(ring, "t", sessionId, secret);
-    const opened = openToken(ring, "t", token);
+    const opened = verifyToken(ring, "t", token);
     if (partitionOfSessionId(sessionId) !== i % 256 || opened?.sessionId !== sessionId) {
       assert.fail(`${token} of ${sessionId} does not parse`);
     }
@@ -58,7 +58,7 @@ test("10^6 tokens that were not minted here: none opens, none throws", () => {
   const genuine = Array.from({ length: 500 }, () => mintToken(ring, "t", newSessionId(randomInt(256)), newSecret()));
   genuine.push(...Array.from({ length: 500 }, () => mintToken(ringOf(old), "t", newSessionId(0), newSecret())));
   const known = new Set(genuine);
-  for (const token of genuine) assert.ok(openToken(ring, "t", token), "a genuine token does not open");
+  for (const token of genuine) assert.ok(verifyToken(ring, "t", token), "a genuine token does not open");
 
   for (let tried = 0; tried < MILLION;) {
     const [a, b] = [genuine[randomInt(1000)]!, genuine[randomInt(1000)]!];
@@ -68,13 +68,13 @@ test("10^6 tokens that were not minted here: none opens, none throws", () => {
     tried++;
     let opened;
     try {
-      opened = openToken(ring, "t", token);
+      opened = verifyToken(ring, "t", token);
     } catch (error) {
       assert.fail(`${JSON.stringify(token)} throws ${String(error)}`);
     }
     if (opened !== undefined) assert.fail(`${JSON.stringify(token)} opens`);
   }
-  for (const token of genuine) assert.equal(openToken(ring, "u", token), undefined, "opens for another tenant");
+  for (const token of genuine) assert.equal(verifyToken(ring, "u", token), undefined, "opens for another tenant");
 });
 
 const letter = () => ALPHABET[randomInt(64)]!;
