@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { create, toBinary, type DescMessage, type JsonObject, type MessageInitShape } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { BatchValidateResponseSchema, ValidateResultSchema } from "../../gen/session/v1/bulk_validation_pb.ts";
-import { DeviceType } from "../../gen/session/v1/session_pb.ts";
+import { DeviceType, type Device } from "../../gen/session/v1/session_pb.ts";
 import { ValidateSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { ValidateTokenResponseSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { ownerOf } from "../../src/domain/owner.ts";
@@ -50,28 +50,60 @@ const sessionRecord = fc
     device,
     data: fc.option(fc.dictionary(text(10), fc.oneof(text(3000), fc.boolean())), { nil: undefined }),
   })
-  .map((session) => {
-    const owner = Buffer.from(ownerOf(session.tenant, session.userId));
-    const identity = encodeIdentity(session, session.device as Parameters<typeof encodeIdentity>[1]);
-    const data = encodeData(session.data as JsonObject | undefined);
-    const header = Buffer.alloc(64);
-    header[0] = 1;
-    header[1] = session.secure ? SESSION_KIND.secure : SESSION_KIND.simple;
-    header.writeUInt16BE(owner.length, 4);
-    header.writeUInt32BE(identity.length, 8);
-    header.writeUInt32BE(data.length, 12);
-    [session.version, ...session.times].forEach((value, i) => header.writeDoubleBE(value, 16 + 8 * i));
-    const secrets = session.secure
-      ? [Buffer.alloc(32, 1), Buffer.from([session.retired]), Buffer.alloc(40 * session.retired, 2)]
-      : [];
-    const bytes = Buffer.concat([header, ...secrets, owner, identity, data]);
-    return new SessionRecord(Buffer.from(session.id).toString("base64url"), bytes);
-  });
+  .map(recordOf);
+
+type SessionParts = {
+  readonly id: Uint8Array;
+  readonly tenant: string;
+  readonly userId: string;
+  readonly secure: boolean;
+  /** The number of secrets before the current one that the record holds. */
+  readonly retired: number;
+  readonly version: number;
+  readonly times: readonly number[];
+  readonly ipAddress: string;
+  readonly userAgent: string;
+  readonly device: Partial<Device> | undefined;
+  readonly data: Record<string, unknown> | undefined;
+};
+
+const TYPICAL: SessionParts = {
+  ...{ id: Buffer.alloc(21, 3), tenant: "default", userId: "u", secure: true, retired: 0, version: 1 },
+  ...{ times: [0, 1, 2, 3, 4], ipAddress: "", userAgent: "", device: undefined, data: undefined },
+};
+
+function recordOf(parts: Partial<SessionParts>): SessionRecord {
+  const session = { ...TYPICAL, ...parts };
+  const owner = Buffer.from(ownerOf(session.tenant, session.userId));
+  const identity = encodeIdentity(session, session.device as Device | undefined);
+  const data = encodeData(session.data as JsonObject | undefined);
+  const header = Buffer.alloc(64);
+  header[0] = 1;
+  header[1] = session.secure ? SESSION_KIND.secure : SESSION_KIND.simple;
+  header.writeUInt16BE(owner.length, 4);
+  header.writeUInt32BE(identity.length, 8);
+  header.writeUInt32BE(data.length, 12);
+  [session.version, ...session.times].forEach((value, i) => header.writeDoubleBE(value, 16 + 8 * i));
+  const secrets = session.secure
+    ? [Buffer.alloc(32, 1), Buffer.from([session.retired]), Buffer.alloc(40 * session.retired, 2)]
+    : [];
+  const bytes = Buffer.concat([header, ...secrets, owner, identity, data]);
+  return new SessionRecord(Buffer.from(session.id).toString("base64url"), bytes);
+}
 
 const validation: fc.Arbitrary<ValidationResult> = fc.option(
   fc.record({ record: sessionRecord, ipMismatch: fc.boolean(), expiresInMs: fc.option(timeMs, { nil: undefined }) }),
   { nil: undefined, freq: 5 },
 );
+
+// First, while the writer's buffers have their initial size.
+test("a response larger than all before it is encoded as protobuf-es encodes it", () => {
+  for (const bytes of [5_000, 20_000, 60_000]) {
+    const result = { record: recordOf({ data: { text: "x".repeat(bytes) } }), ipMismatch: true, expiresInMs: 1 };
+    const message = toValidationResponse(result);
+    assert.deepEqual(encodeValidateTokenResponse(result), encoded(ValidateTokenResponseSchema, message));
+  }
+});
 
 test("a response is encoded as protobuf-es encodes its message", () => {
   fc.assert(

@@ -48,7 +48,9 @@ let results = Buffer.alloc(4096);
 
 /** Encodes a ValidateTokenResponse or a ValidateResult. */
 export function encodeValidateTokenResponse(validation: ValidationResult): Buffer {
-  return copyOf(result, writeResult(validation));
+  // Written first: it may replace `result` by a larger buffer.
+  const length = writeResult(validation);
+  return copyOf(result, length);
 }
 
 /** Encodes a ValidateSessionResponse, which has the verdict and the session only. */
