@@ -57,7 +57,7 @@ export class SessionValidator {
     this.#touch = createTouch(deps.sessions, deps.touchIntervalMs);
   }
 
-  /** @throws SessionError when the store cannot be asked; the caller must fail closed. */
+  /** @throws SessionError if the store does not reply; the caller must fail closed. */
   async validate(request: ValidationRequest, call: CallContext): Promise<ValidationResult> {
     const named = this.#sessionNamedBy(request, call);
     if (named === undefined) return undefined;
