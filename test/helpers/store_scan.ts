@@ -37,7 +37,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (bytes === null) return;
     const record = new SessionRecord(partsOf(key).rest, bytes as unknown as Buffer);
     if (expiresAt !== record.expiresMs)
-      faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
+      faults.push(`${key} expires at ${expiresAt}, its record at ${record.expiresMs}`);
     // The forward from a former id to its successor is in no index.
     if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.contractBytes).device?.deviceId ?? "");

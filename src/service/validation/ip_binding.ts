@@ -7,11 +7,11 @@ import type { SessionStore } from "../../store/simple_sessions.ts";
 import { sessionMessage } from "../session_message.ts";
 
 /** `mismatch`: the session stays valid and the response reports it. `ended`: the mismatch has ended the session. */
-export type IpBindingOutcome = "match" | "mismatch" | "ended";
+type IpBindingOutcome = "match" | "mismatch" | "ended";
 
 /**
- * Compares a request's address with that of the session's creation, and does what the session's ip_binding says. If either
- * address is empty, it returns `match`.
+ * Compares a request's address with that of the session's creation, and applies the session's ip_binding if they differ. Returns
+ * `match` if either address is empty.
  */
 export type IpBindingCheck = (record: SessionRecord, ipAddress: string, call: CallContext) => Promise<IpBindingOutcome>;
 
