@@ -129,19 +129,17 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
   const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
   undo.push(() => authentication.close());
 
-  const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-  const stores = createSessionStores(store);
-  const changes = createChangeLog(store, log);
-  const hub = await startWatchBroadcaster(changes, tokenKeys.current, log);
-  undo.push(() => hub.stop());
+  const scripts = createScripts({ connection, shebang });
+  const stores = createSessionStores({ connection, scripts, settings: config }, log);
+  const broadcaster = await startWatchBroadcaster(stores.changes, tokenKeys.current, log);
+  undo.push(() => broadcaster.stop());
   const clock = startStoreClock(connection);
   undo.push(() => clock.stop());
   const { methods, encodedHandlers } = createSessionService({
     stores,
-    changes,
-    hub,
-    renewOnSibling: siblings?.renewWatch,
     clock,
+    broadcaster,
+    renewOnSibling: siblings?.renewWatch,
     defaults: config,
     keyRing: tokenKeys.current,
     touchIntervalMs: config.touchIntervalMs,
@@ -150,8 +148,8 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
   const validation = createRequestValidation();
   validation.warm();
   const readiness = createReadiness();
-  const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
-  siblings?.handle({ metrics: metrics.report, renewWatch: hub.renew });
+  const metrics = createMetrics(readiness, () => broadcaster.size, siblings?.metricsText);
+  siblings?.handle({ metrics: metrics.report, renewWatch: broadcaster.renew });
   const pipeline = createPipeline({
     implementation: methods,
     encodedHandlers,
@@ -172,14 +170,15 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
   return { pipeline, readiness, metrics };
 }
 
-function createSessionStores(store: StoreDependencies): SessionStores {
+function createSessionStores(store: StoreDependencies, log: Logger): SessionStores {
   return {
     create: createSessionCreator(store),
     sessions: createSessionStore(store),
     hashSessions: createHashSessionStore(store),
     secureSessions: createSecureSessionStore(store),
     deviceSessions: createDeviceSessionStore(store),
-    security: createSecurityStore(store),
+    audit: createSecurityStore(store),
+    changes: createChangeLog(store, log),
   };
 }
 
