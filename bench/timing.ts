@@ -5,8 +5,8 @@
 
 import { createSecretKey, randomBytes, randomFillSync } from "node:crypto";
 import { newSessionId } from "../src/domain/session_id.ts";
-import { mintToken, newSecret, openToken, type TokenKeyRing } from "../src/domain/token.ts";
-import { createValidator } from "../src/service/validation/validator.ts";
+import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../src/domain/token.ts";
+import { SessionValidator } from "../src/service/validation/validator.ts";
 import { SESSION_KIND, type SessionRecord } from "../src/store/session_record.ts";
 import { machine } from "./report.ts";
 
@@ -37,19 +37,19 @@ function forgedToken(): Subject {
       guess.copy(bytes, bytes.length - BYTES);
       token = `sat1_${bytes.toString("base64url")}`;
     },
-    check: () => openToken(ring, "default", token),
+    check: () => verifyToken(ring, "default", token),
   };
 }
 
 /** The digest of a genuine token's secret, against the record that the store has. */
 function otherSecret(): Subject {
   const record: Partial<SessionRecord> = { sessionId, kind: SESSION_KIND.secure, secretDigest: Buffer.alloc(BYTES) };
-  const validate = createValidator({
+  const validate = new SessionValidator({
     sessions: { find: async () => [record] },
-    tokens: { check: async () => undefined },
+    secureSessions: { check: async () => undefined },
     keyRing: () => ring,
   } as never);
-  const call = { caller: { tenant: "default", name: "bench" } } as never;
+  const call = { principal: { tenant: "default", name: "bench" } } as never;
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),

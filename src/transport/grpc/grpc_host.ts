@@ -17,7 +17,7 @@ import type { ListenAddress } from "../../lib/listen_address.ts";
 import { toGrpcStatus, type CallFailure } from "../../rpc/errors.ts";
 import { createFastPath, type FastPath } from "./fast_path.ts";
 import { decodeRequest, encodeResponse } from "./frames.ts";
-import { listen, type Listen } from "../listener.ts";
+import { listen } from "../listener.ts";
 import type { IncomingCall, Pipeline, StreamCall, UnaryCall } from "../../rpc/pipeline.ts";
 import type { ResponseMessage, EncodedStreamHandler, Route } from "../../rpc/routes.ts";
 import type { TlsOptions } from "../tls.ts";
@@ -25,8 +25,6 @@ import type { TlsOptions } from "../tls.ts";
 export type GrpcHostOptions = {
   pipeline: Pipeline;
   address: ListenAddress;
-  /** Default: it listens itself. */
-  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The most bytes of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -86,7 +84,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
   serveFirst(server, createFastPath(pipeline, maxReceiveBytes));
   // Connections are accepted here and handed in, so that both hosts listen and close in the same way.
   const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
-  const listener = await (options.listen ?? listen)(acceptor, options.address);
+  const listener = await listen(acceptor, options.address);
 
   return {
     address: listener.address,

@@ -7,7 +7,7 @@ import type { Logger } from "pino";
 import type { Host } from "../grpc/grpc_host.ts";
 import { createHttpListener, type HttpRequest, type HttpResponse, type Pages } from "./request_listener.ts";
 import type { ListenAddress } from "../../lib/listen_address.ts";
-import { listen, type Listen } from "../listener.ts";
+import { listen } from "../listener.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { Readiness } from "../../ops/readiness.ts";
 import type { TlsOptions } from "../tls.ts";
@@ -17,8 +17,6 @@ export type HttpHostOptions = {
   readiness: Readiness;
   logger: Logger;
   address: ListenAddress;
-  /** Default: it listens itself. */
-  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The most bytes of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -42,7 +40,7 @@ export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
   const { pipeline, readiness, logger, tls, maxReceiveBytes = 256 * 1024, pages = {} } = options;
   const answer = createHttpListener({ pipeline, readiness, logger, maxReceiveBytes, pages });
   const protocols = createProtocols(answer, tls, options.maxConcurrentStreams ?? 1024);
-  const listener = await (options.listen ?? listen)(createServer({ noDelay: true }, protocols.accept), options.address);
+  const listener = await listen(createServer({ noDelay: true }, protocols.accept), options.address);
 
   return {
     address: listener.address,
