@@ -1,6 +1,6 @@
 // Whether this instance wants traffic, which /readyz and grpc.health.v1 report.
 
-import { jsonPage, type Page } from "../transport/http/request_listener.ts";
+import { jsonPage, type Page } from "./pages.ts";
 
 export type Readiness = {
   /** The reasons why it is not ready; empty if it is. Short texts for operators, without secrets. */

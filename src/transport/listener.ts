@@ -1,5 +1,6 @@
 // Listens on TCP or on a Unix socket, and closes without cutting off open connections.
 
+import cluster from "node:cluster";
 import { chmodSync } from "node:fs";
 import { lstat, unlink } from "node:fs/promises";
 import { connect, type AddressInfo, type Server, type Socket } from "node:net";
@@ -15,13 +16,11 @@ export type Listener = {
   destroyAll(): void;
 };
 
-/** How a host gets its connections. */
-export type Listen = typeof listen;
-
 /** Rejects if the address is in use, or is the path of a file that is not a socket. */
 export async function listen(server: Server, address: ListenAddress): Promise<Listener> {
   const sockets = trackSockets(server);
-  if (address.kind === "unix") await removeStaleSocket(address.path);
+  // A worker shares the socket with the others: the primary removes a stale one before it forks them.
+  if (address.kind === "unix" && !cluster.isWorker) await removeStaleSocket(address.path);
   const listening = new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.once("listening", () => {
@@ -43,7 +42,7 @@ export async function listen(server: Server, address: ListenAddress): Promise<Li
 }
 
 /** The server's open connections, kept up to date. */
-export function trackSockets(server: Server): ReadonlySet<Socket> {
+function trackSockets(server: Server): ReadonlySet<Socket> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
@@ -66,7 +65,7 @@ function listenPrivately(server: Server, path: string): void {
 }
 
 // A process that was killed leaves its socket behind. The socket is stale only if nothing listens on it.
-async function removeStaleSocket(path: string): Promise<void> {
+export async function removeStaleSocket(path: string): Promise<void> {
   const stats = await lstat(path).catch(() => undefined);
   if (stats === undefined) return;
   if (!stats.isSocket()) throw new Error(`${path} exists and is not a socket`);

@@ -11,7 +11,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { createAuthentication, type Authenticate } from "../../src/auth/authentication.ts";
 import { startGrpcHost } from "../../src/transport/grpc/grpc_host.ts";
 import { startHttpHost } from "../../src/transport/http/http_host.ts";
-import type { Pages } from "../../src/transport/http/request_listener.ts";
+import type { Pages } from "../../src/ops/pages.ts";
 import { listenAddressText, type ListenAddress } from "../../src/lib/listen_address.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
 import { createCallLog } from "../../src/ops/call_log.ts";

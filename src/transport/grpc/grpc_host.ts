@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import type { ListenAddress } from "../../lib/listen_address.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { Host } from "../host.ts";
-import { listen, type Listen } from "../listener.ts";
+import { listen } from "../listener.ts";
 import type { TlsOptions } from "../tls.ts";
 import { createFastPath } from "./fast_path.ts";
 import { registerRoute } from "./grpc_calls.ts";
@@ -14,8 +14,6 @@ import { installFastPath } from "./stream_dispatch.ts";
 export type GrpcHostOptions = {
   pipeline: Pipeline;
   address: ListenAddress;
-  /** Binds the address. Default: `listen` of listener.ts. */
-  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The maximum size of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -40,7 +38,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
   installFastPath(server, createFastPath(pipeline, maxReceiveBytes));
   // grpc-js does not listen itself, so that both hosts listen and close in the same way.
   const acceptor = createServer({ noDelay: true }, (socket) => injector.injectConnection(socket));
-  const listener = await (options.listen ?? listen)(acceptor, options.address);
+  const listener = await listen(acceptor, options.address);
 
   return {
     address: listener.address,

@@ -3,19 +3,18 @@
 import { createServer } from "node:net";
 import type { Logger } from "pino";
 import type { ListenAddress } from "../../lib/listen_address.ts";
+import type { Pages } from "../../ops/pages.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { Host } from "../host.ts";
-import { listen, type Listen } from "../listener.ts";
+import { listen } from "../listener.ts";
 import type { TlsOptions } from "../tls.ts";
 import { ProtocolServers } from "./protocol_servers.ts";
-import { createRequestListener, type Pages } from "./request_listener.ts";
+import { createRequestListener } from "./request_listener.ts";
 
 export type HttpHostOptions = {
   pipeline: Pipeline;
   logger: Logger;
   address: ListenAddress;
-  /** Binds the address. Default: `listen` of listener.ts. */
-  listen?: Listen;
   tls?: TlsOptions | undefined;
   /** The maximum size of a request message. Default 256 KiB. */
   maxReceiveBytes?: number;
@@ -30,7 +29,7 @@ export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
   const onRequest = createRequestListener({ pipeline, logger, maxReceiveBytes, pages });
   const servers = new ProtocolServers(onRequest, tls, options.maxConcurrentStreams ?? 1024);
   const acceptor = createServer({ noDelay: true }, (socket) => servers.accept(socket));
-  const listener = await (options.listen ?? listen)(acceptor, options.address);
+  const listener = await listen(acceptor, options.address);
 
   return {
     address: listener.address,

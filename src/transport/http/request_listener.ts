@@ -4,17 +4,13 @@ import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "pino";
+import { jsonPage, type Page, type Pages } from "../../ops/pages.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import { clampTimeoutHeaders } from "../timeout_headers.ts";
 import { createConnectHandlers, type ConnectHandler } from "./connect_handlers.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
-
-/** The response to a GET of a page. */
-export type Page = { readonly status: number; readonly contentType: string; readonly body: string };
-/** Pages by their path. A page is created for each request. */
-export type Pages = Readonly<Record<string, () => Page | Promise<Page>>>;
 
 /** How long the body of an HTTP/2 request may take to arrive. Node's HTTP/1.1 server has its own timeout. */
 const BODY_TIMEOUT_MS = 30_000;
@@ -103,6 +99,3 @@ const unsupportedMediaType = jsonPage(415, {
 });
 
 /** A page of JSON. */
-export function jsonPage(status: number, body: object): Page {
-  return { status, contentType: "application/json", body: `${JSON.stringify(body)}\n` };
-}
