@@ -1,4 +1,4 @@
-// A process with a cached client that looks up tokens, as often as it is told.
+// A process with a cached client. It validates tokens as often as the bench requests by message.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { createSessionClient } from "../src/client/index.ts";

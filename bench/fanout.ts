@@ -1,4 +1,4 @@
-// `npm run bench:fanout`: what an event costs the server for each watcher, against the least that it could cost.
+// `npm run bench:fanout`: measures the server's CPU time for each event and watcher, and compares it with the minimum.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { startAuthorities } from "../test/helpers/authority.ts";
@@ -12,16 +12,16 @@ const WATCHERS = Number(process.env["BENCH_WATCHERS"] ?? 1000);
 const EVENTS = Number(process.env["BENCH_EVENTS"] ?? 100);
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 7);
 const QUIET_MS = 2000;
-/** The tag of an invalidation in a message of the watch. */
+/** The protobuf tag of an invalidation in a WatchInvalidationsResponse. */
 const INVALIDATION_TAG = 0x12;
 
 type Contestant = {
   readonly name: string;
   readonly server: ServerProcess;
-  /** Prepares that many events; then what makes the server send them. */
+  /** Prepares `count` events. Resolves with the function that makes the server send them. */
   readonly prepare: (count: number) => Promise<() => Promise<void>>;
   received: number;
-  /** Of each round: all that the server used, and that less what it uses in as much time when nothing happens. */
+  /** The CPU time of each round, and the same without the CPU time that the idle server uses in that time. */
   readonly micros: number[];
   readonly microsOfEvents: number[];
 };
@@ -30,12 +30,12 @@ const authorities = await startAuthorities();
 const [client] = authorities.clients;
 
 const bench = (kind: string) => startMeasured(new URL("fanout_server.ts", import.meta.url).pathname, [kind]);
-const bySending = (server: ServerProcess) => async (count: number) => async () => server.send(String(count));
+const byMessage = (server: ServerProcess) => async (count: number) => async () => server.send(String(count));
 const contestants = [
-  await contestant("bare grpc-js, a ready Buffer", await bench("bare"), bySending),
+  await contestant("bare grpc-js, a ready Buffer", await bench("bare"), byMessage),
   await contestant("ours", await startServerProcess(authorities.redis), () => sessionsToRevoke),
-  await contestant("grpc-js, serialised for each", await bench("each"), bySending),
-  await contestant("connect-node", await bench("connect"), bySending),
+  await contestant("grpc-js, serialised for each", await bench("each"), byMessage),
+  await contestant("connect-node", await bench("connect"), byMessage),
 ];
 
 const quietMicros: number[] = [];
@@ -71,18 +71,18 @@ async function contestant(
   server: ServerProcess,
   preparing: (server: ServerProcess) => Contestant["prepare"],
 ): Promise<Contestant> {
-  const made: Contestant = { name, server, prepare: preparing(server), received: 0, micros: [], microsOfEvents: [] };
+  const created: Contestant = { name, server, prepare: preparing(server), received: 0, micros: [], microsOfEvents: [] };
   for (let i = 0; i < CONNECTIONS; i++) {
     const session = await connectRaw(server.address);
     for (let j = 0; j < WATCHERS / CONNECTIONS; j++) {
-      openWatch(session, {}, (bytes) => void (bytes[0] === INVALIDATION_TAG && made.received++));
+      openWatch(session, {}, (bytes) => void (bytes[0] === INVALIDATION_TAG && created.received++));
     }
   }
   await sleep(1000);
-  return made;
+  return created;
 }
 
-/** CPU microseconds of the server for each event and watcher, and how long that took. */
+/** Returns the server's CPU microseconds for each event and watcher, and the seconds that the events took. */
 async function measure(one: Contestant): Promise<{ micros: number; seconds: number }> {
   const wanted = one.received + EVENTS * WATCHERS;
   const trigger = await one.prepare(EVENTS);
@@ -90,7 +90,7 @@ async function measure(one: Contestant): Promise<{ micros: number; seconds: numb
   const before = await one.server.usage();
   await trigger();
   for (let waits = 0; one.received < wanted; waits++) {
-    if (waits > 3000) throw new Error(`${one.name}: ${wanted - one.received} events did not come`);
+    if (waits > 3000) throw new Error(`${one.name}: ${wanted - one.received} events did not arrive`);
     await sleep(10);
   }
   const { cpuMicros } = await one.server.usage();
@@ -98,14 +98,14 @@ async function measure(one: Contestant): Promise<{ micros: number; seconds: numb
   return { micros, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-/** CPU microseconds a second for each watcher while nothing happens. */
+/** Returns the server's CPU microseconds in a second for each watcher while nothing happens. */
 async function measureQuiet({ server }: Contestant): Promise<number> {
   const before = await server.usage();
   await sleep(QUIET_MS);
   return ((await server.usage()).cpuMicros - before.cpuMicros) / WATCHERS / (QUIET_MS / 1000);
 }
 
-/** Their revocations are the events of our server; another instance makes them. */
+/** Creates sessions. Their revocations, by another instance, are the events of our server. */
 async function sessionsToRevoke(count: number): Promise<() => Promise<void>> {
   const sessionIds: string[] = [];
   for (let i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-// The event that every contestant sends, as large as those of the service, and how often.
+// The event that every contestant sends, as large as a real one, and the time between two events.
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";

@@ -1,4 +1,4 @@
-// What the watch is measured against: servers that send an event to every watcher, each the simplest of its kind.
+// The contestants of the fan-out bench: minimal servers that send an event to every watcher.
 
 import { createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -14,7 +14,7 @@ type Writer = (event: typeof EVENT) => void;
 
 const writers = new Set<Writer>();
 const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
-  /** A grpc-js stream that writes a ready Buffer: nothing on grpc-js can be cheaper. */
+  /** A grpc-js stream that writes a prepared Buffer, which is the cheapest way on grpc-js. */
   bare: () => {
     const ready = Buffer.from(toBinary(WatchInvalidationsResponseSchema, EVENT));
     return startGrpcJs(
@@ -22,7 +22,7 @@ const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
       (call) => () => call.write(ready),
     );
   },
-  /** The same, and each watcher's message is serialised for it. */
+  /** The same, but serialises the message for each watcher. */
   each: () =>
     startGrpcJs(
       (event) => Buffer.from(toBinary(WatchInvalidationsResponseSchema, event as typeof EVENT)),
@@ -69,7 +69,7 @@ async function startConnect(): Promise<string> {
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Sends that many events, one at a time. */
+/** Sends `count` events, one every EVENT_SPACING_MS. */
 function sendEvents(count: number): void {
   const event = fromBinary(WatchInvalidationsResponseSchema, toBinary(WatchInvalidationsResponseSchema, EVENT));
   let left = count;

@@ -1,4 +1,4 @@
-// Load from h2load (Debian: nghttp2-client): a generator in C, so that what it costs hides nothing of a server's cost.
+// Generates load by h2load (Debian: nghttp2-client). It is written in C, so that its own cost does not hide the server's.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,17 +10,17 @@ export type Load = {
   readonly url: string;
   readonly requests: number;
   readonly connections: number;
-  /** Requests under way on a connection at once. */
+  /** Concurrent requests on each connection. */
   readonly streams: number;
   readonly http1?: boolean;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The request is a POST of this; without it a GET. */
+  /** The body of a POST. Without it, the requests are GETs. */
   readonly body?: Uint8Array;
 };
 
 export type LoadResult = { readonly seconds: number; readonly latenciesMs: readonly number[] };
 
-/** @throws Error when one request failed or was answered by anything but 2xx. */
+/** Runs the load. @throws an error if a request fails or its status is not 200. */
 export async function h2load(load: Load): Promise<LoadResult> {
   const directory = mkdtempSync(join(tmpdir(), "sa-h2load-"));
   const [logFile, bodyFile] = [join(directory, "log"), join(directory, "body")];
@@ -37,9 +37,9 @@ export async function h2load(load: Load): Promise<LoadResult> {
     const output = await run([...args, load.url]);
     const seconds = (performance.now() - startedMs) / 1000;
     const rows = readFileSync(logFile, "utf8").trimEnd().split("\n");
-    const answered = rows.map((row) => row.split("\t")).filter(([, status]) => status === "200");
-    if (answered.length !== load.requests) throw new Error(`not all requests were answered by 200:\n${output}`);
-    return { seconds, latenciesMs: answered.map(([, , micros]) => Number(micros) / 1000) };
+    const succeeded = rows.map((row) => row.split("\t")).filter(([, status]) => status === "200");
+    if (succeeded.length !== load.requests) throw new Error(`not every response has status 200:\n${output}`);
+    return { seconds, latenciesMs: succeeded.map(([, , micros]) => Number(micros) / 1000) };
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -1,5 +1,5 @@
-// `npm run bench:memory`: what a stored session costs the store, by the store's own account, against the value that
-// connect-redis writes for the same session and the entry of a user index, which it has none of.
+// `npm run bench:memory`: measures the store's memory for a session, as the store reports it, and compares it with the value
+// that connect-redis writes for the same session, alone and with a user index, which connect-redis lacks.
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { startAuthorities } from "../test/helpers/authority.ts";
@@ -11,7 +11,7 @@ import { SESSION_TTL_MS, typicalDevice, typicalLogin } from "./typical_session.t
 
 const SESSIONS = Number(process.env["BENCH_SESSIONS"] ?? 20_000);
 const IN_FLIGHT = 64;
-/** Kinds of keys whose size the number of sessions does not say: logs are bounded, the others are one a partition. */
+/** Kinds of keys whose size does not depend on the number of sessions: logs are bounded, the others are one per partition. */
 const CONSTANT_KINDS = ["log", "tail", "meta"];
 
 type Variant = "secure" | "device";
@@ -53,7 +53,7 @@ async function measureOurs({ variant, perUser }: Population) {
     if (variant === "secure") return client!.createSecureSession({ userId, ...typicalLogin() });
     return client!.createDeviceSession({ userId, ...typicalLogin(), device: typicalDevice() });
   };
-  // What the first calls leave behind in buffers and caches is no session's.
+  // The first calls fill buffers and caches, which must not count as memory of sessions.
   await inParallel(1000, () => create(randomUUID()));
   await send(["FLUSHALL"]);
   const empty = await usedMemory(send);
@@ -83,7 +83,7 @@ async function measureTheirs({ variant, perUser }: Population) {
   const sids = Array.from({ length: SESSIONS }, () => randomBytes(24).toString("base64url"));
   const users = usersOf(perUser);
   const ttl = String(SESSION_TTL_MS / 1000);
-  // Of the buffers, as above.
+  // As above, the buffers must not count.
   await inParallel(1000, (n) => send(["SET", `warm-up ${n}`, "x".repeat(500)]));
   await send(["FLUSHALL"]);
   const empty = await usedMemory(send);
@@ -101,7 +101,7 @@ async function measureTheirs({ variant, perUser }: Population) {
   return { values: (values - empty) / SESSIONS, all: (all - empty) / SESSIONS };
 }
 
-/** As express-session serialises it and connect-redis stores it. */
+/** Returns the value that connect-redis stores, as express-session serialises it. */
 function theirValue(variant: Variant, userId: string): string {
   const { ipAddress, userAgent, data } = typicalLogin();
   const expires = new Date(Date.now() + SESSION_TTL_MS).toISOString();

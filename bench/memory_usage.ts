@@ -1,8 +1,8 @@
-// What a store says of its memory: all of it, and by kind of key.
+// Reads how much memory a store uses, in total and for each kind of key.
 
 export type SendCommand = (args: readonly string[]) => Promise<unknown>;
 
-/** The kinds of keys, see ARCHITECTURE.md. */
+/** The kinds of keys by the letter in their names. See ARCHITECTURE.md. */
 export const KIND_NAMES: Readonly<Record<string, string>> = {
   s: "record",
   u: "user index",
@@ -13,14 +13,14 @@ export const KIND_NAMES: Readonly<Record<string, string>> = {
   live: "live set of the partition",
 };
 
-/** Bytes of the store's data, without what connections and the allocator hold. */
+/** Returns the bytes of the store's data, without the buffers of its connections. */
 export async function usedMemory(send: SendCommand): Promise<number> {
   const info = String(await send(["INFO", "memory"]));
   const field = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)![1]);
   return field("used_memory") - field("mem_clients_normal") - field("mem_clients_slaves");
 }
 
-/** The sum of MEMORY USAGE by kind of key. The table of deadlines, about 40 bytes for each key, is in none of them. */
+/** Sums MEMORY USAGE for each kind of key. It leaves out the store's table of expiries, about 40 bytes for each key. */
 export async function memoryByKind(send: SendCommand): Promise<Map<string, number>> {
   const sums = new Map<string, number>();
   let cursor = "0";

@@ -1,8 +1,8 @@
-// The CPU time of a running process, whatever language it is written in.
+// Reads the CPU time of a running process, in any language.
 
 import { readdirSync, readFileSync } from "node:fs";
 
-/** CPU microseconds that the threads of a process have used so far, by the kernel's count in nanoseconds. */
+/** Returns the CPU microseconds that the threads of a process have used so far, as the kernel counts them. */
 export function cpuMicros(pid: number): number {
   let nanos = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {

@@ -1,5 +1,5 @@
-// `npm run bench:scale`: CPU time of the service and of the store for a call, as sessions grow: all that are stored, and
-// those of one user.
+// `npm run bench:scale`: measures the CPU time of a call, in the service and in the store, as the number of sessions grows: of
+// all stored sessions, and of one user's.
 
 import { OnExceed } from "../gen/session/v1/session_pb.ts";
 import { createAuthorityClient, type AuthorityClient } from "../test/helpers/grpc_client.ts";
@@ -14,21 +14,21 @@ const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 21);
 const WARM_UPS = 3;
 const MANY = Number(process.env["BENCH_SESSIONS"] ?? 1_000_000);
 const FEW = 1000;
-const CROWD = 10_000;
+const MANY_OF_ONE_USER = 10_000;
 const VALIDATIONS = Number(process.env["BENCH_VALIDATIONS"] ?? 2000);
 const CREATES = 100;
 const IN_FLIGHT = 16;
 
 type Instance = { readonly redis: RedisServer; readonly server: ServerProcess; readonly client: AuthorityClient };
 type Cost = { readonly server: number; readonly store: number };
-/** `run` is measured, `undo` is not. */
+/** The bench measures `run`, and not `undo`. */
 type Contestant = {
   readonly name: string;
   readonly instance: Instance;
   readonly calls: number;
   readonly run: () => Promise<unknown>;
   readonly undo?: () => Promise<unknown>;
-  /** What is fixed within a comparison: the one with few sessions. */
+  /** The contestant with few sessions, to which the ratios of this one are. */
   readonly against?: Contestant;
 };
 
@@ -40,7 +40,7 @@ const fewIds = await inParallel(FEW, (n) => create(small, `user-${n}`));
 const someOfMany = await seedSessions(large.redis, await create(large, "user-0000000"), MANY);
 for (const sessionId of someOfMany) await validate(large, sessionId);
 console.log(await large.redis.command("DBSIZE"), `keys in the store of ${MANY.toLocaleString("en")} sessions`);
-const crowdIds = await inParallel(CROWD, () => create(small, "crowd"));
+const idsOfOneUser = await inParallel(MANY_OF_ONE_USER, () => create(small, "one user"));
 
 const validateOf = (name: string, instance: Instance, ids: readonly string[], against?: Contestant): Contestant => ({
   ...{ name, instance, calls: VALIDATIONS, ...(against && { against }) },
@@ -49,28 +49,31 @@ const validateOf = (name: string, instance: Instance, ids: readonly string[], ag
 const few = validateOf(`validate, ${FEW} sessions stored`, small, fewIds);
 await compare([few, validateOf(`validate, ${MANY} sessions stored`, large, someOfMany, few)]);
 const alone = validateOf("validate, each the only one of its user", small, fewIds);
-await compare([alone, validateOf(`validate, all ${CROWD} of one user`, small, crowdIds.slice(0, FEW), alone)]);
+await compare([
+  alone,
+  validateOf(`validate, all ${MANY_OF_ONE_USER} of one user`, small, idsOfOneUser.slice(0, FEW), alone),
+]);
 
 const rejected = await creating("REJECT below the limit", OnExceed.REJECT, "reject", 10, 10 + CREATES);
-const rejectedCrowd = await creating(
+const rejectedOfMany = await creating(
   "REJECT below the limit",
   OnExceed.REJECT,
   "reject",
-  CROWD - CREATES,
-  CROWD,
+  MANY_OF_ONE_USER - CREATES,
+  MANY_OF_ONE_USER,
   rejected,
 );
-await compare([rejected, rejectedCrowd]);
+await compare([rejected, rejectedOfMany]);
 const evicting = await creating("EVICT_OLDEST at the limit", OnExceed.EVICT_OLDEST, "evict", 10, 10);
-const evictingCrowd = await creating(
+const evictingOfMany = await creating(
   "EVICT_OLDEST at the limit",
   OnExceed.EVICT_OLDEST,
   "evict",
-  CROWD,
-  CROWD,
+  MANY_OF_ONE_USER,
+  MANY_OF_ONE_USER,
   evicting,
 );
-await compare([evicting, evictingCrowd]);
+await compare([evicting, evictingOfMany]);
 
 for (const { client, server, redis } of [small, large]) {
   client.close();
@@ -79,7 +82,7 @@ for (const { client, server, redis } of [small, large]) {
 }
 process.exit();
 
-/** Creates of a user who begins each round with `held` sessions, under a limit of `most`. */
+/** Measures logins of a user who has `held` sessions before each round, under a limit of `most`. */
 async function creating(
   name: string,
   onExceed: OnExceed,
@@ -90,24 +93,24 @@ async function creating(
 ): Promise<Contestant> {
   const userId = `${user} ${held}`;
   await inParallel(held, () => create(small, userId));
-  let made: string[] = [];
+  let created: string[] = [];
   const limit = { maxSessions: most, onExceed };
   return {
     name: `create, ${name}, user with ${held} sessions`,
     ...{ instance: small, calls: CREATES, ...(against && { against }) },
-    run: async () => (made = await inParallel(CREATES, () => create(small, userId, limit))),
+    run: async () => (created = await inParallel(CREATES, () => create(small, userId, limit))),
     undo: async () => {
       if (held === most) return;
-      await inParallel(CREATES, (n) => small.client.deleteSession({ sessionId: made[n]! }));
+      await inParallel(CREATES, (n) => small.client.deleteSession({ sessionId: created[n]! }));
     },
   };
 }
 
-/** Measures them in turn, and prints the medians and those of the rounds' ratios. */
+/** Measures the contestants in turn, and prints the medians of the costs and of the ratios of each round. */
 async function compare(contestants: readonly Contestant[]): Promise<void> {
   const costs = new Map<Contestant, Cost[]>(contestants.map((contestant) => [contestant, []]));
   for (let round = -WARM_UPS; round < ROUNDS; round++) {
-    // Neither is always the one that comes after the other.
+    // Alternates the order, so that no contestant always runs second.
     for (const contestant of round % 2 === 0 ? contestants : contestants.toReversed()) {
       const cost = await measure(contestant);
       await contestant.undo?.();

@@ -1,4 +1,4 @@
-// Fills a store with copies of one real session, each of a user and with an id of its own, faster than by calls.
+// Fills a store with copies of one real session, each with its own user and id. This is faster than calls to the service.
 
 import { createClient } from "redis";
 import { partitionOfOwner } from "../src/domain/owner.ts";
@@ -7,10 +7,11 @@ import { PARTITION_TAGS } from "../src/store/partition_tags.ts";
 import type { RedisServer } from "../test/helpers/redis_server.ts";
 
 const BATCH = 1000;
-/** One in so many is handed back. */
+/** One copy in this many is returned. */
 const SAMPLE = 50;
 
-// The owner follows the header of 64 bytes; all owners are of one length. See src/store/lua/lib/record.lua and index.lua.
+// The owner follows the header of 64 bytes, and all owners have the same length. See record.lua and index.lua in
+// src/store/lua/includes.
 const COPY = `
   local raw = redis.call('GET', KEYS[1])
   local expires = redis.call('PEXPIRETIME', KEYS[1])
@@ -30,24 +31,24 @@ const COPY = `
     redis.call('PEXPIREAT', base .. 'a:' .. owner, deadline)
   end`;
 
-/** Copies the session of `user-0000000` until there are `count`; the ids of some copies. */
+/** Copies the session of `user-0000000` until there are `count` sessions. Returns the ids of some copies. */
 export async function seedSessions(redis: RedisServer, sessionId: string, count: number): Promise<string[]> {
   const client = createClient({ socket: { path: redis.socketPath!, tls: false } });
   client.on("error", () => undefined);
   await client.connect();
-  const place = (owner: string) => {
+  const partitionOf = (owner: string) => {
     const partition = partitionOfOwner(owner);
     return { partition, base: `sa:{${PARTITION_TAGS[partition]}}:` };
   };
   const original = "default:user-0000000";
-  const { base } = place(original);
+  const { base } = partitionOf(original);
   const keys = [`${base}s:${sessionId}`, `${base}a:${original}`];
   const sample: string[] = [];
   for (let n = 1; n < count;) {
     const args: string[] = [];
     for (; args.length < BATCH * 3 && n < count; n++) {
       const owner = `default:user-${String(n).padStart(7, "0")}`;
-      const { partition, base: ofOwner } = place(owner);
+      const { partition, base: ofOwner } = partitionOf(owner);
       const id = newSessionId(partition);
       args.push(ofOwner, id, owner);
       if (n % SAMPLE === 0) sample.push(id);

@@ -1,18 +1,19 @@
-// Does the time of the token check tell how much of a guess is right? A test in the manner of dudect: Welch's t between
-// guesses that are right but for their last byte and guesses that are random. Exits 1 when |t| is 4.5 or more, again and
-// again. `node bench/timing.ts [measurements]`
+// Tests whether the duration of the token check reveals how much of a guess is right, as dudect does: Welch's t between guesses
+// that are wrong only in their last byte and random guesses. Exits with 1 if |t| is 4.5 or more in every attempt.
+//
+// `node bench/timing.ts [measurements]`
 
 import { createSecretKey, randomBytes, randomFillSync } from "node:crypto";
 import { newSessionId } from "../src/domain/session_id.ts";
-import { mintToken, newSecret, openToken, type TokenKeyRing } from "../src/domain/token.ts";
-import { createValidator } from "../src/service/validation/validator.ts";
+import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../src/domain/token.ts";
+import { SessionValidator } from "../src/service/validation/validator.ts";
 import { SESSION_KIND, type SessionRecord } from "../src/store/session_record.ts";
 import { machine } from "./report.ts";
 
 const MEASUREMENTS = Number(process.argv[2] ?? 600_000);
 const SUSPICIOUS = 4.5;
 const ATTEMPTS = 3;
-/** Which share of the measurements is looked at, the fastest: noise only ever adds time. */
+/** The shares of the measurements that are compared, the fastest ones each time, since noise only adds time. */
 const CROPS = [1, 0.999, 0.99, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.2, 0.1];
 const BYTES = 32;
 
@@ -36,19 +37,19 @@ function forgedToken(): Subject {
       guess.copy(bytes, bytes.length - BYTES);
       token = `sat1_${bytes.toString("base64url")}`;
     },
-    check: () => openToken(ring, "default", token),
+    check: () => verifyToken(ring, "default", token),
   };
 }
 
 /** The digest of a genuine token's secret, against the record that the store has. */
 function otherSecret(): Subject {
   const record: Partial<SessionRecord> = { sessionId, kind: SESSION_KIND.secure, secretDigest: Buffer.alloc(BYTES) };
-  const validate = createValidator({
-    sessions: { find: async () => [record] },
-    tokens: { check: async () => undefined },
+  const validate = new SessionValidator({
+    sessions: { readRecords: async () => [record] },
+    secureSessions: { check: async () => undefined },
     keyRing: () => ring,
   } as never);
-  const call = { caller: { tenant: "default", name: "bench" } } as never;
+  const call = { principal: { tenant: "default", name: "bench" } } as never;
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),
@@ -56,20 +57,20 @@ function otherSecret(): Subject {
   };
 }
 
-/** A comparison that stops at the first difference: whoever cannot see this sees nothing. */
+/** A comparison that stops at the first difference. If the bench does not detect this one, it detects nothing. */
 function earlyExit(): Subject {
-  const [right, shown] = [randomBytes(BYTES), Buffer.alloc(BYTES)];
+  const [right, presented] = [randomBytes(BYTES), Buffer.alloc(BYTES)];
   return {
     right,
-    prepare: (guess) => void guess.copy(shown),
+    prepare: (guess) => void guess.copy(presented),
     check() {
-      for (let i = 0; i < BYTES; i++) if (right[i] !== shown[i]) return false;
+      for (let i = 0; i < BYTES; i++) if (right[i] !== presented[i]) return false;
       return true;
     },
   };
 }
 
-/** How long each check took, in ns, by class: 0 is right but for the last byte, 1 is random. */
+/** Returns the duration of each check in ns, by class: 0 is wrong only in the last byte, 1 is random. */
 async function measure(subject: Subject, count: number): Promise<[Float64Array, Float64Array]> {
   const taken = [new Float64Array(count), new Float64Array(count)] as const;
   const filled: [number, number] = [0, 0];
@@ -82,14 +83,14 @@ async function measure(subject: Subject, count: number): Promise<[Float64Array, 
     guess[BYTES - 1] = subject.right[BYTES - 1]! ^ (1 + (noise[BYTES - 1]! % 255));
     subject.prepare(guess);
     const startedNs = process.hrtime.bigint();
-    const answer = subject.check();
-    if (answer instanceof Promise) await answer;
+    const result = subject.check();
+    if (result instanceof Promise) await result;
     taken[group][filled[group]++] = Number(process.hrtime.bigint() - startedNs);
   }
   return [taken[0].subarray(0, filled[0]), taken[1].subarray(0, filled[1])];
 }
 
-/** The largest |t| of Welch's test over all crops. */
+/** Returns the largest |t| of Welch's test over all crops. */
 function largestT(fixed: Float64Array, random: Float64Array): number {
   const sorted = new Float64Array(fixed.length + random.length);
   sorted.set(fixed);
@@ -97,7 +98,7 @@ function largestT(fixed: Float64Array, random: Float64Array): number {
   sorted.sort();
   const limits = CROPS.map((share) => sorted[Math.ceil(share * sorted.length) - 1]!);
   const ts = limits.map((limit) => Math.abs(welchT(moments(fixed, limit), moments(random, limit))));
-  // Below a low limit one class of a leaking check may have nothing.
+  // If the check leaks, one class may have no measurement below a low limit.
   return Math.max(...ts.filter((t) => !Number.isNaN(t)));
 }
 
@@ -120,14 +121,14 @@ function welchT(a: Moments, b: Moments): number {
 }
 
 async function tOf(name: string, subject: Subject): Promise<number> {
-  // Compiled before it counts.
+  // Lets the code be compiled before the measurement.
   await measure(subject, MEASUREMENTS / 20);
   const t = largestT(...(await measure(subject, MEASUREMENTS / 2)));
   process.stdout.write(`${name}: |t| = ${t.toFixed(2)}\n`);
   return t;
 }
 
-/** A leak shows in every attempt, a disturbance of the machine in some. */
+/** Returns true if every attempt is suspicious: a leak appears in all of them, other load on the machine in some. */
 async function isSuspicious(name: string, subject: Subject): Promise<boolean> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     if ((await tOf(name, subject)) < SUSPICIOUS) return false;
@@ -140,6 +141,6 @@ const leaks = [
   await isSuspicious("HMAC of a forged token", forgedToken()),
   await isSuspicious("digest of another secret", otherSecret()),
 ];
-const seen = (await tOf("for comparison, one that stops at the first difference", earlyExit())) >= SUSPICIOUS;
-if (!seen) process.stdout.write("the comparison that leaks was not seen: take more measurements\n");
-process.exitCode = leaks.includes(true) || !seen ? 1 : 0;
+const detected = (await tOf("for comparison, one that stops at the first difference", earlyExit())) >= SUSPICIOUS;
+if (!detected) process.stdout.write("the comparison that leaks was not detected: take more measurements\n");
+process.exitCode = leaks.includes(true) || !detected ? 1 : 0;

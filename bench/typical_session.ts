@@ -1,4 +1,4 @@
-// The session that the benches store: an address, a user agent of 120 bytes, 100 bytes of data, and a device if any.
+// The session that the benches store: an address, a user agent of 120 bytes, 100 bytes of data, and a device where one is needed.
 
 import { randomUUID } from "node:crypto";
 import { DeviceType } from "../gen/session/v1/session_pb.ts";

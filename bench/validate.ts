@@ -1,7 +1,7 @@
-// `npm run bench`: what one validation costs the server and the store, ours against the floors of its stack and against
-// what people would pick instead, in interleaved rounds of one run. Prints a table and writes bench/results/validate.json.
+// `npm run bench`: measures the cost of one validation in the server and the store, and compares the service with the floors of
+// its stack and with its peers, in interleaved rounds. Prints a table and writes bench/results/validate.json.
 //
-// BENCH_ROUNDS, BENCH_REQUESTS (of a round), and BENCH_ONLY, a pattern of contestants' names.
+// BENCH_ROUNDS and BENCH_REQUESTS (of a round) change its length. BENCH_ONLY is a regular expression of contestants' names.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -16,11 +16,11 @@ const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 7);
 const REQUESTS = Number(process.env["BENCH_REQUESTS"] ?? 20_000);
 const ONLY = new RegExp(process.env["BENCH_ONLY"] ?? "");
 const RESULTS = new URL("results/", import.meta.url);
-/** What the ratios are to: the parts that a validation cannot do without, in one process. */
+/** The reference of the ratios: the parts that every validation needs, in one process. */
 const REFERENCE = "bare grpc-js + one tuned GET";
 const OURS = "ValidateToken, gRPC";
 
-/** Microseconds of CPU and milliseconds of one validation. */
+/** CPU microseconds and latency of one validation, and the throughput. */
 type Round = { serverMicros: number; storeMicros: number; perSecond: number; p50Ms: number; p99Ms: number };
 
 const redis = await startRedisServer();
@@ -63,7 +63,7 @@ function report(): void {
     ...summary(contestant),
   }));
   const columns = ["serverMicros", "storeMicros", "toReference", "toOurs", "perSecond", "p50Ms", "p99Ms"] as const;
-  console.log(`${machine()}; ${ROUNDS} rounds of ${REQUESTS} requests, 64 under way; medians, of one validation`);
+  console.log(`${machine()}; ${ROUNDS} rounds of ${REQUESTS} requests, 64 in flight; medians, of one validation`);
   console.log("".padEnd(34), ...columns.map((column) => column.padStart(12)));
   for (const row of rows) {
     const cells = columns.map((column) => (Number.isNaN(row[column]) ? "-" : row[column].toFixed(2)).padStart(12));
@@ -82,7 +82,7 @@ function report(): void {
   writeFileSync(new URL("validate.json", RESULTS), `${JSON.stringify(result, undefined, 2)}\n`);
 }
 
-/** Medians; the ratios are medians of the rounds' ratios, server and store together. */
+/** Returns the medians. The ratios are medians of the ratios of each round, server and store together. */
 function summary(contestant: Contestant) {
   const own = rounds.get(contestant)!;
   const of = (column: keyof Round) => median(own.map((round) => round[column]));

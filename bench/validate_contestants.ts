@@ -1,4 +1,4 @@
-// The contestants of `npm run bench`: the service, the floors of its stack, and peers, all on one store.
+// The contestants of `npm run bench` except the peers: the service in all its forms, and the floors of its stack.
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
@@ -21,12 +21,12 @@ export type Contestant = {
   readonly kind: "ours" | "floor" | "peer";
   /** The processes whose CPU time counts as the server's. */
   readonly pids: readonly number[];
-  /** Of a round. */
+  /** How many validations one run() makes. */
   readonly validations: number;
   run(): Promise<LoadResult>;
 };
 
-/** 64 requests under way, as 8 connections with 8 streams each, or 64 connections of HTTP/1.1. */
+/** There are 64 requests in flight: on 8 connections with 8 streams each, or on 64 connections of HTTP/1.1. */
 export const CONNECTIONS = 8;
 export const STREAMS = 8;
 const BATCH = 100;
@@ -39,10 +39,11 @@ const BATCH_VALIDATE = `${SessionService.typeName}/${SessionService.method.batch
 export type Ours = {
   readonly tokens: readonly string[];
   readonly sessionIds: readonly string[];
-  readonly answer: Buffer;
+  /** The response to ValidateToken for the first token. */
+  readonly response: Buffer;
 };
 
-/** Starts the service with secure sessions in it; what it answers to the first of them. */
+/** Starts the service and creates secure sessions. */
 export async function startOurs(redis: RedisServer): Promise<Ours & { server: ServerProcess; http: string }> {
   const server = await startServerProcess(redis, { SA_HTTP_LISTEN: "127.0.0.1:0" });
   const client = createAuthorityClient(server.address);
@@ -51,10 +52,10 @@ export async function startOurs(redis: RedisServer): Promise<Ours & { server: Se
   );
   const tokens = created.map(({ token }) => token);
   const request = toBinary(ValidateTokenRequestSchema, create(ValidateTokenRequestSchema, { token: tokens[0]! }));
-  const answer = await client.raw("validateToken", request);
+  const response = await client.raw("validateToken", request);
   client.close();
   const sessionIds = created.map(({ session }) => session!.sessionId);
-  return { server, http: (await server.ask("http")) as string, tokens, sessionIds, answer };
+  return { server, http: (await server.ask("http")) as string, tokens, sessionIds, response };
 }
 
 export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requests: number): Contestant[] {
@@ -96,7 +97,7 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
       ...shared,
       name: `BatchValidate of ${BATCH}`,
       validations: requests * 2,
-      // Latencies are those of whole batches.
+      // The latencies are those of whole batches.
       run: () =>
         h2load({
           url: `http://${server.address}/${BATCH_VALIDATE}`,
@@ -110,12 +111,12 @@ export function ourContestants(ours: Awaited<ReturnType<typeof startOurs>>, requ
   ];
 }
 
-/** ValidateStream, one question a message. */
-function streamLoad(address: string, tokens: readonly string[], questions: number): Promise<LoadResult> {
-  return loadValidateStream({ address, tokens, questions, connections: CONNECTIONS, inFlight: STREAMS });
+/** Calls ValidateStream with one validation in each message. */
+function streamLoad(address: string, tokens: readonly string[], validations: number): Promise<LoadResult> {
+  return loadValidateStream({ address, tokens, validations, connections: CONNECTIONS, inFlight: STREAMS });
 }
 
-/** A cached client in a process of its own, which counts as the server: there is no other for a hit. */
+/** A cached client in its own process, which counts as the server, since a hit reaches no other process. */
 export async function startCachedClient(
   { server, tokens }: Ours & { server: ServerProcess },
   hits: number,
@@ -130,14 +131,14 @@ export async function startCachedClient(
     async run() {
       const startedMs = performance.now();
       const found = Number(await client.ask(String(hits)));
-      // Now and then a session is asked for again, to slide it.
+      // Now and then the client sends a hit to the service, to slide the session's idle timeout.
       if (found < hits * 0.99) throw new Error(`only ${found} of ${hits} look-ups were hits`);
       return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: [] };
     },
   };
 }
 
-/** ValidateToken as gRPC, of the service or of whatever answers in its place. */
+/** Calls ValidateToken by gRPC, of the service or of another server in its place. */
 export function grpcLoad(address: string, requests: number, token: string): Promise<LoadResult> {
   return h2load({
     url: `http://${address}/${VALIDATE_TOKEN}`,
@@ -149,7 +150,7 @@ export function grpcLoad(address: string, requests: number, token: string): Prom
   });
 }
 
-/** The floors; they answer what the service answers, and read what it reads. */
+/** Starts the floors. They send the same response as the service and read the same key. */
 export async function startFloors(
   redis: RedisServer,
   ours: Ours,
@@ -157,15 +158,15 @@ export async function startFloors(
   requests: number,
 ): Promise<Contestant[]> {
   const module = new URL("validate_floors.ts", import.meta.url).pathname;
-  const start = (kind: string, answer: Uint8Array = ours.answer) =>
-    startMeasured(module, [kind, Buffer.from(answer).toString("base64"), String(redis.port), key]);
+  const start = (kind: string, response: Uint8Array = ours.response) =>
+    startMeasured(module, [kind, Buffer.from(response).toString("base64"), String(redis.port), key]);
   const grpc = async (name: string, kind: string): Promise<Contestant> => {
     const { pid, address } = await start(kind);
     const run = () => grpcLoad(address, requests, ours.tokens[0]!);
     return { name, kind: "floor", pids: [pid], validations: requests, run };
   };
   const get = await start("get");
-  const results = [fromBinary(ValidateResultSchema, ours.answer)];
+  const results = [fromBinary(ValidateResultSchema, ours.response)];
   const message = toBinary(ValidateStreamResponseSchema, create(ValidateStreamResponseSchema, { results }));
   const stream = await start("stream", message);
   return [

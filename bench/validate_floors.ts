@@ -1,4 +1,4 @@
-// What a validation is measured against: the least that the parts of the chosen stack can cost, each in a process of its own.
+// The floors of `npm run bench`: the minimal cost of each part of the stack, each in its own process.
 
 import { createServer } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -14,28 +14,28 @@ const IN_FLIGHT = 64;
 const asIs = (bytes: Buffer) => bytes;
 let onMessage = (_message: string): void => undefined;
 
-/** The kind of floor, the ready answer as base64, the store's port, and the key that is read. */
-const [kind, answerText, storePort, key] = process.argv.slice(2) as [string, string, string, string];
-const answer = Buffer.from(answerText, "base64");
+/** The kind of floor, the prepared response as base64, the store's port, and the key to read. */
+const [kind, responseText, storePort, key] = process.argv.slice(2) as [string, string, string, string];
+const response = Buffer.from(responseText, "base64");
 
 const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
-  /** grpc-js that answers with a ready Buffer. */
-  echo: () => startGrpcJs((_call, callback) => callback(null, answer)),
+  /** grpc-js that responds with a prepared Buffer. */
+  echo: () => startGrpcJs((_call, callback) => callback(null, response)),
   /** The same after one GET, on one pipelined connection with the options of the service. */
   "echo-get": async () => {
     const get = await openStore();
     return startGrpcJs((_call, callback) => {
       get().then(
-        () => callback(null, answer),
+        () => callback(null, response),
         (error: Error) => callback(error),
       );
     });
   },
-  /** A stream of grpc-js that answers each message with a ready Buffer. */
+  /** A stream of grpc-js that responds to each message with a prepared Buffer. */
   stream: () => startStream(),
-  /** node:http2 without any gRPC library, as little as makes a valid gRPC answer. */
+  /** node:http2 without any gRPC library, with the minimum of a valid gRPC response. */
   http2: startHttp2,
-  /** No server: GETs, when it is told how many. */
+  /** No server. It sends as many GETs as the bench requests by message. */
   get: async () => {
     const get = await openStore();
     onMessage = (count) => void getMany(get, Number(count)).then(() => process.send!("done"));
@@ -45,14 +45,14 @@ const STARTERS: Readonly<Record<string, () => Promise<string>>> = {
 
 type Get = () => Promise<unknown>;
 
-/** One GET, with those options of the service's connection that decide what a command costs. */
+/** Connects with those options of the service's connection that decide the cost of a command. */
 async function openStore(): Promise<Get> {
   const client = createClient({
     RESP: 2,
     socket: { host: "127.0.0.1", port: Number(storePort) },
     commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
   });
-  // The store ends with the bench.
+  // The store stops when the bench ends, and this process with it.
   client.on("error", () => process.exit());
   await client.connect();
   return () => client.sendCommand(["GET", key]);
@@ -60,10 +60,10 @@ async function openStore(): Promise<Get> {
 
 async function getMany(get: Get, count: number): Promise<void> {
   let left = count;
-  async function getOn(): Promise<void> {
+  async function lane(): Promise<void> {
     while (left-- > 0) await get();
   }
-  await Promise.all(Array.from({ length: IN_FLIGHT }, getOn));
+  await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
 }
 
 function startGrpcJs(handler: handleUnaryCall<Buffer, Buffer>): Promise<string> {
@@ -74,11 +74,11 @@ function startGrpcJs(handler: handleUnaryCall<Buffer, Buffer>): Promise<string> 
 
 function startStream(): Promise<string> {
   const server = new Server({ "grpc.enable_channelz": 0 });
-  const answerEach = (call: ServerDuplexStream<Buffer, Buffer>) => {
-    call.on("data", () => void call.write(answer));
+  const respondToEach = (call: ServerDuplexStream<Buffer, Buffer>) => {
+    call.on("data", () => void call.write(response));
     call.on("end", () => call.end());
   };
-  server.register(STREAM_PATH, answerEach as unknown as handleUnaryCall<Buffer, Buffer>, asIs, asIs, "bidi");
+  server.register(STREAM_PATH, respondToEach as unknown as handleUnaryCall<Buffer, Buffer>, asIs, asIs, "bidi");
   return bind(server);
 }
 
@@ -91,7 +91,7 @@ async function bind(server: Server): Promise<string> {
 }
 
 async function startHttp2(): Promise<string> {
-  const framed = grpcFrame(answer);
+  const framed = grpcFrame(response);
   const server = createServer();
   server.on("stream", (stream) => {
     stream.resume();

@@ -1,11 +1,11 @@
-// The peers as contestants: installed, started on the same store, and filled with sessions.
+// The peers as contestants of `npm run bench`: installs them, starts them on the same store, and fills them with sessions.
 
 import type { RedisServer } from "../test/helpers/redis_server.ts";
 import { h2load } from "./h2load.ts";
 import { PEERS } from "./peers/peers.ts";
 import { CONNECTIONS, grpcLoad, STREAMS, type Contestant } from "./validate_contestants.ts";
 
-/** Says of each that cannot be run here why not. */
+/** Starts the peers that can run here. Prints a reason for each of the others. */
 export async function startPeers(redis: RedisServer, requests: number): Promise<Contestant[]> {
   const contestants: Contestant[] = [];
   for (const peer of PEERS) {

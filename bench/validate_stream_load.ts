@@ -1,4 +1,4 @@
-// Load on ValidateStream: one question a message, many under way, over plain HTTP/2 so that the client costs little.
+// Generates load on ValidateStream: one validation in each message, many in flight, over plain HTTP/2 to keep the client cheap.
 
 import { connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -10,19 +10,19 @@ import type { LoadResult } from "./h2load.ts";
 export type StreamLoad = {
   readonly address: string;
   readonly tokens: readonly string[];
-  readonly questions: number;
+  readonly validations: number;
   readonly connections: number;
-  /** Questions of a stream that wait for their answers at once. */
+  /** Validations of a stream that are in flight at once. */
   readonly inFlight: number;
 };
 
-/** One stream on each connection. @throws Error when a stream ends early. */
+/** Opens one stream on each connection. @throws an error if a stream ends early. */
 export async function loadValidateStream(load: StreamLoad): Promise<LoadResult> {
   const messages = load.tokens.map((value) => {
     const entries = [{ handle: { case: "token" as const, value } }];
     return grpcFrame(toBinary(ValidateStreamRequestSchema, create(ValidateStreamRequestSchema, { entries })));
   });
-  const perStream = Math.ceil(load.questions / load.connections);
+  const perStream = Math.ceil(load.validations / load.connections);
   const startedMs = performance.now();
   const latencies = await Promise.all(
     Array.from({ length: load.connections }, () => loadOne(load, messages, perStream)),
@@ -30,7 +30,7 @@ export async function loadValidateStream(load: StreamLoad): Promise<LoadResult> 
   return { seconds: (performance.now() - startedMs) / 1000, latenciesMs: latencies.flat() };
 }
 
-function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: number): Promise<number[]> {
+function loadOne(load: StreamLoad, messages: readonly Buffer[], count: number): Promise<number[]> {
   const session = connect(`http://${load.address}`, { settings: { initialWindowSize: 2 ** 20, enablePush: false } });
   const stream = openRpc(session, SessionService.method.validateStream);
   const latenciesMs: number[] = [];
@@ -38,7 +38,7 @@ function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: numbe
   return new Promise((resolve, reject) => {
     const sendMore = () => {
       stream.cork();
-      while (sentMs.length < questions && sentMs.length - latenciesMs.length < load.inFlight) {
+      while (sentMs.length < count && sentMs.length - latenciesMs.length < load.inFlight) {
         stream.write(messages[sentMs.length % messages.length]!);
         sentMs.push(performance.now());
       }
@@ -47,10 +47,10 @@ function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: numbe
     stream.on("error", reject);
     stream.on("close", () => reject(new Error("the stream ended early")));
     onMessages(stream, (messages) => {
-      // One message may hold several.
-      const answers = messages.reduce((sum, message) => sum + resultsIn(message), 0);
-      for (let i = 0; i < answers; i++) latenciesMs.push(performance.now() - sentMs[latenciesMs.length]!);
-      if (latenciesMs.length < questions) return sendMore();
+      // One response may contain several results.
+      const results = messages.reduce((sum, message) => sum + resultsIn(message), 0);
+      for (let i = 0; i < results; i++) latenciesMs.push(performance.now() - sentMs[latenciesMs.length]!);
+      if (latenciesMs.length < count) return sendMore();
       resolve(latenciesMs);
       session.destroy();
     });
@@ -58,7 +58,7 @@ function loadOne(load: StreamLoad, messages: readonly Buffer[], questions: numbe
   });
 }
 
-/** How many `results` a ValidateStreamResponse has, without decoding them. */
+/** Counts the `results` of a ValidateStreamResponse without decoding them. */
 function resultsIn(message: Buffer): number {
   let count = 0;
   for (let at = 0; at < message.length; count++) {

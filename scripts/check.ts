@@ -1,40 +1,49 @@
-// `npm run check`: everything that can be said of the code without running it, one line for each check that passes.
+// `npm run check`: every check that reads the code without running it. The checks run in parallel; each prints one line, and
+// its findings if it fails.
 //
 // `npm run check -- oxlint knip` runs only those.
 
-import { spawnSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 
 type Outcome = { readonly passed: boolean; readonly text: string };
-type Check = { readonly name: string; readonly run: () => Outcome };
+type Check = { readonly name: string; readonly run: () => Promise<Outcome> };
 
+/** Where tsc and knip keep what they know of files that have not changed since. */
+const CACHE = "node_modules/.cache";
 const PROTO = "proto/session";
-/** What the contract must stay compatible with; a fresh clone has only the first. */
+/** The branches that the contract must stay compatible with, the preferred one first. A fresh clone has only the first. */
 const MAIN_BRANCHES = ["origin/main", "main"];
 
+/** The slowest checks come first, so that no processor is idle at the end. */
 const CHECKS: readonly Check[] = [
-  { name: "oxfmt", run: () => command("oxfmt", "--check", ".") },
-  // The import rules of the folders are among its rules.
+  // Its rules include the imports that are allowed between the folders of src.
   { name: "oxlint", run: () => command("oxlint") },
-  { name: "tsc", run: () => command("tsc", "-p", ".") },
-  { name: "buf-lint", run: () => command("buf", "lint") },
-  { name: "buf-format", run: () => command("buf", "format", "--diff", "--exit-code", "--path", PROTO) },
-  { name: "generated", run: generatedCode },
-  { name: "knip", run: () => command("knip", "--no-config-hints") },
+  {
+    name: "tsc",
+    run: () => command("tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", `${CACHE}/tsc.tsbuildinfo`),
+  },
+  { name: "knip", run: () => knip("knip") },
   {
     name: "knip-production",
-    run: () =>
-      command("knip", "--no-config-hints", "--production", "--include", "files,dependencies,unlisted,unresolved"),
+    run: () => knip("knip-production", "--production", "--include", "files,dependencies,unlisted,unresolved"),
   },
-  { name: "buf-breaking", run: breakingChanges },
+  { name: "generated", run: compareGeneratedCode },
+  { name: "buf-breaking", run: findBreakingChanges },
+  { name: "buf-lint", run: () => command("buf", "lint") },
+  { name: "buf-format", run: () => command("buf", "format", "--diff", "--exit-code", "--path", PROTO) },
+  { name: "luacheck", run: lintLua },
+  { name: "words", run: () => command("node", "scripts/check_words.ts") },
+  { name: "oxfmt", run: () => command("oxfmt", "--check", ".") },
 ];
 
-process.exitCode = main(process.argv.slice(2));
+process.exitCode = await main(process.argv.slice(2));
 
-function main(names: readonly string[]): number {
+/** Runs the named checks, or all of them. Returns the exit code: 0 if all passed, 1 if one failed, 2 for an unknown name. */
+async function main(names: readonly string[]): Promise<number> {
   const unknown = names.filter((name) => !CHECKS.some((check) => check.name === name));
   if (unknown.length > 0) {
     process.stderr.write(
@@ -42,51 +51,72 @@ function main(names: readonly string[]): number {
     );
     return 2;
   }
+  const waiting = CHECKS.filter(({ name }) => names.length === 0 || names.includes(name));
   let failed = 0;
-  for (const { name, run } of CHECKS) {
-    if (names.length > 0 && !names.includes(name)) continue;
-    const startedMs = performance.now();
-    const { passed, text } = run();
-    const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
-    if (passed) {
-      process.stdout.write(`ok   ${name} (${seconds} s)${text === "" ? "" : `: ${text}`}\n`);
-    } else {
-      failed++;
-      process.stdout.write(`FAIL ${name} (${seconds} s)\n${text}\n`);
+  const runWaiting = async () => {
+    for (let check = waiting.shift(); check; check = waiting.shift()) {
+      if (!(await runCheck(check))) failed++;
     }
-  }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, runWaiting));
   return failed > 0 ? 1 : 0;
 }
 
-/** Runs one of the project's tools; what it prints is kept for a failure. */
-function command(program: string, ...args: string[]): Outcome {
+/** Runs a check and prints its outcome. Returns true if it passed. */
+async function runCheck({ name, run }: Check): Promise<boolean> {
+  const startedMs = performance.now();
+  const { passed, text } = await run();
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+  const details = text === "" ? "" : passed ? `: ${text}` : `\n${text}`;
+  process.stdout.write(`${passed ? "ok  " : "FAIL"} ${name} (${seconds} s)${details}\n`);
+  return passed;
+}
+
+/** Runs one of the project's tools. The check passes if it exits with 0; what it prints is the text of the outcome. */
+function runTool(program: string, ...args: string[]): Promise<Outcome> {
   const env = {
     ...process.env,
     NO_COLOR: "1",
     PATH: [resolve("node_modules/.bin"), process.env["PATH"]].join(delimiter),
   };
-  const { status, stdout, stderr, error } = spawnSync(program, args, { encoding: "utf8", env, maxBuffer: 2 ** 26 });
-  if (error) return { passed: false, text: error.message };
-  return status === 0
-    ? { passed: true, text: "" }
-    : { passed: false, text: stripVTControlCharacters(`${stdout}${stderr}`).trimEnd() };
+  return new Promise((done) => {
+    execFile(program, args, { env, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
+      const output = stripVTControlCharacters(`${stdout}${stderr}`).trimEnd();
+      done({ passed: error === null, text: output === "" && error ? error.message : output });
+    });
+  });
 }
 
-/** gen/ is what proto/ says; made aside, so that gen/ stays as it is. */
-function generatedCode(): Outcome {
-  return inTemporaryDirectory((directory) => {
-    const generated = command("buf", "generate", "-o", directory);
+/** Runs one of the project's tools, and leaves out what it prints unless it fails. */
+async function command(program: string, ...args: string[]): Promise<Outcome> {
+  const { passed, text } = await runTool(program, ...args);
+  return { passed, text: passed ? "" : text };
+}
+
+/** Finds unused code. Runs at the same time must not share a cache. */
+function knip(cache: string, ...options: string[]): Promise<Outcome> {
+  return command("knip", "--no-config-hints", "--cache", "--cache-location", `${CACHE}/${cache}`, ...options);
+}
+
+/** Compares gen/ with code that is generated from proto/ into a temporary directory. */
+function compareGeneratedCode(): Promise<Outcome> {
+  return inTemporaryDirectory(async (directory) => {
+    const generated = await command("buf", "generate", "-o", directory);
     if (!generated.passed) return generated;
-    const compared = command("diff", "-r", "gen", join(directory, "gen"));
+    const compared = await command("diff", "-r", "gen", join(directory, "gen"));
     return compared.passed ? compared : { passed: false, text: `${compared.text}\nTry: npm run generate` };
   });
 }
 
-function breakingChanges(): Outcome {
-  const branch = MAIN_BRANCHES.find((name) => command("git", "cat-file", "-e", `${name}:${PROTO}`).passed);
-  if (branch === undefined) return { passed: true, text: "skipped, no main branch with a contract is here" };
-  return inTemporaryDirectory((directory) => {
-    // An archive and not buf's own reading of git, which needs more history than a shallow clone has.
+/** Compares the contract with that of the main branch. */
+async function findBreakingChanges(): Promise<Outcome> {
+  let branch: string | undefined;
+  for (const name of MAIN_BRANCHES) {
+    if (branch === undefined && (await command("git", "cat-file", "-e", `${name}:${PROTO}`)).passed) branch = name;
+  }
+  if (branch === undefined) return { passed: true, text: "skipped: there is no main branch with a contract" };
+  return inTemporaryDirectory(async (directory) => {
+    // buf can read a git repository itself, but needs more history for it than a shallow clone has.
     const archive = join(directory, "main.tar");
     const before = join(directory, "main");
     mkdirSync(before);
@@ -94,18 +124,25 @@ function breakingChanges(): Outcome {
       ["git", "archive", `--output=${archive}`, branch, "proto", "buf.yaml"],
       ["tar", "-xf", archive, "-C", before],
     ] as const) {
-      const outcome = command(program, ...args);
+      const outcome = await command(program, ...args);
       if (!outcome.passed) return outcome;
     }
-    const outcome = command("buf", "breaking", "--against", before);
+    const outcome = await command("buf", "breaking", "--against", before);
     return outcome.passed ? { passed: true, text: `against ${branch}` } : outcome;
   });
 }
 
-function inTemporaryDirectory(run: (directory: string) => Outcome): Outcome {
+/** Lints the Lua scripts. The linter may be missing on this machine; then its line that starts with "skipped" is printed. */
+async function lintLua(): Promise<Outcome> {
+  const { passed, text } = await runTool("node", "scripts/lint_lua.ts");
+  if (!passed) return { passed, text };
+  return { passed, text: text.split("\n").find((line) => line.startsWith("skipped")) ?? "" };
+}
+
+async function inTemporaryDirectory(run: (directory: string) => Promise<Outcome>): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), "sa-check-"));
   try {
-    return run(directory);
+    return await run(directory);
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -1,4 +1,4 @@
-// `npm run soak [histories] [seed]`: many more recorded histories of the watch than CI has time for.
+// `npm run soak [histories] [seed]`: runs many more recorded histories of the watch than the test suite does.
 
 import { runHistories } from "../test/watch/run_many.ts";
 
@@ -8,16 +8,16 @@ const REPORT_EVERY = 100;
 
 process.stdout.write(`${histories} histories from seed ${seed}\n`);
 const startedMs = performance.now();
-let told = 0;
-const tell = (failures: readonly string[]) => {
-  for (; told < failures.length; told++) process.stdout.write(`${failures[told]}\n`);
+let printed = 0;
+const printNew = (failures: readonly string[]) => {
+  for (; printed < failures.length; printed++) process.stdout.write(`${failures[printed]}\n`);
 };
 const { failures, ...counts } = await runHistories(seed, histories, (done) => {
-  tell(done.failures);
+  printNew(done.failures);
   if (done.histories % REPORT_EVERY > 0) return;
   const seconds = Math.round((performance.now() - startedMs) / 1000);
   process.stdout.write(`${done.histories} after ${seconds} s, ${done.failures.length} failed\n`);
 });
 process.stdout.write(`${JSON.stringify(counts, undefined, 2)}\n`);
-tell(failures);
+printNew(failures);
 process.exitCode = failures.length > 0 ? 1 : 0;

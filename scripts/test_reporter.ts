@@ -1,102 +1,135 @@
-// The reporter of `npm test`: a line for each file, failures in full, skips with their reasons, the counts last.
+// Turns the events of test runs into text: a line for each file, failures in full, skips with their reasons, the counts.
 
 import { relative, resolve } from "node:path";
-import type { TestEvent } from "node:test/reporters";
-import { inspect } from "node:util";
+import { spec, type TestEvent } from "node:test/reporters";
+import { inspect, stripVTControlCharacters } from "node:util";
 
-export type Totals = { passed: number; failed: number; skipped: number };
+type Totals = { passed: number; failed: number; skipped: number };
 
 type Result = { readonly name: string; readonly reason: string };
 type FileResults = Totals & {
   readonly failures: Result[];
   readonly skips: Result[];
-  /** What the file printed; shown when it fails. */
+  /** What the file printed; reported if it fails. */
   output: string;
-  /** Names of the tests and suites that are open, by nesting. */
-  readonly path: string[];
-  /** Nestings of which a test has ended and its parent has not. */
+  /** The names of the open tests and suites, by nesting. */
+  readonly openNames: string[];
+  /** The nestings at which a test has ended whose parent has not. */
   readonly endedAt: Set<number>;
 };
 
-type Ended = Extract<TestEvent, { type: "test:pass" | "test:fail" }>;
+type EndEvent = Extract<TestEvent, { type: "test:pass" | "test:fail" }>;
 
-/** How much of what a failed file printed is shown. */
+/** How much of the output of a failed file is reported. */
 const MAX_OUTPUT_CHARACTERS = 8_000;
 
-export type Reporter = {
-  /** What to print of one run; there may be several, one after the other. */
-  report(source: AsyncIterable<TestEvent>): AsyncGenerator<string>;
-  /** Forgets the files that failed, so that they can be run again; their paths. */
-  takeFailed(): string[];
-  /** What to print after the last run. */
-  ending(): Generator<string>;
-  /** The counts of tests, not of suites, up to now. */
-  readonly totals: Totals;
-};
+/** Reports one or more runs of node:test's run(), one after the other. It counts tests, not suites. */
+export class TestReporter {
+  readonly #directory: string;
+  readonly #isFiltered: boolean;
+  readonly #files = new Map<string, FileResults>();
+  readonly #finished = new Set<string>();
+  readonly #rerun = new Set<string>();
+  #totals: Totals = { passed: 0, failed: 0, skipped: 0 };
 
-/** Makes a reporter for node:test's run(). */
-export function createReporter(cwd: string): Reporter {
-  const totals: Totals = { passed: 0, failed: 0, skipped: 0 };
-  const files = new Map<string, FileResults>();
-  const done = new Set<string>();
-  const taken = new Set<string>();
-  let succeeded = true;
-
-  function resultsOf(file: string): FileResults {
-    let results = files.get(file);
-    if (results === undefined) {
-      results = { passed: 0, failed: 0, skipped: 0, failures: [], skips: [], output: "", path: [], endedAt: new Set() };
-      files.set(file, results);
-    }
-    return results;
+  /**
+   * Paths are printed relative to `directory`. `isFiltered` is true if the run selects tests by name, so that a file may
+   * have none of them; otherwise a file without a test fails.
+   */
+  constructor({ directory, isFiltered }: { directory: string; isFiltered: boolean }) {
+    this.#directory = directory;
+    this.#isFiltered = isFiltered;
   }
 
-  async function* report(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
-    succeeded = true;
-    for await (const event of source) {
-      const { file } = event.data as { file?: string };
-      if (event.type === "test:summary" && file === undefined) succeeded = event.data.success;
+  /** The counts of the tests of all runs so far. */
+  get totals(): Readonly<Totals> {
+    return this.#totals;
+  }
+
+  /** Yields the text for the events of one run, as they come. */
+  async *report(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+    let runnerSucceeded = true;
+    for await (const event of events) {
+      if (event.type === "test:coverage") yield* coverageText(event);
+      if (event.type === "test:watch:drained") yield* this.#endWatchRound();
+      const { file } = (event.data ?? {}) as { file?: string };
+      if (event.type === "test:summary" && file === undefined) runnerSucceeded = event.data.success;
       if (file === undefined) continue;
-      const results = resultsOf(file);
+      const results = this.#resultsOf(file);
       if (event.type === "test:stdout" || event.type === "test:stderr") results.output += event.data.message;
-      else if (event.type === "test:start") results.path[event.data.nesting] = event.data.name;
+      else if (event.type === "test:start") results.openNames[event.data.nesting] = event.data.name;
       else if (event.type === "test:pass" || event.type === "test:fail") count(results, event, file);
-      else if (event.type === "test:summary") yield* finish(file, event.data.duration_ms);
+      else if (event.type === "test:summary") yield* this.#finish(file, event.data.duration_ms);
     }
-    // A file that did not live to its summary.
-    for (const file of files.keys()) yield* finish(file, undefined);
-    // The runner's own judgement, in case that this file counts wrongly.
-    if (!succeeded && totals.failed === 0) {
-      totals.failed = 1;
-      yield "FAIL the runner saw a failure that was not counted\n";
+    yield* this.#finishAll();
+    if (!runnerSucceeded && this.#totals.failed === 0) {
+      this.#totals.failed = 1;
+      yield "FAIL the runner reported a failure that is not in these counts\n";
     }
   }
 
-  function takeFailed(): string[] {
-    const failed = [...files].filter(([, results]) => results.failed > 0);
+  /** Forgets the files that failed, so that a further run() can run them again. Returns their paths. */
+  takeFailed(): string[] {
+    const failed = [...this.#files].filter(([, results]) => results.failed > 0);
     for (const [file, results] of failed) {
-      totals.passed -= results.passed;
-      totals.failed -= results.failed;
-      totals.skipped -= results.skipped;
-      files.delete(file);
-      done.delete(file);
-      taken.add(file);
+      this.#totals.passed -= results.passed;
+      this.#totals.failed -= results.failed;
+      this.#totals.skipped -= results.skipped;
+      this.#files.delete(file);
+      this.#finished.delete(file);
+      this.#rerun.add(file);
     }
     return failed.map(([file]) => file);
   }
 
-  function* finish(file: string, durationMs: number | undefined): Generator<string> {
-    if (done.has(file)) return;
-    done.add(file);
-    const results = resultsOf(file);
-    const name = relative(cwd, file);
-    if (results.passed + results.failed + results.skipped === 0) {
-      results.failed = 1;
-      results.failures.push({ name: "(the file)", reason: "it holds no test" });
+  /** Yields the text after the last run: what was skipped and why, what failed, and the counts as the last line. */
+  *summary(): Generator<string> {
+    const entries = [...this.#files].map(([file, results]) => ({ name: relative(this.#directory, file), ...results }));
+    const skips = entries.flatMap(({ name, skips: list }) =>
+      list.map((skip) => `  ${name}: ${skip.name}: ${skip.reason}`),
+    );
+    const failures = entries.flatMap(({ name, failures: list }) => list.map((failure) => `  ${name}: ${failure.name}`));
+    yield "\n";
+    const unsteady = entries.filter(
+      ({ name, failed }) => failed === 0 && this.#rerun.has(resolve(this.#directory, name)),
+    );
+    if (unsteady.length > 0) {
+      yield `Passed only when run alone:\n${unsteady.map((entry) => `  ${entry.name}`).join("\n")}\n\n`;
     }
-    totals.passed += results.passed;
-    totals.failed += results.failed;
-    totals.skipped += results.skipped;
+    if (skips.length > 0) yield `Skipped:\n${skips.join("\n")}\n\n`;
+    if (failures.length > 0) yield `Failed:\n${failures.join("\n")}\n\n`;
+    const { passed, failed, skipped } = this.#totals;
+    if (this.#isFiltered && passed + failed + skipped === 0) yield "No test matches.\n\n";
+    yield `${passed} passed, ${failed} failed, ${skipped} skipped\n`;
+  }
+
+  /** Reports what has run since the files changed, and starts counting anew. */
+  *#endWatchRound(): Generator<string> {
+    yield* this.#finishAll();
+    yield* this.summary();
+    this.#files.clear();
+    this.#finished.clear();
+    this.#totals = { passed: 0, failed: 0, skipped: 0 };
+  }
+
+  /** Finishes the files whose process ended before its summary. */
+  *#finishAll(): Generator<string> {
+    for (const file of this.#files.keys()) yield* this.#finish(file, undefined);
+  }
+
+  *#finish(file: string, durationMs: number | undefined): Generator<string> {
+    if (this.#finished.has(file)) return;
+    this.#finished.add(file);
+    const results = this.#resultsOf(file);
+    const name = relative(this.#directory, file);
+    if (results.passed + results.failed + results.skipped === 0) {
+      if (this.#isFiltered) return;
+      results.failed = 1;
+      results.failures.push({ name: "(the file)", reason: "it contains no test" });
+    }
+    this.#totals.passed += results.passed;
+    this.#totals.failed += results.failed;
+    this.#totals.skipped += results.skipped;
     const counts = [`${results.passed} passed`];
     if (results.failed > 0) counts.push(`${results.failed} failed`);
     if (results.skipped > 0) counts.push(`${results.skipped} skipped`);
@@ -104,37 +137,30 @@ export function createReporter(cwd: string): Reporter {
     yield `${results.failed > 0 ? "FAIL" : "ok  "} ${name}: ${counts.join(", ")}${seconds}\n`;
     for (const failure of results.failures) yield `\n  FAIL ${failure.name}\n${indent(failure.reason)}\n\n`;
     if (results.failed > 0 && results.output !== "") {
-      yield `  what ${name} printed, at most its last ${MAX_OUTPUT_CHARACTERS} characters:\n`;
+      yield `  The output of ${name}, at most its last ${MAX_OUTPUT_CHARACTERS} characters:\n`;
       yield `${indent(results.output.slice(-MAX_OUTPUT_CHARACTERS).trimEnd())}\n\n`;
     }
   }
 
-  function* ending(): Generator<string> {
-    const entries = [...files].map(([file, results]) => ({ name: relative(cwd, file), ...results }));
-    const skips = entries.flatMap(({ name, skips: list }) =>
-      list.map((skip) => `  ${name}: ${skip.name}: ${skip.reason}`),
-    );
-    const failures = entries.flatMap(({ name, failures: list }) => list.map((failure) => `  ${name}: ${failure.name}`));
-    yield "\n";
-    const unsteady = entries.filter((entry) => entry.failed === 0 && taken.has(resolve(cwd, entry.name)));
-    if (unsteady.length > 0) {
-      yield `Passed only when run alone:\n${unsteady.map((entry) => `  ${entry.name}`).join("\n")}\n\n`;
+  #resultsOf(file: string): FileResults {
+    let results = this.#files.get(file);
+    if (results === undefined) {
+      const counts = { passed: 0, failed: 0, skipped: 0 };
+      results = { ...counts, failures: [], skips: [], output: "", openNames: [], endedAt: new Set() };
+      this.#files.set(file, results);
     }
-    if (skips.length > 0) yield `Skipped:\n${skips.join("\n")}\n\n`;
-    if (failures.length > 0) yield `Failed:\n${failures.join("\n")}\n\n`;
-    yield `${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped\n`;
+    return results;
   }
-
-  return { report, takeFailed, ending, totals };
 }
 
-function count(results: FileResults, event: Ended, file: string): void {
+/** Adds the end of a test to the results of its file. */
+function count(results: FileResults, event: EndEvent, file: string): void {
   const { data } = event;
-  // The runner's own entry for a file: it ends badly when the process did, whatever its tests said.
+  // The runner's own entry for a file fails if the process failed, even if all its tests passed.
   const isFile = data.nesting === 0 && data.name === file;
   const isParent = !isFile && (results.endedAt.delete(data.nesting + 1) || data.details.type === "suite");
   if (!isFile) results.endedAt.add(data.nesting);
-  const name = isFile ? "(the file)" : [...results.path.slice(0, data.nesting), data.name].join(" > ");
+  const name = isFile ? "(the file)" : [...results.openNames.slice(0, data.nesting), data.name].join(" > ");
 
   if (data.skip !== undefined) {
     results.skipped++;
@@ -145,7 +171,7 @@ function count(results: FileResults, event: Ended, file: string): void {
   } else if (event.type === "test:fail") {
     const { error } = event.data.details;
     const { failureType, cause } = error as { failureType?: string; cause?: unknown };
-    // A parent whose tests failed has no failure of its own, but one whose hooks failed has.
+    // A parent whose tests failed has not failed itself; one whose hooks failed has.
     if (isParent && failureType === "subtestsFailed") return;
     if (data.todo !== undefined) {
       results.skipped++;
@@ -153,15 +179,22 @@ function count(results: FileResults, event: Ended, file: string): void {
       return;
     }
     results.failed++;
-    results.failures.push({ name, reason: isFile ? processFault(error) : inspect(cause ?? error, { depth: 5 }) });
+    results.failures.push({ name, reason: isFile ? processFailure(error) : inspect(cause ?? error, { depth: 5 }) });
   } else if (!isFile && !isParent) {
     results.passed++;
   }
 }
 
-function processFault(error: Error & { exitCode?: number | null; signal?: string | null }): string {
+function processFailure(error: Error & { exitCode?: number | null; signal?: string | null }): string {
   const how = error.signal ? ` by ${error.signal}` : error.exitCode ? ` with exit code ${error.exitCode}` : "";
   return `its process failed${how}: ${error.message}`;
+}
+
+/** Formats the coverage as Node's own reporter does: a line for each file, with the lines that no test reached. */
+async function* coverageText(event: TestEvent): AsyncGenerator<string> {
+  const formatter = new spec();
+  formatter.end(event);
+  for await (const chunk of formatter) yield stripVTControlCharacters(String(chunk)).replaceAll(/^ℹ /gm, "");
 }
 
 function indent(text: string): string {

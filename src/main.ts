@@ -1,27 +1,27 @@
 #!/usr/bin/env node
-// The command line: serve, healthcheck, doctor, keys, help, version. Everything else is said by environment variables.
+// The command line: serve, healthcheck, doctor, keys, help, version. All settings are environment variables.
 
 import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
 import { helpText } from "./cli/help.ts";
 import { ConfigError, loadConfig, type Config } from "./config/config.ts";
 import type { RunningServer } from "./server.ts";
-import { createLogger, endOnFaults, redactText } from "./ops/logger.ts";
+import { createLogger, endOnFaults, openLogOutput, redactText } from "./ops/logger.ts";
 
 const EXIT = { ok: 0, failed: 1, misused: 2, interrupted: 130 } as const;
 type Exit = (typeof EXIT)[keyof typeof EXIT];
 
-/** Of the time that a stop may take, what the server may use; the rest is for the end of the process itself. */
+/** The share of the drain time that the server may use; the rest is for the exit of the process. */
 const STOP_SHARE = 0.95;
-/** A terminal's Ctrl-C reaches the process from the terminal and once more from npm: that is one signal. */
+/** Ctrl-C reaches the process twice, from the terminal and from npm. Signals within this time count as one. */
 const SAME_SIGNAL_MS = 200;
 
-/** How to go on after a failure of the start, by its code. */
+/** What to do about a failed start, by the reason or the code of its error. */
 const HINTS: Readonly<Record<string, string>> = {
   EADDRINUSE: "another process has that address: stop it, or set SA_GRPC_LISTEN or SA_HTTP_LISTEN",
   EADDRNOTAVAIL: "this machine does not have that address: set SA_GRPC_LISTEN or SA_HTTP_LISTEN",
-  EACCES: "this user may not do that: choose a port above 1023, or a path that it owns",
-  STORE_UNAVAILABLE: "is the store up, and is SA_STORE_URL right? `doctor` tells more",
+  EACCES: "this user lacks the permission: choose a port above 1023, or a path that the user owns",
+  STORE_UNAVAILABLE: "is the store up, and is SA_STORE_URL right? `doctor` shows details",
 };
 
 const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Exit | undefined>>> = {
@@ -29,21 +29,21 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Exi
   healthcheck,
   doctor,
   keys,
-  help: () => say(helpText()),
-  "--help": () => say(helpText()),
-  "-h": () => say(helpText()),
-  version: () => say(`${version()}\n`),
-  "--version": () => say(`${version()}\n`),
+  help: () => print(helpText()),
+  "--help": () => print(helpText()),
+  "-h": () => print(helpText()),
+  version: () => print(`${version()}\n`),
+  "--version": () => print(`${version()}\n`),
 };
 
 process.exitCode = await run(process.argv.slice(2));
 
-/** Runs one command; undefined while the service runs. */
+/** Runs one command. Resolves to its exit code, or to undefined if the service goes on running. */
 async function run(args: readonly string[]): Promise<Exit | undefined> {
   const [name = "serve", ...rest] = args.includes("--help") ? ["help"] : args;
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined || (rest.length > 0 && command !== keys)) {
-    complain(`unknown ${command ? "argument" : "command"}: ${command ? rest[0] : name}\nTry: session-authority help`);
+    printError(`unknown ${command ? "argument" : "command"}: ${command ? rest[0] : name}\nTry: session-authority help`);
     return EXIT.misused;
   }
   try {
@@ -51,7 +51,7 @@ async function run(args: readonly string[]): Promise<Exit | undefined> {
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const { length } = error.faults;
-    complain(`the configuration has ${length === 1 ? "a fault" : `${length} faults`}:`);
+    printError(`the configuration has ${length === 1 ? "a fault" : `${length} faults`}:`);
     process.stderr.write(`${error.faults.map((fault) => `  ${fault}`).join("\n")}\n`);
     return EXIT.misused;
   }
@@ -59,7 +59,7 @@ async function run(args: readonly string[]): Promise<Exit | undefined> {
 
 async function serve(): Promise<Exit | undefined> {
   const config = loadConfig(process.env);
-  const log = createLogger(config);
+  const log = createLogger(config, await openLogOutput());
   endOnFaults(log);
 
   const starting = start(config, log);
@@ -71,11 +71,11 @@ async function serve(): Promise<Exit | undefined> {
     log.info(facts, "serving");
     return undefined;
   } catch (error) {
-    log.debug({ err: error }, "the start failed");
-    complain(`cannot start: ${redactText((error as Error).message)}`);
+    log.debug({ err: error }, "start failed");
+    printError(`cannot start: ${redactText((error as Error).message)}`);
     const hint = hintOf(error);
     if (hint !== undefined) process.stderr.write(`  hint: ${hint}\n`);
-    // Whatever the failed start left open must not keep the process alive.
+    // Nothing that the failed start left open may keep the process alive.
     process.exit(EXIT.failed);
   }
 }
@@ -100,15 +100,15 @@ function stopOnSignal(config: Config, log: Logger, starting: Promise<RunningServ
     signalledMs = performance.now();
     log.info({ signal }, "stopping");
     setTimeout(() => {
-      log.warn("not everything ended in time");
+      log.warn("shutdown did not finish in time; the process exits now");
       process.exit(EXIT.ok);
     }, config.drainTimeoutMs * STOP_SHARE);
-    // A start that fails says so itself.
+    // serve() reports a failed start.
     const server = await starting.catch(() => undefined);
     try {
       await server?.close();
     } catch (error) {
-      log.error({ err: error }, "the stop failed");
+      log.error({ err: error }, "shutdown failed");
       process.exit(EXIT.failed);
     }
     log.info("stopped");
@@ -121,8 +121,8 @@ function stopOnSignal(config: Config, log: Logger, starting: Promise<RunningServ
 
 async function healthcheck(): Promise<Exit> {
   const config = loadConfig(process.env);
-  const { askHealth } = await import("./cli/healthcheck.ts");
-  const { ready, text } = await askHealth(config);
+  const { checkHealth } = await import("./cli/healthcheck.ts");
+  const { ready, text } = await checkHealth(config);
   (ready ? process.stdout : process.stderr).write(`${ready ? "ready" : "not ready"}: ${text}\n`);
   return ready ? EXIT.ok : EXIT.failed;
 }
@@ -140,21 +140,21 @@ async function keys(args: readonly string[]): Promise<Exit> {
   const { KEYS_USAGE, runKeys } = await import("./cli/keys.ts");
   try {
     const text = runKeys(args);
-    if (text !== undefined) return await say(text);
-    complain(`expected ${KEYS_USAGE}`);
+    if (text !== undefined) return await print(text);
+    printError(`expected ${KEYS_USAGE}`);
     return EXIT.misused;
   } catch (error) {
-    complain((error as Error).message);
+    printError((error as Error).message);
     return EXIT.failed;
   }
 }
 
-function say(text: string): Promise<Exit> {
+function print(text: string): Promise<Exit> {
   process.stdout.write(text);
   return Promise.resolve(EXIT.ok);
 }
 
-function complain(text: string): void {
+function printError(text: string): void {
   process.stderr.write(`session-authority: ${text}\n`);
 }
 

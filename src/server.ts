@@ -1,172 +1,225 @@
-// Puts the whole service together: store, methods, hosts; and takes it apart in the reverse order.
+// Puts the whole service together (store, methods, listeners), and stops its parts in the reverse order.
 
 import { existsSync, readFileSync } from "node:fs";
 import type { Logger } from "pino";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import type { Config } from "./config/config.ts";
-import { createDeadlines } from "./lib/deadlines.ts";
-import { listenAddressText, type ListenAddress } from "./lib/listen_address.ts";
+import { listenAddressText } from "./lib/listen_address.ts";
 import { createAuthentication } from "./auth/authentication.ts";
-import { startGrpcHost, type Host } from "./transport/grpc/grpc_host.ts";
+import { startGrpcHost } from "./transport/grpc/grpc_host.ts";
+import type { Host } from "./transport/host.ts";
 import { startHttpHost } from "./transport/http/http_host.ts";
-import type { Listen } from "./transport/listener.ts";
-import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
-import { createPipeline } from "./rpc/pipeline.ts";
-import { createReadiness } from "./ops/readiness.ts";
+import { createCallLog } from "./ops/call_log.ts";
+import { healthRoutes } from "./ops/health.ts";
+import { createMetrics, type Metrics, type MetricsReport } from "./ops/metrics.ts";
+import { createReadiness, readinessPage, type ReadinessSwitch } from "./ops/readiness.ts";
+import { reflectionRoutes } from "./ops/reflection.ts";
+import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
+import { sessionRoutes } from "./rpc/routes.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
-import { createSessionService } from "./service/session_service.ts";
+import { createSessionService, type SessionStores } from "./service/session_service.ts";
+import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
 import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
+import { createSessionCreator } from "./store/create_session.ts";
+import type { StoreDependencies } from "./store/dependencies.ts";
+import { createDeviceSessionStore } from "./store/device_sessions.ts";
+import { createHashSessionStore } from "./store/hash_sessions.ts";
+import { createIpBindingStore } from "./store/ip_binding.ts";
+import { createRegenerationStore } from "./store/regeneration.ts";
+import { createSecureSessionStore } from "./store/secure_sessions.ts";
 import { startEmbeddedStore } from "./store/embedded/embedded_store.ts";
 import { probeStore } from "./store/compatibility/compatibility_check.ts";
 import { createScripts } from "./store/scripts.ts";
+import { createSessionStore } from "./store/simple_sessions.ts";
 import { createSweepStore, startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./auth/token_key_file.ts";
 import { LEASE_MS, startWatchBroadcaster, type WatchBroadcaster } from "./watch/broadcaster.ts";
 import { watchParsedFile } from "./lib/watched_file.ts";
 
-export type ListenerName = "grpc" | "http";
-
-/** What a worker shares with the others of the same instance; see src/workers. */
+/** What a worker uses of the others of the same instance; see src/workers. */
 export type Siblings = {
-  /** As `listen` of src/rpc, for one of the addresses that all share. */
-  listen(name: ListenerName, ...listening: Parameters<Listen>): ReturnType<Listen>;
-  /** The text of /metrics for all of them. */
+  /** The text of /metrics for all workers. */
   metricsText(): Promise<string>;
-  /** Renews a watcher of another; false: nobody has it. */
+  /** Renews a watch that another worker holds. Resolves to false if none does. */
   readonly renewWatch: RenewOnSibling;
-  /** Takes what the others may ask of this one. */
-  answerWith(answers: SiblingAnswers): void;
+  /** Registers what handles the requests of the other workers. */
+  handle(handlers: SiblingHandlers): void;
 };
 
-export type SiblingAnswers = { metrics(): Promise<MetricsReport>; renewWatch: WatchBroadcaster["renew"] };
+export type SiblingHandlers = { metrics(): Promise<MetricsReport>; renewWatch: WatchBroadcaster["renew"] };
 
 export type RunningServer = {
   /** What was bound, `host:port` or `unix:/path`; undefined for a listener that is off. */
   readonly addresses: { readonly grpc?: string; readonly http?: string };
-  /** Which store holds the sessions. */
+  /** A description of the store that holds the sessions. */
   readonly store: string;
-  /** Finishes what is in flight and lets go of everything; the same promise however often it is called. */
+  /** Finishes the calls in flight and releases everything. Returns the same promise each time it is called. */
   close(): Promise<void>;
 };
 
 const STORE_CONNECT_TIMEOUT_MS = 10_000;
 const PROBE_TIMEOUT_MS = 20_000;
-/** A connection that is over age ends its streams after so long, unless a call may take longer. */
+/** The streams of a connection that has reached its maximal age may go on for so long, or as long as a call may take. */
 const MIN_AGE_GRACE_MS = 10_000;
-/** Of the drain time, what the hosts may use; the rest is for the store. */
+/** The share of the drain time that the listeners may use; the rest is for the store. */
 const DRAIN_SHARE = 0.8;
 const STORE_DOWN = "the store is out of reach";
 const DRAINING = "shutting down";
 
-/** Starts the service and resolves once it answers. Rejects, with nothing left behind, when it cannot. */
+/** Starts the service and resolves when it serves. Rejects, with nothing left running, if it cannot start. */
 export async function startServer(config: Config, log: Logger, siblings?: Siblings): Promise<RunningServer> {
-  // What has been started, in order; each function undoes one thing.
-  const undo: (() => unknown)[] = [];
+  const startup: Startup = { config, log, siblings, undo: [] };
   const closeAll = async () => {
-    for (const step of undo.splice(0).toReversed()) await step();
+    for (const step of startup.undo.splice(0).toReversed()) await step();
   };
 
   try {
-    const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
-    if (embedded) undo.push(() => embedded.stop());
-    const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
-    undo.push(() => connection.close());
-    const { shebang, description } = await openStore(connection, log);
-
-    if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
-    const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
-    undo.push(() => tokenKeys.close());
-    const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
-    undo.push(() => authentication.close());
-
-    const store = { connection, scripts: createScripts({ connection, shebang }), settings: config };
-    const changes = createChangeLog(store, log);
-    const hub = await startWatchBroadcaster(changes, tokenKeys.current, log);
-    undo.push(() => hub.stop());
-    const clock = startStoreClock(connection);
-    undo.push(() => clock.stop());
-    const { methods, encodedHandlers: direct } = createSessionService({
-      store,
-      changes,
-      hub,
-      renewOnSibling: siblings?.renewWatch,
-      clock,
-      defaults: config,
-      keyRing: tokenKeys.current,
-      requestTimeoutMs: config.requestTimeoutMs,
-    });
-    const validation = createRequestValidation();
-    validation.warm();
-    const readiness = createReadiness();
-    const metrics = createMetrics(readiness, () => hub.size, siblings?.metricsText);
-    siblings?.answerWith({ metrics: metrics.report, renewWatch: hub.renew });
-    const deadlines = createDeadlines();
-    const pipeline = createPipeline({
-      implementation: methods,
-      encodedHandlers: direct,
-      readiness,
-      authenticate: authentication.authenticate,
-      validate: validation.validate,
-      logger: log,
-      requestTimeoutMs: config.requestTimeoutMs,
-      logSample: config.logSample,
-      // A watcher that reads nothing for a lease is of no use to anybody.
-      slowReaderMs: LEASE_MS,
-      deadlines,
-      observe: metrics.observe,
-    });
-    const stopWatching = connection.onReadyChange((ready) =>
-      ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN),
-    );
-    undo.push(stopWatching);
-    undo.push(startSweep(createSweepStore(store), connection, log));
-
-    const tls = readTls(config);
-    const pages = { "/metrics": metrics.page };
-    const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
-    const { grpcListen, httpListen, maxConnectionAgeMs } = config;
-    // No call that has a right to its time is cut off by the age of its connection.
-    const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
-    const listenAs = (name: ListenerName): { listen?: Listen } =>
-      siblings ? { listen: siblings.listen.bind(siblings, name) } : {};
-    const hosts: Host[] = [];
-    undo.push(() => {
-      readiness.block(DRAINING);
-      return Promise.all(hosts.map((host) => host.drain(graceMs)));
-    });
-    const bound = async (starting: Promise<Host>) => {
-      const host = await starting;
-      hosts.push(host);
-      return listenAddressText(host.address);
-    };
-    const startGrpc = (address: ListenAddress) =>
-      startGrpcHost({ pipeline, address, tls, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...listenAs("grpc") });
-    const startHttp = (address: ListenAddress) =>
-      startHttpHost({ pipeline, readiness, address, tls, logger: log, pages, ...listenAs("http") });
-    const grpc = grpcListen && (await bound(startGrpc(grpcListen)));
-    const http = httpListen && (await bound(startHttp(httpListen)));
+    const store = await openStore(startup);
+    const service = await buildService(startup, store);
+    const addresses = await startListeners(startup, service);
     let closed: Promise<void> | undefined;
-    return {
-      addresses: { ...(grpc && { grpc }), ...(http && { http }) },
-      store: embedded ? `${embedded.description} (${description})` : description,
-      close: () => (closed ??= closeAll()),
-    };
+    return { addresses, store: store.description, close: () => (closed ??= closeAll()) };
   } catch (error) {
     await closeAll();
     throw error;
   }
 }
 
-async function openStore(connection: StoreConnection, log: Logger): Promise<{ shebang: boolean; description: string }> {
-  // The deadline says that the store does not answer; a signal that is first would only say that time is up.
+/** What the steps of the start share. */
+type Startup = {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly siblings: Siblings | undefined;
+  /** Functions that undo what has been started; the last one is called first. */
+  readonly undo: (() => unknown)[];
+};
+
+type OpenStore = {
+  readonly connection: StoreConnection;
+  readonly description: string;
+  /** True if scripts may begin with `#!lua`. */
+  readonly shebang: boolean;
+};
+
+/** Starts the embedded store if no other is configured, connects, and checks that the store can hold sessions. */
+async function openStore({ config, log, undo }: Startup): Promise<OpenStore> {
+  const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
+  if (embedded) undo.push(() => embedded.stop());
+  const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
+  undo.push(() => connection.close());
+
+  // Never aborted: if time runs out, the deadline's error names the store as the cause.
   const { signal } = new AbortController();
-  const budget = (timeoutMs: number) => ({ deadlineMs: performance.now() + timeoutMs, signal });
-  await connection.whenReady(budget(STORE_CONNECT_TIMEOUT_MS));
-  const { shebang, description, warnings } = await probeStore(connection, budget(PROBE_TIMEOUT_MS));
+  const within = (timeoutMs: number) => ({ deadlineMs: performance.now() + timeoutMs, signal });
+  await connection.whenReady(within(STORE_CONNECT_TIMEOUT_MS));
+  const { shebang, description, warnings } = await probeStore(connection, within(PROBE_TIMEOUT_MS));
   for (const warning of warnings) log.warn(warning);
-  return { shebang, description };
+  return {
+    connection,
+    description: embedded ? `${embedded.description} (${description})` : description,
+    shebang,
+  };
+}
+
+type Service = { readonly pipeline: Pipeline; readonly readiness: ReadinessSwitch; readonly metrics: Metrics };
+
+/** Creates everything between the store and the listeners. */
+async function buildService(startup: Startup, { connection, shebang }: OpenStore): Promise<Service> {
+  const { config, log, siblings, undo } = startup;
+  if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
+  const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
+  undo.push(() => tokenKeys.close());
+  const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
+  undo.push(() => authentication.close());
+
+  const scripts = createScripts({ connection, shebang });
+  const stores = createSessionStores({ connection, scripts, settings: config }, log);
+  const broadcaster = await startWatchBroadcaster(stores.changes, tokenKeys.current, log);
+  undo.push(() => broadcaster.stop());
+  const clock = startStoreClock(connection);
+  undo.push(() => clock.stop());
+  const { methods, encodedHandlers } = createSessionService({
+    stores,
+    clock,
+    broadcaster,
+    renewOnSibling: siblings?.renewWatch,
+    defaults: config,
+    keyRing: tokenKeys.current,
+    touchIntervalMs: config.touchIntervalMs,
+    requestTimeoutMs: config.requestTimeoutMs,
+  });
+  const validation = createRequestValidation();
+  validation.warm();
+  const readiness = createReadiness();
+  const metrics = createMetrics(readiness, () => broadcaster.size, siblings?.metricsText);
+  siblings?.handle({ metrics: metrics.report, renewWatch: broadcaster.renew });
+  const pipeline = createPipeline({
+    routes: [
+      ...sessionRoutes(methods, encodedHandlers),
+      ...healthRoutes(readiness),
+      ...reflectionRoutes([SessionService, Health]),
+    ],
+    authenticate: authentication.authenticate,
+    validate: validation.validate,
+    requestTimeoutMs: config.requestTimeoutMs,
+    // A cache that has read nothing for a lease has stopped serving already.
+    slowReaderMs: LEASE_MS,
+    observers: [createCallLog(log, config.logSample), metrics.calls.observe],
+  });
+  metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
+  undo.push(connection.onReadyChange((ready) => (ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN))));
+  undo.push(startSweep(stores.sweep, connection, log));
+  return { pipeline, readiness, metrics };
+}
+
+function createSessionStores(store: StoreDependencies, log: Logger): SessionStores {
+  return {
+    create: createSessionCreator(store),
+    sessions: createSessionStore(store),
+    hashSessions: createHashSessionStore(store),
+    secureSessions: createSecureSessionStore(store),
+    deviceSessions: createDeviceSessionStore(store),
+    regeneration: createRegenerationStore(store),
+    audit: createAuditStore(store),
+    ipBinding: createIpBindingStore(store),
+    sweep: createSweepStore(store),
+    changes: createChangeLog(store, log),
+  };
+}
+
+/** Starts the listeners that are configured; returns their addresses. */
+async function startListeners(
+  { config, log, undo }: Startup,
+  { pipeline, readiness, metrics }: Service,
+): Promise<RunningServer["addresses"]> {
+  const { grpcListen, httpListen, maxConnectionAgeMs } = config;
+  const tls = readTls(config);
+  const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
+  // The age of a connection never cuts off a call within its deadline.
+  const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
+  const hosts: Host[] = [];
+  undo.push(() => {
+    readiness.block(DRAINING);
+    return Promise.all(hosts.map((host) => host.drain(graceMs)));
+  });
+  const addresses: { grpc?: string; http?: string } = {};
+  if (grpcListen) {
+    const options = { pipeline, address: grpcListen, tls, maxConnectionAgeMs, maxConnectionAgeGraceMs };
+    const host = await startGrpcHost(options);
+    hosts.push(host);
+    addresses.grpc = listenAddressText(host.address);
+  }
+  if (httpListen) {
+    const pages = { "/metrics": metrics.page, "/readyz": () => readinessPage(readiness) };
+    const host = await startHttpHost({ pipeline, address: httpListen, tls, logger: log, pages });
+    hosts.push(host);
+    addresses.http = listenAddressText(host.address);
+  }
+  return addresses;
 }
 
 function readTls({ tls }: Config) {

@@ -1,4 +1,4 @@
-// The peers of the benchmark: how each is installed, started, and filled with sessions. README.md says what they are.
+// How the bench installs and starts each peer and fills it with sessions. README.md describes the peers.
 
 import { execFile, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -7,42 +7,42 @@ import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
-/** A peer that listens. */
+/** A peer that accepts requests. */
 export type RunningPeer = {
   /** host:port. */
   readonly address: string;
   readonly pid: number;
-  /** SIGTERM; done when it is gone. Safe to call again. */
+  /** Sends SIGTERM and resolves when the process has ended. May be called again. */
   stop(): Promise<void>;
 };
 
 type Common = {
   readonly name: string;
-  /** Undefined where it can be run, else why not. */
+  /** Returns the reason why the peer cannot run here, or undefined if it can. */
   missing(): string | undefined;
-  /** Fetches and builds what it needs into ignored folders; quick and offline when that is there. */
+  /** Fetches and builds what the peer needs, into ignored folders. Quick, and without the network, if it is there already. */
   install(): Promise<void>;
   start(redisUrl: string): Promise<RunningPeer>;
 };
 
-/** Answers `GET /validate` with 200 and the session, or 401. */
+/** A peer that responds to `GET /validate` with 200 and the session, or 401. */
 export type HttpPeer = Common & {
   readonly kind: "http";
-  /** Makes a session of a new user; the value for the `cookie` header. */
+  /** Creates a session of a new user. Returns the value for the `cookie` header. */
   login(address: string): Promise<string>;
 };
 
-/** Answers session.v1.SessionService/ValidateToken. */
+/** A peer that implements session.v1.SessionService/ValidateToken. */
 export type GrpcPeer = Common & {
   readonly kind: "grpc";
-  /** Makes that many sessions in the store; their tokens. */
+  /** Creates `count` sessions in the store. Returns their tokens. */
   seed(redisUrl: string, count: number): Promise<string[]>;
 };
 
 export type Peer = HttpPeer | GrpcPeer;
 
 const ROOT = join(import.meta.dirname, "../..");
-/** What a caller keeps with each session. */
+/** The data of each session. */
 const DATA = "d".repeat(100);
 const GO_FOLDER = join(import.meta.dirname, "go");
 const GO_TOOLS = join(GO_FOLDER, ".build/bin");
@@ -51,7 +51,7 @@ const GO_ENV = { TOKEN_KEY: "5e".repeat(32) };
 const MAX_OUTPUT_BYTES = 2 ** 28;
 
 const run = promisify(execFile);
-// A driver that fails half-way leaves no peer behind.
+// A bench that fails half-way must leave no peer behind.
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
@@ -80,7 +80,8 @@ function httpPeer(name: string): HttpPeer {
       const body = JSON.stringify({ data: DATA });
       const response = await fetch(`http://${address}/login`, { method: "POST", headers, body });
       const cookies = response.headers.getSetCookie();
-      if (!response.ok || cookies.length === 0) throw new Error(`${name} answered a login with ${response.status}`);
+      if (!response.ok || cookies.length === 0)
+        throw new Error(`${name} responded to a login with status ${response.status}`);
       return cookies.map((cookie) => cookie.split(";", 1)[0]).join("; ");
     },
   };
@@ -114,7 +115,7 @@ function lacks(program: string, argument: string): string | undefined {
   return spawnSync(program, [argument]).error ? `${program} is not installed` : undefined;
 }
 
-/** Whether npm came to its end there, for the lockfile of now. */
+/** Returns true if npm has installed the packages of the current lockfile there. */
 function isInstalled(folder: string): boolean {
   const done = join(folder, "node_modules/.package-lock.json");
   return existsSync(done) && statSync(done).mtimeMs >= statSync(join(folder, "package-lock.json")).mtimeMs;
@@ -138,7 +139,7 @@ async function start(
   const address = /^listening (\S+)$/.exec(line)?.[1];
   if (address === undefined) {
     child.kill("SIGKILL");
-    throw new Error(`${program} said: ${line}`);
+    throw new Error(`${program} printed no address, but: ${line}`);
   }
   return {
     address,

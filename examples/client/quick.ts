@@ -1,4 +1,4 @@
-// Asks whether a token is good, from memory where that is safe, and hears of the session's end.
+// Validates a token, from memory when that is safe, and logs when a session ends or changes.
 
 import { createSessionClient } from "../../src/client/index.ts";
 
@@ -11,7 +11,7 @@ try {
   const session = await client.validateToken(token);
   console.log(session === undefined ? "not logged in" : `logged in as ${session.userId}`);
 } catch (error) {
-  // The service could not tell: fail closed.
+  // Whether the token is valid could not be found out: treat the caller as not logged in.
   console.log(`try again later: ${String(error)}`);
 }
 console.log(client.statistics());

@@ -1,10 +1,10 @@
-// The file of API keys (SA_API_KEYS_FILE): its form, and everything that may be wrong with it.
+// The file of API keys (SA_API_KEYS_FILE): parses it and reports everything that is wrong with it.
 
 import { SCOPES, type Scope } from "./scopes.ts";
 
-/** One key. The file holds its digest only, so reading the file gives nobody access. */
+/** One key. The file holds only its digest, so the file gives no access to a reader. */
 export type ApiKey = {
-  /** Shown in the audit trail. */
+  /** The principal's name, which appears in the audit trail. */
   readonly name: string;
   readonly tenant: string;
   /** SHA-256 of the key, 32 bytes. */
@@ -14,7 +14,7 @@ export type ApiKey = {
 
 const MAX_NAME_BYTES = 256;
 
-/** The keys in `text`, and all faults at once; with any fault the keys must not be used. */
+/** Parses the keys and reports all faults together. If there is a fault, the keys must not be used. */
 export function parseApiKeys(text: string): { keys: ApiKey[]; faults: string[] } {
   const keys: ApiKey[] = [];
   const faults: string[] = [];
@@ -22,7 +22,7 @@ export function parseApiKeys(text: string): { keys: ApiKey[]; faults: string[] }
   try {
     document = JSON.parse(text);
   } catch {
-    // What the parser says quotes the file.
+    // The parser's own message quotes the file.
     return { keys, faults: ["is not JSON"] };
   }
   if (!isObject(document) || !Array.isArray(document["keys"])) {

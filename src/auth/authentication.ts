@@ -1,4 +1,4 @@
-// Who calls: from the API key in `authorization: Bearer <key>` to a caller with a tenant and scopes.
+// Authenticates the caller of a request: `authorization: Bearer <API key>` gives a principal and its scopes.
 
 import { hash, timingSafeEqual } from "node:crypto";
 import type { Logger } from "pino";
@@ -10,7 +10,7 @@ import { SCOPES, type Scope } from "./scopes.ts";
 
 export type AuthenticatedPrincipal = { readonly principal: Principal; readonly scopes: ReadonlySet<Scope> };
 
-/** @throws SessionError CREDENTIAL_INVALID, the same for a missing, malformed and unknown credential. */
+/** @throws SessionError CREDENTIAL_INVALID; the same error for a missing, a malformed and an unknown credential. */
 export type Authenticate = (call: { readonly authorization: string | undefined }) => AuthenticatedPrincipal;
 
 export type Authentication = {
@@ -20,39 +20,39 @@ export type Authentication = {
 };
 
 type AuthenticationOptions = {
-  /** Path of the API keys; without it everybody is the caller `anonymous` of the tenant `default`, with all scopes. */
+  /** Path of the API key file. Without it, every caller is ANONYMOUS. */
   keysFile?: string | undefined;
   logger: Logger;
-  /** How often to look whether the file has changed. Default 2,000. */
+  /** How often the file is checked for changes. Default 2,000. */
   pollIntervalMs?: number;
 };
 
-/** Everybody, when callers are not authenticated. */
+/** The principal of every caller when callers are not authenticated. */
 export const ANONYMOUS: AuthenticatedPrincipal = {
   principal: { tenant: "default", name: "anonymous" },
   scopes: new Set(SCOPES),
 };
 
-/** @throws Error that names every fault of the file. */
+/** @throws Error that lists every fault of the key file. */
 export function createAuthentication(options: AuthenticationOptions): Authentication {
   const { keysFile, logger, pollIntervalMs } = options;
   if (keysFile === undefined) return { authenticate: () => ANONYMOUS, close: () => undefined };
-  const callers = watchParsedFile(keysFile, { parse: parseCallers, log: logger, what: "API keys", pollIntervalMs });
+  const known = watchParsedFile(keysFile, { parse: parsePrincipals, log: logger, what: "API keys", pollIntervalMs });
 
   return {
     authenticate({ authorization }) {
       const key = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
-      const known = key === undefined ? undefined : findCaller(callers.current(), hash("sha256", key, "buffer"));
-      if (known === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");
-      return known;
+      const found = key === undefined ? undefined : findByDigest(known.current(), hash("sha256", key, "buffer"));
+      if (found === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");
+      return found;
     },
-    close: () => callers.close(),
+    close: () => known.close(),
   };
 }
 
-type KnownCaller = AuthenticatedPrincipal & { readonly digest: Buffer };
+type KnownPrincipal = AuthenticatedPrincipal & { readonly digest: Buffer };
 
-function parseCallers(text: string): KnownCaller[] {
+function parsePrincipals(text: string): KnownPrincipal[] {
   const { keys, faults } = parseApiKeys(text);
   if (faults.length > 0) throw new Error(faults.join("; "));
   return keys.map((key: ApiKey) => ({
@@ -62,9 +62,9 @@ function parseCallers(text: string): KnownCaller[] {
   }));
 }
 
-// All keys are compared, each in constant time: how long it takes says nothing about any of them.
-function findCaller(callers: readonly KnownCaller[], digest: Buffer): KnownCaller | undefined {
-  let found: KnownCaller | undefined;
-  for (const known of callers) if (timingSafeEqual(known.digest, digest)) found = known;
+// Compares every key, each in constant time, so that the duration reveals nothing about any of them.
+function findByDigest(principals: readonly KnownPrincipal[], digest: Buffer): KnownPrincipal | undefined {
+  let found: KnownPrincipal | undefined;
+  for (const candidate of principals) if (timingSafeEqual(candidate.digest, digest)) found = candidate;
   return found;
 }

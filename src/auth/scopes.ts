@@ -1,8 +1,8 @@
-// What a caller's credential must allow for each method, as the methods' comments in the contract say.
+// The scope that each method requires, as the method's comment in the contract states; a test compares the two.
 
 import type { MethodName } from "../service/handlers.ts";
 
-/** What an API key may do. */
+/** The scopes that an API key can have. */
 export const SCOPES = ["read", "write", "audit", "watch"] as const;
 
 export type Scope = (typeof SCOPES)[number];

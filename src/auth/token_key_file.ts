@@ -1,11 +1,11 @@
-// The key ring file of tokens (SA_TOKEN_KEYS_FILE): reading, making and rotating it.
+// The file of token keys (SA_TOKEN_KEYS_FILE): parses, creates and rotates it.
 
 import { createSecretKey, randomBytes } from "node:crypto";
 import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { TokenKey, TokenKeyRing } from "../domain/token.ts";
 
-/** `active` mints and verifies, and there is one; `verify-only` verifies; what a `retired` key minted is invalid. */
+/** The one `active` key signs and verifies tokens; a `verify-only` key verifies; tokens of a `retired` key are invalid. */
 type KeyState = "active" | "verify-only" | "retired";
 type KeyEntry = { readonly kid: number; readonly key: string; readonly state: KeyState };
 
@@ -13,7 +13,10 @@ const KEY_BYTES = 32;
 const MAX_KID = 65_535;
 const STATES: readonly unknown[] = ["active", "verify-only", "retired"] satisfies KeyState[];
 
-/** The ring in `text`: `{"keys": [{"kid": 1, "key": "<base64url of 32 bytes>", "state": "active"}]}`; names all faults. */
+/**
+ * Parses `{"keys": [{"kid": 1, "key": "<base64url of 32 bytes>", "state": "active"}]}`.
+ * @throws Error that names all faults.
+ */
 export function parseTokenKeys(text: string): TokenKeyRing {
   const usable = new Map<number, TokenKey>();
   let active: TokenKey | undefined;
@@ -26,7 +29,7 @@ export function parseTokenKeys(text: string): TokenKeyRing {
   return { active: active!, verifying: usable };
 }
 
-/** Makes a ring of one new key; false when the file exists, also when another process has just made it. */
+/** Creates a file with one new key. Returns false if the file exists, even if another process has just created it. */
 export function generateTokenKeysFile(path: string): boolean {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   try {
@@ -38,7 +41,7 @@ export function generateTokenKeysFile(path: string): boolean {
   }
 }
 
-/** Adds a new active key; the one before verifies from now on. Its kid is the next after the highest. */
+/** Adds a new active key, whose kid is the highest one plus 1. The key that was active still verifies. */
 export function rotateTokenKeysFile(path: string): { kid: number } {
   const entries = parseEntries(readFileSync(path, "utf8"));
   const kid = Math.max(...entries.map((entry) => entry.kid)) + 1;
@@ -50,7 +53,7 @@ export function rotateTokenKeysFile(path: string): { kid: number } {
   return { kid };
 }
 
-/** Retires a key: every token it minted is invalid from then on. The active one cannot be retired. */
+/** Retires a key, which makes all its tokens invalid. @throws Error for the active key. */
 export function retireTokenKey(path: string, kid: number): void {
   const entries = parseEntries(readFileSync(path, "utf8"));
   const entry = entries.find((candidate) => candidate.kid === kid);
@@ -63,7 +66,7 @@ export function retireTokenKey(path: string, kid: number): void {
   );
 }
 
-/** The keys of a ring without their secrets, for people. */
+/** Returns the keys of a file without their secrets. */
 export function describeTokenKeys(path: string): readonly { kid: number; state: string }[] {
   return parseEntries(readFileSync(path, "utf8")).map(({ kid, state }) => ({ kid, state }));
 }
@@ -72,7 +75,7 @@ function newEntry(kid: number): KeyEntry {
   return { kid, key: randomBytes(KEY_BYTES).toString("base64url"), state: "active" };
 }
 
-// Written aside and put into place whole, so that a service that reloads never sees half a file.
+// Written to a temporary file that then takes the place of the other, so that a service never reads half a file.
 function writeEntries(path: string, keys: readonly KeyEntry[], place: (aside: string, path: string) => void): void {
   const aside = `${path}.${process.pid}.tmp`;
   try {
@@ -88,7 +91,7 @@ function parseEntries(text: string): KeyEntry[] {
   try {
     document = JSON.parse(text);
   } catch {
-    // What the parser says quotes the file.
+    // The parser's own message quotes the file.
     throw new Error("is not JSON");
   }
   const keys = (document as { keys?: unknown } | null)?.keys;

@@ -1,4 +1,4 @@
-// `doctor`: checks the configuration and the store as `serve` would use them, one line for each check.
+// `doctor`: checks the configuration and the store as `serve` would use them, and prints one line for each check.
 
 import { pino } from "pino";
 import type { Config } from "../config/config.ts";
@@ -16,11 +16,11 @@ const PROBE_TIMEOUT_MS = 20_000;
 
 export type Print = (mark: "ok" | "FAIL" | "warn" | "-", text: string) => void;
 
-/** Prints a line for each check; true when the service would start on this store. */
+/** Prints a line for each check. Resolves to true if the service would start on this store. */
 export async function runDoctor(config: Config, print: Print): Promise<boolean> {
   print("ok", `configuration: gRPC ${listenText(config.grpcListen)}, HTTP ${listenText(config.httpListen)}`);
   if (config.insecure)
-    print("warn", "SA_INSECURE is true: whoever reaches a listener may read and change all sessions");
+    print("warn", "SA_INSECURE is true: anybody who reaches a listener may read and change all sessions");
   if (config.storeUrl !== undefined) return await checkStore(config.storeUrl, print);
   return await checkEmbeddedStore(config, print);
 }
@@ -39,19 +39,19 @@ async function checkEmbeddedStore(config: Config, print: Print): Promise<boolean
       await embedded.stop();
     }
   } catch (error) {
-    print("FAIL", `no SA_STORE_URL, and a store of its own does not start: ${(error as Error).message}`);
+    print("FAIL", `no SA_STORE_URL, and the embedded store does not start: ${(error as Error).message}`);
     return false;
   }
 }
 
 async function checkStore(url: StoreUrl, print: Print): Promise<boolean> {
-  const reasons = lastReason();
-  const connection = createStoreConnection({ url, log: reasons.log });
+  const lastError = createErrorRecorder();
+  const connection = createStoreConnection({ url, log: lastError.log });
   try {
     try {
-      await connection.whenReady(budget(CONNECT_TIMEOUT_MS));
+      await connection.whenReady(within(CONNECT_TIMEOUT_MS));
     } catch {
-      print("FAIL", `store ${describeStoreUrl(url)}: ${reasons.get() ?? "no connection in time"}`);
+      print("FAIL", `store ${describeStoreUrl(url)}: ${lastError.get() ?? "no connection in time"}`);
       return false;
     }
     print("ok", `store ${describeStoreUrl(url)}: connected`);
@@ -63,7 +63,7 @@ async function checkStore(url: StoreUrl, print: Print): Promise<boolean> {
 
 async function printProbes(connection: ReturnType<typeof createStoreConnection>, print: Print): Promise<boolean> {
   try {
-    const store = await probeStore(connection, budget(PROBE_TIMEOUT_MS));
+    const store = await probeStore(connection, within(PROBE_TIMEOUT_MS));
     for (const probe of PROBES) print("ok", `${probe.command} works`);
     for (const warning of store.warnings) print("warn", warning);
     print("ok", `${store.description} can hold sessions`);
@@ -73,32 +73,32 @@ async function printProbes(connection: ReturnType<typeof createStoreConnection>,
       print("FAIL", `the store could not be probed: ${(error as Error).message}`);
       return false;
     }
-    let tried = true;
+    let reached = true;
     for (const probe of PROBES) {
       const failure = error.failures.find(({ command }) => command === probe.command);
       if (failure) print("FAIL", `${failure.command}: ${failure.fault}; ${failure.breaks}`);
-      else print(tried ? "ok" : "-", `${probe.command} ${tried ? "works" : "not tried"}`);
-      if (failure && probe.decisive) tried = false;
+      else print(reached ? "ok" : "-", `${probe.command} ${reached ? "works" : "skipped"}`);
+      if (failure && probe.decisive) reached = false;
     }
     return false;
   }
 }
 
-function budget(timeoutMs: number): CallDeadline {
+function within(timeoutMs: number): CallDeadline {
   return { deadlineMs: performance.now() + timeoutMs, signal: AbortSignal.timeout(timeoutMs) };
 }
 
-/** A log that shows nothing and remembers why the last thing went wrong. */
-function lastReason() {
-  let reason: string | undefined;
+/** Creates a log that prints nothing and keeps the message of the last error. */
+function createErrorRecorder() {
+  let message: string | undefined;
   const log = pino(
     { level: "debug" },
     {
       write(line: string) {
         const { err } = JSON.parse(line) as { err?: { message?: string } };
-        reason = err?.message || reason;
+        message = err?.message || message;
       },
     },
   );
-  return { log, get: () => reason };
+  return { log, get: () => message };
 }

@@ -1,6 +1,6 @@
-// `healthcheck`: asks the service that runs with this configuration whether it is ready.
+// `healthcheck`: checks whether the service that runs with this configuration is ready.
 //
-// It speaks to the listener as any caller would, with nothing but Node's own clients: it has to be quick to start.
+// It connects as any caller would. It uses only Node's own clients, so that it starts quickly.
 
 import { readFileSync } from "node:fs";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
@@ -15,23 +15,23 @@ export type Health = { readonly ready: boolean; readonly text: string };
 
 const TIMEOUT_MS = 2_500;
 
-/** Asks /readyz, or gRPC's health service where HTTP is off. Never throws. */
-export async function askHealth(config: Config): Promise<Health> {
+/** Requests /readyz, or calls gRPC's health service if HTTP is off. Never throws. */
+export async function checkHealth(config: Config): Promise<Health> {
   const { httpListen, grpcListen, tls } = config;
   const address = httpListen ?? grpcListen!;
   const where = `${httpListen ? "HTTP" : "gRPC"} on ${listenAddressText(address)}`;
   if (address.kind === "tcp" && address.port === 0) {
-    return { ready: false, text: `${where}: the port is chosen at start, so it cannot be known here` };
+    return { ready: false, text: `${where}: the service chooses this port at its start, so it is unknown here` };
   }
   try {
-    const answer = await (httpListen ? askReadyz(address, tls) : askGrpc(address, tls));
-    return { ready: answer.ready, text: `${where}: ${answer.text}` };
+    const health = await (httpListen ? requestReadyz(address, tls) : callGrpcHealth(address, tls));
+    return { ready: health.ready, text: `${where}: ${health.text}` };
   } catch (error) {
     return { ready: false, text: `${where}: ${reasonOf(error)}` };
   }
 }
 
-function askReadyz(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
+function requestReadyz(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
   return new Promise((resolve, reject) => {
     const send = tls ? requestHttps : requestHttp;
     const options = {
@@ -54,22 +54,23 @@ function askReadyz(address: ListenAddress, tls: TlsFiles | undefined): Promise<H
   });
 }
 
-/** grpc.health.v1.Health/Check of the whole server: an empty message, and an answer whose field 1 is 1 for SERVING. */
-async function askGrpc(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
+/** Calls grpc.health.v1.Health/Check for the whole server. */
+async function callGrpcHealth(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
   const socket = tls
     ? connectTls({ ...socketOptions(address), ...tlsOptions(tls), ALPNProtocols: ["h2"] })
     : connectTcp(socketOptions(address));
   const session = connectHttp2(`http${tls ? "s" : ""}://localhost`, { createConnection: () => socket });
   try {
-    return await checkHealth(session);
+    return await callCheck(session);
   } finally {
     session.destroy();
   }
 }
 
-function checkHealth(session: ClientHttp2Session): Promise<Health> {
+/** Sends an empty request. In the response, field 1 has the value 1 for SERVING. */
+function callCheck(session: ClientHttp2Session): Promise<Health> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("no answer in time")), TIMEOUT_MS);
+    const timer = setTimeout(() => reject(new Error("no response in time")), TIMEOUT_MS);
     const settle = (health: Health): void => {
       clearTimeout(timer);
       resolve(health);
@@ -87,7 +88,7 @@ function checkHealth(session: ClientHttp2Session): Promise<Health> {
     });
     let status: unknown;
     const chunks: Buffer[] = [];
-    // An answer without a message has its status in the headers.
+    // A response without a message has its status in the headers.
     stream.on("response", (headers) => (status ??= headers["grpc-status"]));
     stream.on("trailers", (trailers) => (status ??= trailers["grpc-status"]));
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -102,9 +103,9 @@ function checkHealth(session: ClientHttp2Session): Promise<Health> {
   });
 }
 
-/** Where to connect to reach a listener from its own machine. */
+/** Returns how to connect to a listener from its own machine. */
 function socketOptions(address: ListenAddress): { path: string } | { host: string; port: number } {
-  // Both request() and connect() need the socket under a name of their own, and take one object for both.
+  // connect() takes the path as `path`, and request() as `socketPath`.
   if (address.kind === "unix") return { path: address.path, socketPath: address.path } as { path: string };
   const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
   return { host: everywhere[address.host] ?? address.host, port: address.port };
@@ -112,9 +113,9 @@ function socketOptions(address: ListenAddress): { path: string } | { host: strin
 
 function tlsOptions({ certFile, keyFile }: TlsFiles): ConnectionOptions {
   return {
-    // It asks itself: whatever name the certificate is for, it is this machine's.
+    // The listener is on this machine, whatever name its certificate is for.
     rejectUnauthorized: false,
-    // Where callers must show a certificate, its own is the one at hand.
+    // If callers must present a certificate, the service's own is used.
     cert: readFileSync(certFile),
     key: readFileSync(keyFile),
   };
@@ -123,6 +124,6 @@ function tlsOptions({ certFile, keyFile }: TlsFiles): ConnectionOptions {
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
   if (!(error instanceof Error)) return String(error);
-  if (error.name === "TimeoutError" || error.name === "AbortError") return "no answer in time";
+  if (error.name === "TimeoutError" || error.name === "AbortError") return "no response in time";
   return error.message;
 }

@@ -1,4 +1,4 @@
-// What `--help` says: the commands, and every variable with its shape, unit and default.
+// The text of `--help`: the commands, and every variable with its format, unit and default.
 
 import { variableTexts } from "../config/variables.ts";
 
@@ -8,16 +8,16 @@ Usage: session-authority [command]      (npm start -- [command])
 
 Commands
   serve         run the service (the default)
-  healthcheck   ask the running service whether it is ready; exit code 0 or 1
-  doctor        check the configuration and the store, one line each; exit code 0 or 1
-  keys          make or change the file of token keys:
+  healthcheck   check whether the running service is ready; exit code 0 or 1
+  doctor        check the configuration and the store, one line per check; exit code 0 or 1
+  keys          create or change the file of token keys:
                 keys generate FILE, keys rotate FILE, keys list FILE, keys retire FILE KID
   help          this text, also --help
   --version     the version
 
-Exit codes: 0 done, 1 failed, 2 wrong configuration or command, 130 stopped by a second signal.
+Exit codes: 0 success, 1 failure, 2 wrong configuration or command, 130 stopped by a second signal.
 
-Everything else is said by environment variables.
+All settings are environment variables:
 `;
 
 export function helpText(): string {
@@ -28,7 +28,7 @@ export function helpText(): string {
   return `${USAGE}\n${variables.join("")}`;
 }
 
-/** Without the marks that the docs need. */
+/** Removes the Markdown of the docs. */
 function plain(text: string): string {
   return text.replaceAll("`", "");
 }

@@ -1,4 +1,4 @@
-// `keys`: makes and changes the file of token keys (SA_TOKEN_KEYS_FILE). It prints numbers and states, never a key.
+// `keys`: creates and changes the file of token keys (SA_TOKEN_KEYS_FILE). It prints key ids and states, never a key.
 
 import {
   describeTokenKeys,
@@ -9,7 +9,7 @@ import {
 
 export const KEYS_USAGE = "keys generate FILE | keys rotate FILE | keys list FILE | keys retire FILE KID";
 
-/** Does what the arguments say and returns what to print; undefined when they make no sense. @throws Error */
+/** Runs the action and returns the text to print, or undefined if the arguments are wrong. @throws Error if it fails. */
 export function runKeys(args: readonly string[]): string | undefined {
   const [action, file, kid, ...rest] = args;
   if (file === undefined || rest.length > 0 || (kid !== undefined) !== (action === "retire")) return undefined;
@@ -18,7 +18,7 @@ export function runKeys(args: readonly string[]): string | undefined {
       if (!generateTokenKeysFile(file)) throw new Error(`${file} exists; rotate it instead`);
       return `${file}: key 1 is active\n`;
     case "rotate":
-      return `${file}: key ${rotateTokenKeysFile(file).kid} is active, the one before it verifies\n`;
+      return `${file}: key ${rotateTokenKeysFile(file).kid} is active, the previous one still verifies\n`;
     case "list":
       return describeTokenKeys(file)
         .map((key) => `${key.kid} ${key.state}\n`)
@@ -26,7 +26,7 @@ export function runKeys(args: readonly string[]): string | undefined {
     case "retire":
       if (!/^\d{1,5}$/.test(kid!)) return undefined;
       retireTokenKey(file, Number(kid));
-      return `${file}: key ${Number(kid)} is retired, and its tokens are invalid\n`;
+      return `${file}: key ${Number(kid)} is retired, its tokens are invalid\n`;
     default:
       return undefined;
   }

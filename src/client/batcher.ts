@@ -1,4 +1,4 @@
-// The batcher: questions asked in one tick travel as one message.
+// The batcher: lookups of one turn of the event loop travel as one BatchValidate request.
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { BatchValidateRequestSchema, ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
@@ -7,25 +7,24 @@ import type { ServiceConnection } from "./connection.ts";
 
 export type ValidateEntryInit = NonNullable<MessageInitShape<typeof BatchValidateRequestSchema>["entries"]>[number];
 
+/** Resolves with the result of one entry; rejects with the error of the request that carried it. */
+export type ValidateEntry = (entry: ValidateEntryInit) => Promise<ValidateResult>;
+
 type PendingLookup = {
-  readonly question: ValidateEntryInit;
+  readonly entry: ValidateEntryInit;
   readonly resolve: (result: ValidateResult) => void;
   readonly reject: (error: unknown) => void;
 };
 
-/** The longest texts allowed, in so many questions, stay below the 256 KiB that the service takes in one message. */
+/** Keeps a request of entries of the greatest length below the service's limit of 256 KiB. */
 const MAX_ENTRIES = 400;
 
-/** Asks the service; rejects when it could not tell. */
-export function createBatcher(
-  connection: ServiceConnection,
-  timeoutMs: number,
-): (question: ValidateEntryInit) => Promise<ValidateResult> {
-  let waiting: PendingLookup[] = [];
+export function createBatcher(connection: ServiceConnection, timeoutMs: number): ValidateEntry {
+  let pending: PendingLookup[] = [];
 
   async function send(batch: readonly PendingLookup[]): Promise<void> {
     try {
-      const entries = batch.map(({ question }) => question);
+      const entries = batch.map(({ entry }) => entry);
       const { results } = await connection.unary(SessionService.method.batchValidate, { entries }, timeoutMs);
       batch.forEach(({ resolve }, index) => resolve(results[index]!));
     } catch (error) {
@@ -34,14 +33,14 @@ export function createBatcher(
   }
 
   function flush(): void {
-    const all = waiting;
-    waiting = [];
-    for (let i = 0; i < all.length; i += MAX_ENTRIES) void send(all.slice(i, i + MAX_ENTRIES));
+    const lookups = pending;
+    pending = [];
+    for (let i = 0; i < lookups.length; i += MAX_ENTRIES) void send(lookups.slice(i, i + MAX_ENTRIES));
   }
 
-  return (question) =>
+  return (entry) =>
     new Promise((resolve, reject) => {
-      if (waiting.length === 0) setImmediate(flush);
-      waiting.push({ question, resolve, reject });
+      if (pending.length === 0) setImmediate(flush);
+      pending.push({ entry, resolve, reject });
     });
 }

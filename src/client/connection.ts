@@ -1,4 +1,4 @@
-// The connection to the service: one gRPC channel, its credentials, and typed calls on it.
+// The connection to the service: one gRPC channel with its credentials, and typed calls on it.
 
 import { readFileSync } from "node:fs";
 import {
@@ -20,11 +20,11 @@ import {
 } from "@grpc/grpc-js";
 import { nowMs } from "./clock.ts";
 
-/** How to reach and convince the service. */
+/** The credentials that the client presents to the service. */
 export type ClientCredentials = {
   /** Sent as `authorization: Bearer`. */
   readonly apiKey?: string;
-  /** PEM files; without it the connection is plain text. */
+  /** PEM files. Default: a connection without TLS. */
   readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string };
 };
 
@@ -32,7 +32,7 @@ export type ServiceConnection = ReturnType<typeof openConnection>;
 
 export function openConnection(address: string, credentials: ClientCredentials) {
   const client = new Client(address, channelCredentials(credentials), {
-    // A service that comes back is found soon.
+    // The client reconnects soon after the service comes back.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
     "grpc.keepalive_time_ms": 10_000,
@@ -41,15 +41,15 @@ export function openConnection(address: string, credentials: ClientCredentials) 
   });
 
   function metadata(): Metadata {
-    const sent = new Metadata();
-    if (credentials.apiKey !== undefined) sent.set("authorization", `Bearer ${credentials.apiKey}`);
-    return sent;
+    const headers = new Metadata();
+    if (credentials.apiKey !== undefined) headers.set("authorization", `Bearer ${credentials.apiKey}`);
+    return headers;
   }
 
   const pending = new Set<ClientUnaryCall>();
 
   return {
-    /** An answer that was read only after the deadline is none: nobody knows how old it is. */
+    /** Rejects if the response is read only after the deadline, because its age is unknown then. */
     unary<I extends DescMethodUnary>(
       method: I,
       request: MessageInitShape<I["input"]>,
@@ -64,11 +64,11 @@ export function openConnection(address: string, credentials: ClientCredentials) 
           request,
           metadata(),
           { deadline: Date.now() + timeoutMs },
-          (error, answer) => {
+          (error, response) => {
             pending.delete(call);
             if (error) reject(error);
-            else if (nowMs() > deadlineMs) reject(tooLate());
-            else resolve(answer!);
+            else if (nowMs() > deadlineMs) reject(deadlineExceeded());
+            else resolve(response!);
           },
         );
         pending.add(call);
@@ -95,8 +95,8 @@ export function openConnection(address: string, credentials: ClientCredentials) 
   };
 }
 
-function tooLate(): Error {
-  const details = "the answer came too late";
+function deadlineExceeded(): Error {
+  const details = "the response came after the deadline";
   return Object.assign(new Error(`DEADLINE_EXCEEDED: ${details}`), { code: status.DEADLINE_EXCEEDED, details });
 }
 

@@ -1,63 +1,62 @@
-// The configuration: SA_* variables read, checked against each other, and every fault told at once.
+// The configuration: parses the SA_* variables, checks them against each other, and reports all faults together.
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import type { LevelWithSilent } from "pino";
 import { isLocal, isLocalStore, type Rate, type ParseResult, type Parser } from "./parsers.ts";
 import { listenAddressText, type ListenAddress } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 import type { StoreUrl } from "../store/connection/store_url.ts";
 
 export type Config = {
-  /** undefined: the embedded store, in dataDir. */
+  /** Undefined: the embedded store in dataDir. */
   readonly storeUrl: StoreUrl | undefined;
-  /** undefined: off. At least one of the two listens. */
+  /** Undefined: off. At least one of the two listeners is on. */
   readonly grpcListen: ListenAddress | undefined;
   readonly httpListen: ListenAddress | undefined;
   /** Absolute. */
   readonly dataDir: string;
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
-  /** undefined: idle/100 of each session, at most 60 s. 0: every access slides. */
+  /** Undefined: idle/100 of each session, at most 60 s. 0: every access slides the idle timeout. */
   readonly touchIntervalMs: number | undefined;
   readonly requestTimeoutMs: number;
   readonly auditRetentionMs: number;
-  /** How long a rotated-away token is honoured. */
+  /** How long a rotated-away token stays valid. */
   readonly rotationGraceMs: number;
-  /** 0: any number. */
+  /** 0: no limit. */
   readonly maxSessionsPerUser: number;
   readonly onExceed: "reject" | "evict";
-  /** undefined: any number. */
+  /** Undefined: no limit. */
   readonly createRate: Rate | undefined;
-  /** Absolute; made when it is missing and lies in dataDir. */
+  /** Absolute. Generated if it is missing and no variable names it. */
   readonly tokenKeysFile: string;
   readonly apiKeysFile: string | undefined;
-  /** undefined: the listeners speak plain text. */
+  /** Undefined: the listeners use no TLS. */
   readonly tls: TlsFiles | undefined;
-  readonly logLevel: LogLevel;
-  /** One in so many requests is logged; 0: none. */
+  readonly logLevel: LevelWithSilent;
+  /** One in this many calls is logged; 0: none. */
   readonly logSample: number;
-  /** From the signal to the end of the process. */
+  /** The longest time from the signal to the exit of the process. */
   readonly drainTimeoutMs: number;
-  /** How many processes serve. */
+  /** The number of processes that serve. */
   readonly workers: number;
-  /** undefined: connections may live for ever. */
+  /** Undefined: connections have no maximal age. */
   readonly maxConnectionAgeMs: number | undefined;
   readonly insecure: boolean;
 };
 
-export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
-
-/** Paths of PEM files. With clientCaFile, callers must show a certificate that it signed. */
+/** Paths of PEM files. With clientCaFile, callers must present a certificate that it signed. */
 export type TlsFiles = {
   readonly certFile: string;
   readonly keyFile: string;
   readonly clientCaFile: string | undefined;
 };
 
-/** gRPC clients keep a connection for ever: without an age, a worker that was replaced would stay idle. */
+/** gRPC clients keep their connections: without a maximal age, a worker that replaced another one would stay idle. */
 const WORKERS_CONNECTION_AGE_MS = 300_000;
 
-/** The configuration cannot be used. Its message has one line for each fault and no secret. */
+/** The configuration is wrong. The message has one line for each fault, and no secret. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
   readonly faults: readonly string[];
@@ -74,7 +73,7 @@ type VariableValues = {
     | ((typeof VARIABLES)[N] extends { default: string } ? never : undefined);
 };
 
-/** Reads the variables. @throws ConfigError with every fault. */
+/** Parses the variables. @throws ConfigError with every fault. */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const faults = unknownVariables(env);
   const values: Partial<Record<VariableName, unknown>> = {};
@@ -82,34 +81,34 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     const variable: Variable<unknown> = VARIABLES[name];
     const text = env[name] ?? variable.default;
     if (text === undefined) continue;
-    const { value, expected } = read(variable, text);
+    const { value, expected } = parse(variable, text);
     if (expected === undefined) values[name] = value;
     else faults.push(`${name}${variable.secret || text === "" ? "" : `=${quote(text)}`}: expected ${expected}`);
   }
-  // Rules between variables only mean something where each of them could be read.
-  const readable = (...names: VariableName[]): boolean => names.every((name) => !(name in env) || name in values);
+  const isValid = (name: VariableName): boolean => !(name in env) || name in values;
   for (const rule of RULES) {
-    if (readable(...rule.of)) faults.push(...rule.faults(values as VariableValues, env));
+    if (rule.of.every(isValid)) faults.push(...rule.faults(values as VariableValues, env));
   }
   if (faults.length > 0) throw new ConfigError(faults);
   return toConfig(values as VariableValues, env);
 }
 
-function read(variable: Variable<unknown>, text: string): ParseResult<unknown> {
-  // An empty value is most often a template that was not filled in: to take the default would hide that.
-  if (text === "") return { expected: "a value, and it is empty; remove the variable to have the default" };
+function parse(variable: Variable<unknown>, text: string): ParseResult<unknown> {
+  // An empty value is most often a template that was not filled in, which the default would hide.
+  if (text === "") return { expected: "a value, but it is empty; remove the variable to use the default" };
   return variable.parser.parse(text);
 }
 
 function unknownVariables(env: NodeJS.ProcessEnv): string[] {
   const unknown = Object.keys(env).filter((name) => name.startsWith("SA_") && !Object.hasOwn(VARIABLES, name));
-  // Their values may be secrets under a misspelt name, so they are not shown.
+  // Their values are left out, because a misspelt variable may hold a secret.
   return unknown.toSorted().map((name) => {
     const nearest = nearestVariable(name);
     return `${quote(name).slice(1, -1)}: no such variable${nearest === undefined ? "" : `; did you mean ${nearest}?`}`;
   });
 }
 
+/** A rule between variables. It is checked only if each of the variables in `of` is valid by itself. */
 type Rule = { readonly of: readonly VariableName[]; faults(values: VariableValues, env: NodeJS.ProcessEnv): string[] };
 
 const RULES: readonly Rule[] = [
@@ -139,7 +138,7 @@ const RULES: readonly Rule[] = [
     of: ["SA_TOUCH_INTERVAL", "SA_IDLE_TIMEOUT"],
     faults({ SA_TOUCH_INTERVAL: touchMs, SA_IDLE_TIMEOUT: idleMs }, env) {
       if (touchMs === undefined || touchMs < idleMs) return [];
-      // A session in steady use would die before its first slide.
+      // A session that is accessed all the time would end before its timeout slides for the first time.
       return [`SA_TOUCH_INTERVAL=${quote(env["SA_TOUCH_INTERVAL"]!)}: expected less than SA_IDLE_TIMEOUT`];
     },
   },
@@ -147,9 +146,9 @@ const RULES: readonly Rule[] = [
     of: ["SA_STORE_URL", "SA_TOKEN_KEYS_FILE"],
     faults({ SA_STORE_URL: store, SA_TOKEN_KEYS_FILE: keysFile }) {
       if (store === undefined || isLocalStore(store) || keysFile !== undefined) return [];
-      // Instances with keys of their own would call each other's tokens forged.
+      // Instances with different keys would reject each other's tokens.
       return [
-        "SA_TOKEN_KEYS_FILE: a store on another machine needs it; make one with `session-authority keys generate FILE`",
+        "SA_TOKEN_KEYS_FILE: required if the store is on another machine; create it with `session-authority keys generate FILE`",
       ];
     },
   },
@@ -157,7 +156,7 @@ const RULES: readonly Rule[] = [
   { of: ["SA_HTTP_LISTEN", "SA_INSECURE"], faults: (values, env) => exposed("SA_HTTP_LISTEN", values, env) },
 ];
 
-/** A listener that other machines can reach needs TLS and callers that prove who they are. */
+/** A listener that other machines can reach requires TLS and caller authentication. */
 function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValues, env: NodeJS.ProcessEnv): string[] {
   const address = values[name];
   if (address === undefined || isLocal(address) || values.SA_INSECURE) return [];
@@ -169,7 +168,7 @@ function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValu
   if (missing.length === 0) return [];
   return [
     `${name}=${quote(listenAddressText(address))}: other machines can reach it; expected ${missing.join(", and ")}, ` +
-      "or a loopback address, or SA_INSECURE=true where the network itself is trusted",
+      "or a loopback address, or SA_INSECURE=true if everybody in the network is trusted",
   ];
 }
 
@@ -207,11 +206,11 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv): Config {
 
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   const base = env["XDG_DATA_HOME"] ?? "";
-  // The XDG specification: a relative path is to be ignored.
+  // The XDG specification requires that a relative path is ignored.
   return join(isAbsolute(base) ? base : join(env["HOME"] || homedir(), ".local", "share"), "session-authority");
 }
 
-/** On one line whatever it holds, and not longer than a line. */
+/** Quotes a text so that it fits on one line. */
 function quote(text: string): string {
   return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 }

@@ -1,4 +1,4 @@
-// The shapes a variable's value may have: each reader gives the value, or says what it expected instead.
+// The parsers of variables. Each returns the value, or a text that says what it expected instead.
 
 import { accessSync, constants, statSync } from "node:fs";
 import { BlockList, isIPv4, isIPv6 } from "node:net";
@@ -10,25 +10,25 @@ export type ParseResult<T> =
   | { readonly value: T; readonly expected?: undefined }
   | { readonly value?: undefined; readonly expected: string };
 
-/** How a shape is called in `--help` and the docs, and how it is read. */
+/** `format` describes the accepted texts in `--help` and the docs. */
 export type Parser<T> = { readonly format: string; parse(text: string): ParseResult<T> };
 
 const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 /** The kernel's limit for a Unix socket, without the final zero. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
-/** The milliseconds of 500ms, 10s, 5m, 24h or 30d; undefined for any other text. */
+/** Converts 500ms, 10s, 5m, 24h or 30d to milliseconds. Returns undefined for any other text. */
 export function durationMs(text: string): number | undefined {
   const parts = /^(\d{1,12})(ms|s|m|h|d)$/.exec(text);
   return parts ? Number(parts[1]) * UNITS_MS[parts[2] as keyof typeof UNITS_MS] : undefined;
 }
 
-/** A duration from `min` to `max`. */
+/** Parses a duration from `min` to `max`; its value is in milliseconds. */
 export function duration(min: string, max: string): Parser<number> {
   return durationOr<never>(min, max, {});
 }
 
-/** A duration, or one of the words, each of which stands for a value of its own, such as `off`. */
+/** Parses a duration, or one of the words, such as `off`, to the value that stands for it. */
 export function durationOr<W>(min: string, max: string, words: Readonly<Record<string, W>>): Parser<number | W> {
   const names = Object.keys(words);
   return {
@@ -44,7 +44,7 @@ export function durationOr<W>(min: string, max: string, words: Readonly<Record<s
   };
 }
 
-/** A whole number from `min` to `max`. */
+/** Parses a whole number from `min` to `max`. */
 export function integer(min: number, max: number): Parser<number> {
   return {
     format: `integer ${min}..${max}`,
@@ -55,7 +55,7 @@ export function integer(min: number, max: number): Parser<number> {
   };
 }
 
-/** So many in a time: `10/1h`. */
+/** A count per period: `10/1h`. */
 export type Rate = { readonly count: number; readonly periodMs: number };
 
 export const rate: Parser<Rate> = {
@@ -71,7 +71,7 @@ export const rate: Parser<Rate> = {
   },
 };
 
-/** One of the words. */
+/** Parses one of the words. */
 export function oneOf<const W extends string>(...words: W[]): Parser<W> {
   return {
     format: words.map((word) => `\`${word}\``).join(", "),
@@ -87,7 +87,7 @@ export const boolean: Parser<boolean> = {
   parse: (text) => (text === "true" || text === "false" ? { value: text === "true" } : { expected: "true or false" }),
 };
 
-/** A file that this process can read; its absolute path. */
+/** Parses the path of a file that this process can read to its absolute path. */
 export const readableFile: Parser<string> = {
   format: "path of a file",
   parse(text) {
@@ -100,7 +100,7 @@ export const readableFile: Parser<string> = {
   },
 };
 
-/** A directory, which is made when it is needed; its absolute path. */
+/** Parses the path of a directory, which may not exist yet, to its absolute path. */
 export const directory: Parser<string> = {
   format: "path of a directory",
   parse(text) {
@@ -118,12 +118,12 @@ export const storeUrl: Parser<StoreUrl> = {
   },
 };
 
-/** host:port, [IPv6]:port, :port (every IPv4 address), unix:/path, or off, which is undefined. */
+/** Parses host:port, [IPv6]:port, :port (every IPv4 address), unix:/path, or off, whose value is undefined. */
 export const listenAddress: Parser<ListenAddress | undefined> = {
   format: "`host:port`, `[::1]:port`, `:port`, `unix:/path` or `off`",
   parse(text) {
     if (text === "off") return { value: undefined };
-    if (text.startsWith("unix:")) return readSocketPath(text);
+    if (text.startsWith("unix:")) return parseSocketPath(text);
     const parts = /^(?:\[([^[\]]*)\]|([^[\]:]*)):(\d{1,5})$/.exec(text);
     if (!parts) return { expected: "host:port, [::1]:port, :port, unix:/path or off" };
     const port = Number(parts[3]);
@@ -137,7 +137,7 @@ export const listenAddress: Parser<ListenAddress | undefined> = {
   },
 };
 
-function readSocketPath(text: string): ParseResult<ListenAddress> {
+function parseSocketPath(text: string): ParseResult<ListenAddress> {
   const path = text.replace(/^unix:(\/\/(?=\/))?/, "");
   if (!path.startsWith("/") || path.includes("\0"))
     return { expected: "unix: and an absolute path: unix:/run/sa.sock" };
@@ -159,14 +159,14 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
 LOOPBACK.addAddress("::1", "ipv6");
 
-/** Whether only this machine can reach the listener. */
+/** Returns true if only this machine can reach the listener. */
 export function isLocal(address: ListenAddress): boolean {
   if (address.kind === "unix" || address.host.toLowerCase() === "localhost") return true;
   if (isIPv4(address.host)) return LOOPBACK.check(address.host, "ipv4");
   return isIPv6(address.host) && LOOPBACK.check(address.host, "ipv6");
 }
 
-/** Whether every node of the store is on this machine. */
+/** Returns true if every node of the store is on this machine. */
 export function isLocalStore(url: StoreUrl): boolean {
   if (url.kind === "single" && url.address.host === undefined) return true;
   const nodes = url.kind === "single" ? [url.address] : url.kind === "cluster" ? url.nodes : url.sentinels;

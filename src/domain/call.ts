@@ -1,18 +1,18 @@
-// What every layer below the wire knows of the call it works for.
+// The context of a call: its caller and its deadline, as every layer below the hosts sees them.
 
-/** Who calls. Both come from the credential, never from a request. */
+/** The authenticated caller. Comes from the credential, never from a request. */
 export type Principal = {
-  /** The isolation domain; `default` when callers are not authenticated. */
+  /** The isolation domain of its sessions; `default` if callers are not authenticated. */
   readonly tenant: string;
-  /** The name of the API key, for the audit trail; `anonymous` when callers are not authenticated. */
+  /** The name of its API key, for the audit trail; `anonymous` if callers are not authenticated. */
   readonly name: string;
 };
 
-/** How long a call may take. */
+/** When work for a call has to stop. */
 export type CallDeadline = {
-  /** The instant, on the clock of performance.now(), by which the caller must have its answer. */
+  /** The instant by which the caller must have its response, on the clock of performance.now(). Infinity: none. */
   readonly deadlineMs: number;
-  /** Aborted when the caller is gone or the deadline has passed. */
+  /** Aborted when the caller disconnects or the deadline passes. */
   readonly signal: AbortSignal;
 };
 

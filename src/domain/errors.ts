@@ -1,4 +1,4 @@
-// Every way a call can fail. The wire's code for each reason is in src/rpc/errors.ts, the one table.
+// The error of a failed call and its reasons. src/rpc/errors.ts maps each reason to its gRPC code.
 
 /** The `reason` of google.rpc.ErrorInfo: stable, upper case, part of the contract. */
 export type ErrorReason =
@@ -28,19 +28,19 @@ export type ErrorReason =
   | "CANCELLED"
   | "INTERNAL";
 
-/** One bad field of a request: its path in the message, and what is wrong with it. */
+/** A bad field of a request: its path in the message (`device.device_id`), and what is wrong with it. */
 export type FieldViolation = { readonly field: string; readonly description: string };
 
 type SessionErrorDetails = {
-  /** For INVALID_REQUEST: each bad field. */
+  /** For INVALID_REQUEST: one for each bad field. */
   violations?: readonly FieldViolation[];
-  /** For the reasons that a retry may cure: how long to wait first. */
+  /** For failures that a retry may cure: how long to wait before it. */
   retryAfterMs?: number;
-  /** For logs only; never sent to the caller. */
+  /** What was thrown. Logged, never sent to the caller. */
   cause?: unknown;
 };
 
-/** A failure with a reason the caller may act on. `message` is sent to the caller, so it holds no id, token or secret. */
+/** A failure with a reason that the caller can act on. `message` is sent to the caller, so it holds no id, token or secret. */
 export class SessionError extends Error {
   override readonly name = "SessionError";
   readonly reason: ErrorReason;
@@ -55,7 +55,7 @@ export class SessionError extends Error {
   }
 }
 
-/** Bad input: one violation, as INVALID_REQUEST. */
+/** Returns an INVALID_REQUEST with one violation. */
 export function invalidField(field: string, description: string): SessionError {
   return new SessionError("INVALID_REQUEST", `${field}: ${description}`, { violations: [{ field, description }] });
 }

@@ -1,14 +1,20 @@
-// Page tokens: where the next page begins, bound to what is listed so that a token of another list is refused.
+// Page tokens: the position after which the next page begins, bound to the list so that a token of another list is refused.
 
 import { hash } from "node:crypto";
 import { invalidField } from "./errors.ts";
 
-/** A token to continue after `position` in the list named by `scope`. */
+/**
+ * Returns the token of the page after `position` in the list that `scope` names. `position` consists of base64url characters.
+ */
 export function encodePageToken(scope: string, position: string): string {
   return `${position}.${scopeMark(scope)}`;
 }
 
-/** The position to continue after; empty for an empty token. Throws INVALID_REQUEST for a token of another list. */
+/**
+ * Returns the position after which the page begins, or an empty text for an empty token, which means the first page.
+ *
+ * @throws SessionError INVALID_REQUEST for a malformed token and for one of another list.
+ */
 export function decodePageToken(scope: string, token: string): string {
   if (token === "") return "";
   const [position = "", mark, ...rest] = token.split(".");

@@ -1,4 +1,4 @@
-// Positions: where a watcher stands in the logs of all partitions, as an opaque, tamper-proof token of one tenant.
+// Positions: how far a watcher has come in the change logs of all partitions, encoded as a tamper-proof token of one tenant.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { invalidField } from "./errors.ts";
@@ -8,17 +8,29 @@ import type { TokenKey, TokenKeyRing } from "./token.ts";
 /** The end of one partition's log: change ids are `<epoch>-<seq>`, seq contiguous from 1 within an epoch. */
 export type LogEnd = { readonly epoch: number; readonly seq: number };
 
-/** The log end of every partition, by its number. */
+/** The log end of every partition, indexed by partition number. */
 export type Position = readonly LogEnd[];
 
-/** Of a log that has never had a change. */
+/** The end of a log that has never had a change. */
 export const LOG_START: LogEnd = { epoch: 0, seq: 0 };
+
+export function isAfter(a: LogEnd, b: LogEnd): boolean {
+  return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
+}
+
+/** Returns true if `next` directly follows `end`, so that no change lies between them. */
+export function follows(end: LogEnd, next: LogEnd): boolean {
+  return end.epoch === next.epoch && next.seq === end.seq + 1;
+}
 
 const VERSION = 1;
 const HEADER_BYTES = 3;
 const MAC_BYTES = 16;
 
-/** `version u8 | kid u16 | least epoch varint | per partition (epoch - least + 1, or 0 for none; seq) | HMAC`. */
+/**
+ * Encodes a position as base64url of `version u8 | kid u16 | least epoch varint | for each partition (epoch - least + 1, or 0
+ * for none; seq) | HMAC`.
+ */
 export function encodePosition(ring: TokenKeyRing, tenant: string, position: Position): string {
   const epochs = position.filter((end) => end.epoch > 0).map((end) => end.epoch);
   const leastEpoch = epochs.length > 0 ? Math.min(...epochs) : 0;
@@ -32,7 +44,7 @@ export function encodePosition(ring: TokenKeyRing, tenant: string, position: Pos
   return Buffer.concat([payload, macOf(ring.active, payload, tenant)]).toString("base64url");
 }
 
-/** @throws SessionError INVALID_REQUEST for a text that no key of the ring made into a position of this tenant. */
+/** @throws SessionError INVALID_REQUEST if the token is malformed, or was not made for this tenant with a key of the ring. */
 export function decodePosition(ring: TokenKeyRing, tenant: string, token: string): Position {
   const bytes = Buffer.from(token, "base64url");
   const payload = bytes.subarray(0, -MAC_BYTES);

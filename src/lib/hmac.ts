@@ -1,5 +1,5 @@
-// HMAC-SHA256 (RFC 2104), made of two plain digests: each token is checked by one, and an Hmac object of node:crypto takes
-// several times as long to make as to use.
+// HMAC-SHA256 (RFC 2104) by two plain digests. Every token is checked by one, and the Hmac object of node:crypto takes several
+// times as long to create as to use.
 
 import { hash, type KeyObject } from "node:crypto";
 
@@ -7,18 +7,18 @@ const BLOCK_BYTES = 64;
 const DIGEST_BYTES = 32;
 const INNER_PAD = 0x36;
 const OUTER_PAD = 0x5c;
-/** What a digest of node:crypto is asked for as: a Buffer would have memory of its own, which takes longer than the digest. */
-const AS_TEXT = "binary";
+/** The encoding of digests on their way here: a Buffer of its own takes longer to allocate than the digest takes. */
+const ENCODING = "binary";
 
-/** The HMACs of messages of one length under one key: what they have in common is worked out once. */
+/** Computes HMACs of messages of one length under one key; the padded key blocks are computed once. */
 export class HmacSha256 {
-  /** The message, to be written here. */
+  /** The caller writes the message here before it calls `digest`. */
   readonly message: Buffer;
   readonly #inner: Buffer;
   readonly #outer: Buffer;
   readonly #digest = Buffer.alloc(DIGEST_BYTES);
 
-  /** @throws RangeError for a key of more than 64 bytes, which would have to be hashed first. */
+  /** @throws RangeError for a key of more than 64 bytes, which HMAC would have to hash first. */
   constructor(key: KeyObject, messageBytes: number) {
     const bytes = key.export();
     if (bytes.length > BLOCK_BYTES) throw new RangeError(`a key of ${bytes.length} bytes is more than ${BLOCK_BYTES}`);
@@ -31,14 +31,15 @@ export class HmacSha256 {
     this.message = this.#inner.subarray(BLOCK_BYTES);
   }
 
-  /** Of the message as it is now: 32 bytes, which the next call overwrites. */
+  /** Returns the HMAC of `message`: 32 bytes, which the next call overwrites. */
   digest(): Buffer {
-    this.#outer.write(hash("sha256", this.#inner, AS_TEXT), BLOCK_BYTES, AS_TEXT);
-    this.#digest.write(hash("sha256", this.#outer, AS_TEXT), AS_TEXT);
+    this.#outer.write(hash("sha256", this.#inner, ENCODING), BLOCK_BYTES, ENCODING);
+    this.#digest.write(hash("sha256", this.#outer, ENCODING), ENCODING);
     return this.#digest;
   }
 }
 
+/** Returns the SHA-256 digest: 32 bytes of its own. */
 export function sha256(bytes: Buffer): Buffer {
-  return Buffer.from(hash("sha256", bytes, AS_TEXT), AS_TEXT);
+  return Buffer.from(hash("sha256", bytes, ENCODING), ENCODING);
 }

@@ -3,7 +3,7 @@
 type Json = number | string | boolean | null | JsonObject | Json[];
 type JsonObject = { [name: string]: Json };
 
-/** `target` with `patch` merged in, as RFC 7396 section 2 says; neither is changed. */
+/** Returns a copy of `target` with `patch` merged into it by RFC 7396 section 2. */
 export function mergePatch(target: JsonObject, patch: JsonObject): JsonObject {
   const members = new Map(Object.entries(target));
   for (const [name, value] of Object.entries(patch)) {

@@ -1,24 +1,26 @@
-// A feed: what a stream handler yields when from now on its answers are pushed, so that one costs a call and no promise.
+// A stream whose producer writes each message by a function call. A stream handler yields one to hand over all further
+// responses: an async iterator would cost a promise for each message.
 
 /**
- * Begins to send, and returns what is to be called whenever there is room again. `send` takes the answer in any case; when
- * it says false there is no room for another one until then. `end` says that nothing follows, or what went wrong; a feed that
- * never calls it ends with the call.
+ * Starts to produce, and returns `drain`, which the consumer calls whenever it has room again.
+ * `write` always takes the message; if it returns false, the producer writes no more until `drain` is called.
+ * `end` completes the stream, or fails it with an error. A stream that never calls it ends with the call.
  */
-export type PushStream<T> = (send: (answer: T) => boolean, end: (error?: unknown) => void) => () => void;
+export type PushStream<T> = (write: (message: T) => boolean, end: (error?: unknown) => void) => () => void;
 
+/** Distinguishes a push stream from a message, which is never a function. */
 export function isPushStream<T extends object>(step: T | PushStream<T>): step is PushStream<T> {
   return typeof step === "function";
 }
 
-/** What an iterable gives, as a feed. */
+/** Pushes what the iterable yields. */
 export function fromAsyncIterable<T>(source: AsyncIterable<T>): PushStream<T> {
-  return (send, end) => {
+  return (write, end) => {
     let wake: (() => void) | undefined;
-    async function sendAll(): Promise<void> {
-      for await (const next of source) if (!send(next)) await new Promise<void>((resolve) => (wake = resolve));
+    async function writeAll(): Promise<void> {
+      for await (const next of source) if (!write(next)) await new Promise<void>((resolve) => (wake = resolve));
     }
-    sendAll().then(
+    writeAll().then(
       () => end(),
       (error: unknown) => end(error ?? new Error("the source failed")),
     );
@@ -26,14 +28,14 @@ export function fromAsyncIterable<T>(source: AsyncIterable<T>): PushStream<T> {
   };
 }
 
-/** The answers of a feed one at a time, as they are asked for. */
-export async function* toAsyncIterable<T>(feed: PushStream<T>): AsyncGenerator<T, void, void> {
-  const waiting: T[] = [];
+/** Yields the messages one at a time. The producer may write one more each time that one has been consumed. */
+export async function* toAsyncIterable<T>(stream: PushStream<T>): AsyncGenerator<T, void, void> {
+  const queue: T[] = [];
   let ended: { error?: unknown } | undefined;
   let wake: (() => void) | undefined;
-  const resume = feed(
-    (answer) => {
-      waiting.push(answer);
+  const drain = stream(
+    (message) => {
+      queue.push(message);
       wake?.();
       return false;
     },
@@ -43,10 +45,10 @@ export async function* toAsyncIterable<T>(feed: PushStream<T>): AsyncGenerator<T
     },
   );
   for (;;) {
-    const next = waiting.shift();
+    const next = queue.shift();
     if (next !== undefined) {
       yield next;
-      resume();
+      drain();
     } else if (ended === undefined) {
       await new Promise<void>((resolve) => (wake = resolve));
     } else if (ended.error === undefined) {

@@ -1,29 +1,29 @@
-// A file of settings that is read again whenever it changes, such as keys.
+// A file, for example of keys, that is parsed again whenever it changes.
 
 import { readFileSync, statSync } from "node:fs";
 import type { Logger } from "pino";
 
 export type WatchedFile<T> = {
-  /** What the last good version of the file says. */
+  /** Returns the value of the last valid version of the file. */
   current(): T;
   /** Stops watching. */
   close(): void;
 };
 
 type WatchedFileOptions<T> = {
-  /** Throws an Error that names every fault. */
+  /** @throws Error that names every fault. */
   readonly parse: (text: string) => T;
   readonly log: Logger;
-  /** What the file holds, for the log: `API keys`. */
+  /** The name of the file's content in the log: `API keys`. */
   readonly what: string;
-  /** How often to look whether the file has changed. Default 2,000. */
+  /** How often to check whether the file has changed. Default 2,000. */
   readonly pollIntervalMs?: number;
 };
 
-/** Reads the file now; throws when it cannot be read or is faulty. A later faulty version is logged and not used. */
+/** Reads the file at once. Later versions replace the value; a faulty one is logged and ignored. @throws Error for the first. */
 export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>): WatchedFile<T> {
   const { parse, log, what, pollIntervalMs = 2_000 } = options;
-  // Looked at before the file is read: a change while it is read is seen the next time.
+  // Taken before the file is read, so that a change during the read is noticed at the next check.
   let version = versionOf(path);
   let value = read();
 
@@ -35,20 +35,20 @@ export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>)
     }
   }
 
-  function look(): void {
-    const seen = versionOf(path);
-    if (seen === version) return;
-    version = seen;
+  function check(): void {
+    const current = versionOf(path);
+    if (current === version) return;
+    version = current;
     try {
       value = read();
       log.info(`${what} reloaded`);
     } catch (error) {
-      // A slip of an editor must not lock everybody out.
-      log.error({ error: (error as Error).message }, `${what} not reloaded: the ones before stay in force`);
+      // A mistake in the file must not lock out all callers.
+      log.error({ error: (error as Error).message }, `${what} not reloaded; the previous ones stay in use`);
     }
   }
-  // Polled, for a file behind a symbolic link that is swapped (as mounted secrets are) raises no event of its own.
-  const timer = setInterval(look, pollIntervalMs);
+  // Polled, because a file behind a symbolic link that is swapped (as mounted secrets are) emits no event.
+  const timer = setInterval(check, pollIntervalMs);
   timer.unref();
   return { current: () => value, close: () => clearInterval(timer) };
 }

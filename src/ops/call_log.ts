@@ -1,26 +1,14 @@
-// What is logged of a call: how it ended and for whom, never what was in it.
+// Logs calls when they end: how they ended and for which principal, never their content.
 
 import { Code } from "@connectrpc/connect";
 import { status } from "@grpc/grpc-js";
 import type { Logger } from "pino";
-import type { Principal } from "../domain/call.ts";
-import type { CallFailure } from "../rpc/errors.ts";
-
-/** How a call ended. */
-export type FinishedCall = {
-  /** `session.v1.SessionService/CreateSession`. */
-  readonly method: string;
-  readonly durationMs: number;
-  /** Undefined when the credential was refused. */
-  readonly principal: Principal | undefined;
-  /** Undefined when it succeeded. */
-  readonly failure: CallFailure | undefined;
-};
+import type { CallObserver, FinishedCall } from "../rpc/finished_call.ts";
 
 const UNAVAILABLE_LOG_INTERVAL_MS = 1_000;
 
-/** Logs every fault of ours, at most one UNAVAILABLE a second, and one in `sampleEvery` of the rest. */
-export function createCallLog(logger: Logger, sampleEvery: number): (call: FinishedCall) => void {
+/** Logs every INTERNAL failure, at most one UNAVAILABLE a second, and one in `sampleEvery` of all other calls. */
+export function createCallLog(logger: Logger, sampleEvery: number): CallObserver {
   let succeeded = 0;
   let failed = 0;
   let lastUnavailableMs = -Infinity;
@@ -58,7 +46,7 @@ function entryOf({ method, durationMs, principal, failure }: FinishedCall) {
   };
 }
 
-// An unexpected error's text may quote what it stumbled on: a token, a session's id, a store key with a user's id in it.
+// The text of an unexpected error may quote a token, a session id, or a store key that contains a user id.
 function redactedStack(cause: unknown): string {
   const stack = cause instanceof Error ? (cause.stack ?? cause.message) : `thrown: ${typeof cause}`;
   return stack

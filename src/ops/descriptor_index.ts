@@ -1,17 +1,17 @@
-// Finds the file that declares a protobuf name, among some files and everything they import.
+// Finds the file that declares a protobuf name, among the given files and everything they import.
 
 import type { DescFile } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import type { DescriptorProto, EnumDescriptorProto } from "@bufbuild/protobuf/wkt";
 
 export type DescriptorIndex = {
-  /** By its path on the import path, for example `session/v1/session.proto`. */
+  /** Finds a file by its import path, for example `session/v1/session.proto`. */
   fileNamed(name: string): DescFile | undefined;
-  /** By the full name of anything a file declares: types, fields, enum values, services, methods, extensions. */
+  /** Finds a file by the full name of a type, field, enum value, service, method or extension that it declares. */
   fileOfSymbol(name: string): DescFile | undefined;
-  /** The files of a message's extensions by number; undefined for a type that is not known. */
+  /** The files that declare a message's extensions, by field number; undefined for an unknown type. */
   extensionsOf(typeName: string): ReadonlyMap<number, DescFile> | undefined;
-  /** The file, and then everything it imports. */
+  /** The file, and then everything it imports, directly or not. */
   withDependencies(file: DescFile): DescFile[];
 };
 
@@ -41,7 +41,7 @@ export function createDescriptorIndex(roots: readonly DescFile[]): DescriptorInd
   };
 }
 
-/** Each root and everything it imports; read backwards, every file comes after what it imports. */
+/** The roots and everything they import; every file comes before what it imports. */
 function closure(roots: readonly DescFile[]): DescFile[] {
   const importedFirst = new Set<DescFile>();
   const visit = (file: DescFile) => {

@@ -1,18 +1,22 @@
-// grpc.health.v1: Check, List and Watch over the instance's readiness. Anybody may ask.
+// grpc.health.v1: Check, List and Watch report the instance's readiness. They need no credential.
 
 import { Code, ConnectError } from "@connectrpc/connect";
-import { HealthCheckResponse_ServingStatus, type Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { Health, HealthCheckResponse_ServingStatus } from "../../gen/grpc/health/v1/health_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import type { Readiness } from "./readiness.ts";
-import type { OpenServiceImpl } from "../rpc/routes.ts";
+import { openRoutes, type OpenServiceImpl, type Route } from "../rpc/routes.ts";
 
-/** "" is the instance as a whole. */
+/** "" names the instance as a whole. */
 const SERVICES: readonly string[] = ["", SessionService.typeName];
 
 const { SERVING, NOT_SERVING, SERVICE_UNKNOWN } = HealthCheckResponse_ServingStatus;
 
-export function createHealth(readiness: Readiness): OpenServiceImpl<typeof Health> {
+export function healthRoutes(readiness: Readiness): Route[] {
+  return openRoutes(Health, createHealth(readiness));
+}
+
+function createHealth(readiness: Readiness): OpenServiceImpl<typeof Health> {
   const status = () => (readiness.reasons().length === 0 ? SERVING : NOT_SERVING);
 
   return {
@@ -26,18 +30,18 @@ export function createHealth(readiness: Readiness): OpenServiceImpl<typeof Healt
     },
 
     async *watch({ service }, call) {
-      let told: HealthCheckResponse_ServingStatus | undefined;
+      let lastSent: HealthCheckResponse_ServingStatus | undefined;
       for await (const _ of changesOf(readiness, call)) {
-        // The protocol wants the stream of an unknown service kept open, in case it appears.
+        // The protocol requires that the stream of an unknown service stays open, in case the service appears.
         const current = SERVICES.includes(service) ? status() : SERVICE_UNKNOWN;
-        if (current !== told) yield { status: current };
-        told = current;
+        if (current !== lastSent) yield { status: current };
+        lastSent = current;
       }
     },
   };
 }
 
-/** One item at once and one after each change, until the call is over. */
+/** Yields at once, and then after each change, until the call is aborted. */
 async function* changesOf(readiness: Readiness, call: CallContext): AsyncIterable<void> {
   let changed = true;
   let wake: (() => void) | undefined;

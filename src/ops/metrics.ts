@@ -1,31 +1,32 @@
-// What /metrics tells, in Prometheus' text format: calls by method and outcome, how long they took, and the process itself.
+// The metrics of /metrics in Prometheus' text format: calls by method and code, their durations, and the process itself.
 
 import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, type MetricValue } from "prom-client";
-import { registerCallMetrics } from "./call_metrics.ts";
-import type { Page } from "../transport/http/request_listener.ts";
+import { registerCallMetrics, type CallMetrics } from "./call_metrics.ts";
+import type { Page } from "./pages.ts";
 import type { Readiness } from "./readiness.ts";
-import type { FinishedCall } from "./call_log.ts";
 
 /** What one process reports, as data. */
 export type MetricsReport = readonly MetricObjectWithValues<MetricValue<string>>[];
 
 export type Metrics = {
-  /** Counts a call that has ended. */
-  observe(call: FinishedCall): void;
+  readonly calls: CallMetrics;
   page(): Promise<Page>;
   report(): Promise<MetricsReport>;
 };
 
-/** With `totalText`, what the page says is that; it is made of the reports of all workers, each metric by its aggregator. */
+/**
+ * Creates the metrics of this process. With `aggregatedText`, the page shows that text instead: the reports of all workers,
+ * each metric combined by its aggregator.
+ */
 export function createMetrics(
   readiness: Readiness,
   openWatchers: () => number,
-  totalText?: () => Promise<string>,
+  aggregatedText?: () => Promise<string>,
 ): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
-  const observe = registerCallMetrics(registry);
+  const calls = registerCallMetrics(registry);
   new Gauge({
     name: "session_authority_ready",
     help: "1 when the instance wants traffic.",
@@ -43,20 +44,14 @@ export function createMetrics(
       this.set(openWatchers());
     },
   });
-
-  if (totalText !== undefined) {
+  if (aggregatedText !== undefined) {
     new Gauge({ name: "session_authority_workers", help: "Workers that serve.", registers }).set(1);
   }
 
+  const text = aggregatedText ?? (() => registry.metrics());
   return {
-    observe,
-    async page() {
-      return {
-        status: 200,
-        contentType: registry.contentType,
-        body: await (totalText ?? registry.metrics.bind(registry))(),
-      };
-    },
+    calls,
+    page: async () => ({ status: 200, contentType: registry.contentType, body: await text() }),
     report: () => registry.getMetricsAsJSON(),
   };
 }

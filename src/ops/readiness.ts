@@ -1,23 +1,25 @@
-// Whether this instance wants traffic: what /readyz and grpc.health.v1 answer from.
+// Whether this instance wants traffic, which /readyz and grpc.health.v1 report.
+
+import { jsonPage, type Page } from "./pages.ts";
 
 export type Readiness = {
-  /** Why not; empty when it is ready. Short texts for operators, without secrets. */
+  /** The reasons why it is not ready; empty if it is. Short texts for operators, without secrets. */
   reasons(): readonly string[];
-  /** Calls the listener with each change; returns how to stop that. */
+  /** Calls the listener after each change. Returns a function that unregisters it. */
   onChange(listener: () => void): () => void;
 };
 
 export type ReadinessSwitch = Readiness & {
-  /** The instance is not ready until each reason given here has been cleared. */
+  /** Makes the instance not ready until each reason given here has been cleared. */
   block(reason: string): void;
   clear(reason: string): void;
 };
 
-/** Ready, until something blocks it. */
+/** Starts ready, unless reasons are given. */
 export function createReadiness(...initialReasons: string[]): ReadinessSwitch {
   const reasons = new Set(initialReasons);
   const listeners = new Set<() => void>();
-  const changed = () => {
+  const notify = () => {
     for (const listener of [...listeners]) listener();
   };
   return {
@@ -29,10 +31,16 @@ export function createReadiness(...initialReasons: string[]): ReadinessSwitch {
     block(reason) {
       if (reasons.has(reason)) return;
       reasons.add(reason);
-      changed();
+      notify();
     },
     clear(reason) {
-      if (reasons.delete(reason)) changed();
+      if (reasons.delete(reason)) notify();
     },
   };
+}
+
+/** The page /readyz: 200 if the instance is ready, else 503 with the reasons. */
+export function readinessPage(readiness: Readiness): Page {
+  const reasons = readiness.reasons();
+  return jsonPage(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
 }

@@ -1,24 +1,24 @@
-// Server reflection, v1 and v1alpha, over the generated descriptors. Anybody may ask: the contract is public.
+// Server reflection, v1 and v1alpha, over the generated descriptors. It needs no credential: the contract is public.
 
 import { toBinary, type DescFile, type DescService } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
-import type {
+import {
   ServerReflection,
-  ServerReflectionRequest,
-  ServerReflectionResponse,
+  type ServerReflectionRequest,
+  type ServerReflectionResponse,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
-import type {
+import {
   ServerReflection as ServerReflectionAlpha,
-  ServerReflectionRequest as ServerReflectionRequestAlpha,
+  type ServerReflectionRequest as ServerReflectionRequestAlpha,
 } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import { createDescriptorIndex } from "./descriptor_index.ts";
-import type { OpenServiceImpl } from "../rpc/routes.ts";
+import { openRoutes, type Route } from "../rpc/routes.ts";
+import { createDescriptorIndex, type DescriptorIndex } from "./descriptor_index.ts";
 
-type RequestKind = ServerReflectionRequest["messageRequest"];
-/** The answer without its type names, which are all that the versions differ in. */
-type ResponseKind = WithoutTypeName<ServerReflectionResponse["messageResponse"]>;
+type ReflectionRequest = ServerReflectionRequest["messageRequest"];
+/** Without type names, which are all that the two versions of the service differ in. */
+type ReflectionResponse = WithoutTypeName<ServerReflectionResponse["messageResponse"]>;
 type WithoutTypeName<T> = T extends Uint8Array
   ? T
   : T extends readonly (infer E)[]
@@ -27,68 +27,72 @@ type WithoutTypeName<T> = T extends Uint8Array
       ? { [K in keyof T as K extends `$${string}` ? never : K]: WithoutTypeName<T[K]> }
       : T;
 
-export function createReflection(services: readonly DescService[]): {
-  v1: OpenServiceImpl<typeof ServerReflection>;
-  v1alpha: OpenServiceImpl<typeof ServerReflectionAlpha>;
-} {
-  // No message refers to the details of errors, so tools would not be able to show them.
-  const index = createDescriptorIndex([...services.map((service) => service.file), file_google_rpc_error_details]);
-
-  function answer(question: RequestKind): ResponseKind {
-    switch (question.case) {
-      case "fileByFilename":
-        return fileAnswer(index.fileNamed(question.value));
-      case "fileContainingSymbol":
-        return fileAnswer(index.fileOfSymbol(question.value));
-      case "fileContainingExtension": {
-        const { containingType, extensionNumber } = question.value;
-        return fileAnswer(index.extensionsOf(containingType)?.get(extensionNumber));
-      }
-      case "allExtensionNumbersOfType": {
-        const extensions = index.extensionsOf(question.value);
-        if (extensions === undefined) return errorAnswer(Code.NotFound, "no such message type");
-        const extensionNumber = [...extensions.keys()];
-        return {
-          case: "allExtensionNumbersResponse",
-          value: { baseTypeName: question.value, extensionNumber },
-        };
-      }
-      case "listServices":
-        return {
-          case: "listServicesResponse",
-          value: { service: services.map((service) => ({ name: service.typeName })) },
-        };
-      case undefined:
-        return errorAnswer(Code.InvalidArgument, "the request asks for nothing");
-    }
-  }
-
-  // The file comes first and everything it imports with it, so that one answer is enough.
-  function fileAnswer(file: DescFile | undefined): ResponseKind {
-    if (file === undefined) return errorAnswer(Code.NotFound, "no such file, symbol or extension");
-    const fileDescriptorProto = index
-      .withDependencies(file)
-      .map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-    return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
-  }
+/** The routes of both versions. They list themselves beside `services`. */
+export function reflectionRoutes(services: readonly DescService[]): Route[] {
+  const listed = [...services, ServerReflection, ServerReflectionAlpha];
+  // The details of errors are added, since no message of the contract refers to them and tools could not decode them.
+  const index = createDescriptorIndex([...listed.map((service) => service.file), file_google_rpc_error_details]);
 
   async function* v1(requests: AsyncIterable<ServerReflectionRequest>) {
     for await (const originalRequest of requests) {
-      const messageResponse = answer(originalRequest.messageRequest);
+      const messageResponse = respond(index, listed, originalRequest.messageRequest);
       yield { validHost: originalRequest.host, originalRequest, messageResponse };
     }
   }
 
   async function* v1alpha(requests: AsyncIterable<ServerReflectionRequestAlpha>) {
     for await (const originalRequest of requests) {
-      const messageResponse = answer(originalRequest.messageRequest as unknown as RequestKind);
+      const request = originalRequest.messageRequest as unknown as ReflectionRequest;
+      const messageResponse = respond(index, listed, request);
       yield { validHost: originalRequest.host, originalRequest, messageResponse };
     }
   }
 
-  return { v1: { serverReflectionInfo: v1 }, v1alpha: { serverReflectionInfo: v1alpha } };
+  return [
+    ...openRoutes(ServerReflection, { serverReflectionInfo: v1 }),
+    ...openRoutes(ServerReflectionAlpha, { serverReflectionInfo: v1alpha }),
+  ];
 }
 
-function errorAnswer(errorCode: Code, errorMessage: string): ResponseKind {
+function respond(
+  index: DescriptorIndex,
+  services: readonly DescService[],
+  request: ReflectionRequest,
+): ReflectionResponse {
+  switch (request.case) {
+    case "fileByFilename":
+      return fileResponse(index, index.fileNamed(request.value));
+    case "fileContainingSymbol":
+      return fileResponse(index, index.fileOfSymbol(request.value));
+    case "fileContainingExtension": {
+      const { containingType, extensionNumber } = request.value;
+      return fileResponse(index, index.extensionsOf(containingType)?.get(extensionNumber));
+    }
+    case "allExtensionNumbersOfType": {
+      const extensions = index.extensionsOf(request.value);
+      if (extensions === undefined) return errorResponse(Code.NotFound, "no such message type");
+      const extensionNumber = [...extensions.keys()];
+      return { case: "allExtensionNumbersResponse", value: { baseTypeName: request.value, extensionNumber } };
+    }
+    case "listServices":
+      return {
+        case: "listServicesResponse",
+        value: { service: services.map((service) => ({ name: service.typeName })) },
+      };
+    case undefined:
+      return errorResponse(Code.InvalidArgument, "the request asks for nothing");
+  }
+}
+
+/** The file, and then everything it imports, so that a client needs one request only. */
+function fileResponse(index: DescriptorIndex, file: DescFile | undefined): ReflectionResponse {
+  if (file === undefined) return errorResponse(Code.NotFound, "no such file, symbol or extension");
+  const fileDescriptorProto = index
+    .withDependencies(file)
+    .map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+}
+
+function errorResponse(errorCode: Code, errorMessage: string): ReflectionResponse {
   return { case: "errorResponse", value: { errorCode, errorMessage } };
 }

@@ -1,80 +1,73 @@
-// One call from its admission to its end: its context, its deadline, and what cuts it short.
+// One call from its admission to its end: its context, its deadline, and why it was aborted.
 
 import type { CallContext, Principal } from "../domain/call.ts";
-import type { Deadlines, Expiring } from "../lib/deadlines.ts";
+import { startTimeout } from "../lib/timeout.ts";
 
-type LiveCallOptions = {
-  principal: Principal;
+type ActiveCallOptions = {
+  readonly principal: Principal;
   /** On the clock of performance.now(); Infinity for none. */
-  deadlineMs: number;
-  deadlines: Deadlines;
-  /** What the call is interrupted with when its deadline passes. */
-  deadlineError: () => Error;
-  /** Called once if the call is interrupted, after its signal was aborted. */
-  onInterrupt?: (error: Error) => void;
+  readonly deadlineMs: number;
+  /** Makes the abort reason when the deadline passes. */
+  readonly deadlineError: () => Error;
+  /** Is called once if the call is aborted, after its signal. */
+  readonly onAbort?: (reason: Error) => void;
 };
 
-/** It is the context that the handler gets; its signal costs nothing until it is asked for. */
-export class ActiveCall implements CallContext, Expiring {
+/** The context that a handler receives. Its AbortSignal is created only if the handler reads it. */
+export class ActiveCall implements CallContext {
   readonly principal: Principal;
   readonly deadlineMs: number;
-  readonly #onInterrupt: ((error: Error) => void) | undefined;
-  readonly #deadlines: Deadlines;
   readonly #deadlineError: () => Error;
+  readonly #onAbort: ((reason: Error) => void) | undefined;
+  readonly #deadlineTimer: NodeJS.Timeout | undefined;
   #controller: AbortController | undefined;
-  #interruption: Error | undefined;
-  #ended = false;
-  // A slot instead of Promise.race: racing a promise that lives as long as a stream would keep every message's reaction.
-  #rejectWork: ((error: Error) => void) | undefined;
+  #abortReason: Error | undefined;
+  #hasEnded = false;
+  // A field instead of Promise.race: each race against a promise as long-lived as a stream would leave a reaction on it.
+  #rejectWork: ((reason: Error) => void) | undefined;
 
-  constructor({ principal, deadlineMs, deadlines, deadlineError, onInterrupt }: LiveCallOptions) {
+  constructor({ principal, deadlineMs, deadlineError, onAbort }: ActiveCallOptions) {
     this.principal = principal;
     this.deadlineMs = deadlineMs;
-    this.#onInterrupt = onInterrupt;
-    this.#deadlines = deadlines;
     this.#deadlineError = deadlineError;
-    if (deadlineMs !== Infinity) deadlines.add(this);
+    this.#onAbort = onAbort;
+    if (deadlineMs !== Infinity) this.#deadlineTimer = startTimeout(deadlineMs, ActiveCall.#abortAtDeadline, this);
+  }
+
+  static #abortAtDeadline(call: ActiveCall): void {
+    call.abort(call.#deadlineError);
   }
 
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
-    if (this.#interruption !== undefined) this.#controller.abort(this.#interruption);
+    if (this.#abortReason !== undefined) this.#controller.abort(this.#abortReason);
     return this.#controller.signal;
   }
 
-  /** What `work` comes to, or the interruption if that is sooner. One at a time. */
+  /** Settles as `work` does, or rejects with the abort reason if the call is aborted first. One at a time. */
   runUntilAborted<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.#interruption !== undefined) reject(this.#interruption);
+      if (this.#abortReason !== undefined) reject(this.#abortReason);
       this.#rejectWork = reject;
       work.then(resolve, reject);
     });
   }
 
-  onDeadline(): void {
-    this.abort(this.#deadlineError);
+  /** Ends the call from outside. Does nothing if it has ended. The reason is made only if it is needed. */
+  abort(makeReason: () => Error): void {
+    if (!this.end()) return;
+    const reason = makeReason();
+    this.#abortReason = reason;
+    this.#controller?.abort(reason);
+    this.#rejectWork?.(reason);
+    this.#onAbort?.(reason);
   }
 
-  /** Ends the call from outside; only the first time counts, and not once it has ended. The error is made only then. */
-  abort(errorOf: () => Error): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    const error = errorOf();
-    this.#interruption = error;
-    this.#stopDeadline();
-    this.#controller?.abort(error);
-    this.#rejectWork?.(error);
-    this.#onInterrupt?.(error);
-  }
-
-  /** Ends the call from inside. False when it had ended before. */
+  /** Ends the call from inside. Returns false if it had ended before. */
   end(): boolean {
-    if (this.#ended) return false;
-    this.#ended = true;
-    this.#stopDeadline();
+    if (this.#hasEnded) return false;
+    this.#hasEnded = true;
+    clearTimeout(this.#deadlineTimer);
     return true;
-  }
-  #stopDeadline(): void {
-    if (this.deadlineMs !== Infinity) this.#deadlines.remove(this);
   }
 }

@@ -1,4 +1,4 @@
-// The one table from a failure's reason to its gRPC code, and how a failure goes onto either wire.
+// The one table from an error's reason to its gRPC code, and the form that a failure has on either host's wire.
 
 import { create, toBinary, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -8,7 +8,6 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/go
 import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
 import { SessionError, type ErrorReason, type FieldViolation } from "../domain/errors.ts";
 
-/** The gRPC code of every reason. */
 const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
   INVALID_REQUEST: Code.InvalidArgument,
   SESSION_NOT_FOUND: Code.NotFound,
@@ -46,14 +45,14 @@ const MAX_MESSAGE_CHARS = 512;
 const MAX_VIOLATION_CHARS = 3_000;
 const MAX_FIELD_CHARS = 200;
 
-/** One of the google.rpc messages that explain a failure. */
+/** A google.rpc message that explains a failure. */
 type FailureDetail = { readonly desc: DescMessage; readonly value: MessageInitShape<DescMessage> };
 
-/** A failed call as the caller sees it; `cause` is what was thrown, for logs only. */
+/** A failed call as the caller sees it. `cause` is what was thrown; it is for logs only. */
 export class CallFailure extends Error {
   override readonly name = "CallFailure";
   readonly code: Code;
-  /** Undefined for a failure of the protocol itself, which carries no details. */
+  /** Undefined for a violation of the protocol itself, which has no details. */
   readonly reason: ErrorReason | undefined;
   readonly details: readonly FailureDetail[];
 
@@ -70,11 +69,11 @@ export class CallFailure extends Error {
   }
 }
 
-/** What the caller is told about anything that was thrown. Text that is not known to be harmless stays here. */
+/** Turns anything thrown into what the caller receives. Text that is not known to be harmless is not sent. */
 export function toFailure(thrown: unknown): CallFailure {
   if (thrown instanceof CallFailure) return thrown;
   if (thrown instanceof SessionError) return failureOfSessionError(thrown);
-  // Only src/rpc and the protocol library beneath it make these: what they say is about the protocol.
+  // Only the hosts, health and the protocol library throw these; their text is about the protocol and reveals nothing.
   if (thrown instanceof ConnectError && thrown.code !== Code.Internal && thrown.code !== Code.Unknown) {
     return new CallFailure(thrown.code, thrown.rawMessage, { cause: thrown });
   }
@@ -101,17 +100,17 @@ function detailsOf(
 ): FailureDetail[] {
   const details: FailureDetail[] = [{ desc: ErrorInfoSchema, value: { reason, domain: ERROR_DOMAIN } }];
   if (violations.length > 0) {
-    details.push({ desc: BadRequestSchema, value: { fieldViolations: bounded(violations) } });
+    details.push({ desc: BadRequestSchema, value: { fieldViolations: limitViolations(violations) } });
   }
   if (retryAfterMs !== undefined || code === Code.Unavailable) {
-    // Without jitter, all callers of a store that failed would come back in the same instant.
+    // Without jitter, all callers of a store that failed would retry in the same instant.
     const delayMs = (retryAfterMs ?? DEFAULT_RETRY_AFTER_MS) * (1 + Math.random());
     details.push({ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(Math.ceil(delayMs)) } });
   }
   return details;
 }
 
-function bounded(violations: readonly FieldViolation[]): FieldViolation[] {
+function limitViolations(violations: readonly FieldViolation[]): FieldViolation[] {
   const kept: FieldViolation[] = [];
   let chars = 0;
   for (const violation of violations) {
@@ -128,7 +127,7 @@ function cut(text: string, maxChars: number): string {
   return (text.length > maxChars ? `${text.slice(0, maxChars)}…` : text).toWellFormed();
 }
 
-/** For @grpc/grpc-js: the status with the details as google.rpc.Status in its trailer. */
+/** The form for @grpc/grpc-js: the details are a google.rpc.Status in a trailer. */
 export function toGrpcStatus(failure: CallFailure): StatusObject {
   const metadata = new Metadata();
   const { code, message } = failure;
@@ -140,7 +139,7 @@ export function toGrpcStatus(failure: CallFailure): StatusObject {
   return { code: code as number, details: message, metadata };
 }
 
-/** For the protocols of connect: the same code, text and details. */
+/** The form for connect's protocols: the same code, message and details. */
 export function toConnectError(failure: CallFailure): ConnectError {
   return new ConnectError(failure.message, failure.code, undefined, [...failure.details]);
 }

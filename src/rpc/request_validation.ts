@@ -1,4 +1,4 @@
-// Whether a decoded request keeps the rules of the contract: the rules in the proto, and well-formed text.
+// Checks a decoded request against the rules in the proto, and that its text is well-formed Unicode.
 
 import { create, type DescField, type DescMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
@@ -9,7 +9,7 @@ import { SessionError, type FieldViolation } from "../domain/errors.ts";
 export type RequestValidation = {
   /** @throws SessionError INVALID_REQUEST with one violation for each bad field. */
   validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void;
-  /** Compiles the rules of every request, so that the first callers do not wait for it. */
+  /** Compiles the rules of every request, about 90 ms, so that the first callers do not wait for it. */
   warm(): void;
 };
 
@@ -17,7 +17,7 @@ export function createRequestValidation(): RequestValidation {
   const validator = createValidator();
 
   function validate<D extends DescMessage>(desc: D, request: MessageShape<D>): void {
-    // Text first: protovalidate measures bytes, and text that is not well-formed has none.
+    // Text first: protovalidate measures text in UTF-8 bytes, in which ill-formed text cannot be encoded.
     const violations = illFormedText(desc, request) ?? brokenRules(desc, request);
     if (violations.length === 0) return;
     const fields = violations.map(({ field, description }) => `${field}: ${description}`);
@@ -44,28 +44,29 @@ export function createRequestValidation(): RequestValidation {
   };
 }
 
-type Place = { readonly desc: DescMessage; readonly message: Message; readonly path: string };
+/** A message inside a request that has not been searched yet. */
+type PendingMessage = { readonly desc: DescMessage; readonly message: Message; readonly path: string };
 
 /**
- * The fields that hold a lone surrogate, which JSON can carry and UTF-8 cannot; undefined when there is none. A request
- * chooses its own depth, so nothing here recurses.
+ * Returns the fields that hold a lone surrogate, which JSON can carry and UTF-8 cannot; undefined if there is none.
+ * It does not recurse, since the client chooses how deep a request is nested.
  */
 function illFormedText(desc: DescMessage, request: Message): FieldViolation[] | undefined {
   const fields = new Set<string>();
-  const places: Place[] = [{ desc, message: request, path: "" }];
-  for (let place = places.pop(); place !== undefined; place = places.pop()) {
-    for (const field of place.desc.fields) {
-      const value = valueOf(place.message, field);
+  const pending: PendingMessage[] = [{ desc, message: request, path: "" }];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    for (const field of next.desc.fields) {
+      const value = valueOf(next.message, field);
       if (value === undefined) continue;
-      const path = place.path === "" ? field.name : `${place.path}.${field.name}`;
+      const path = next.path === "" ? field.name : `${next.path}.${field.name}`;
       if (field.message === undefined || field.message.typeName.startsWith("google.protobuf.")) {
         if (!isWellFormedJson(value)) fields.add(path);
       } else if (field.fieldKind === "message") {
-        places.push({ desc: field.message, message: value as Message, path });
+        pending.push({ desc: field.message, message: value as Message, path });
       } else {
         if (field.fieldKind === "map" && !isWellFormedJson(Object.keys(value))) fields.add(path);
         for (const [key, message] of Object.entries(value)) {
-          places.push({ desc: field.message, message: message as Message, path: `${path}[${key}]` });
+          pending.push({ desc: field.message, message: message as Message, path: `${path}[${key}]` });
         }
       }
     }
@@ -77,8 +78,8 @@ function illFormedText(desc: DescMessage, request: Message): FieldViolation[] | 
 function valueOf(message: Message, field: DescField): object | string | undefined {
   const members = message as unknown as Record<string, unknown>;
   if (field.oneof === undefined) return textOrObject(members[field.localName]);
-  const chosen = members[field.oneof.localName] as { case?: string; value?: unknown };
-  return chosen.case === field.localName ? textOrObject(chosen.value) : undefined;
+  const oneof = members[field.oneof.localName] as { case?: string; value?: unknown };
+  return oneof.case === field.localName ? textOrObject(oneof.value) : undefined;
 }
 
 function textOrObject(value: unknown): object | string | undefined {
@@ -86,7 +87,7 @@ function textOrObject(value: unknown): object | string | undefined {
   return typeof value === "object" && value !== null && !ArrayBuffer.isView(value) ? value : undefined;
 }
 
-/** Whether all text in a value is well-formed, member names included, at any depth. */
+/** Returns true if all text in a value is well-formed, at any depth and including member names. */
 function isWellFormedJson(value: object | string): boolean {
   const values: unknown[] = [value];
   while (values.length > 0) {

@@ -1,4 +1,4 @@
-// Every method that is served, of every service, in one form that both hosts register.
+// Routes: every method of every service, in one form that both hosts register.
 
 import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
@@ -7,17 +7,17 @@ import type { PushStream } from "../lib/push_stream.ts";
 import type { EncodedHandlers, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
 import { SCOPE_OF_METHOD, type Scope } from "../auth/scopes.ts";
 
-/** The fields of an answer, of whatever type. */
+/** The fields of a response of any method. */
 export type ResponseMessage = MessageInitShape<DescMessage>;
 
-/** A handler with its message types forgotten; its shape follows from the method's kind. */
+/** Handlers without their message types. The method's kind decides which of the two a handler is. */
 export type UnaryHandler = (request: Message, call: CallContext) => Promise<ResponseMessage>;
 export type StreamHandler = (
   input: Message | AsyncIterable<Message>,
   call: CallContext,
 ) => AsyncIterable<ResponseMessage | PushStream<ResponseMessage>>;
 
-/** The same from bytes to bytes; see DirectHandler. */
+/** Handlers from encoded requests to encoded responses; see EncodedHandler. */
 export type EncodedUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
 export type EncodedStreamHandler = (
   requests: PushStream<Buffer>,
@@ -25,22 +25,23 @@ export type EncodedStreamHandler = (
   call: CallContext,
 ) => AsyncIterable<Buffer | PushStream<Buffer>>;
 
+/** A method that is served. */
 export type Route = {
   readonly method: DescMethod;
   /** `session.v1.SessionService/CreateSession`. */
   readonly name: string;
-  /** What the caller's key must allow; undefined for what anybody may call, without a credential. */
+  /** The scope that the caller's credential must have; undefined if the method needs no credential. */
   readonly scope: Scope | undefined;
-  /** Undefined: not implemented. */
+  /** Undefined if the method is not implemented. */
   readonly handler: UnaryHandler | StreamHandler | undefined;
-  /** For hosts whose messages are the contract's own bytes. Undefined: there is only the handler. */
+  /** For hosts that receive and send binary protobuf. Undefined if there is only the handler. */
   readonly encodedHandler: EncodedUnaryHandler | EncodedStreamHandler | undefined;
 };
 
-/** The implementation of a service that anybody may call: health and reflection. */
+/** The implementation of a service that needs no credential: health or reflection. */
 export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
 
-/** The routes of SessionService; methods that `implementation` lacks are there, and answer UNIMPLEMENTED. */
+/** The routes of SessionService, including methods that `implementation` lacks: those fail with UNIMPLEMENTED. */
 export function sessionRoutes(implementation: SessionServiceImpl, encodedHandlers: EncodedHandlers): Route[] {
   return SessionService.methods.map((method) => {
     const name = method.localName as MethodName;

@@ -11,34 +11,32 @@ import { newSession, type SessionDefaults } from "./new_session.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 
-type DevicesDeps = {
+type DeviceSessionDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
-  readonly devices: DeviceSessionStore;
+  readonly deviceSessions: DeviceSessionStore;
   readonly defaults: SessionDefaults;
 };
 
-export function createDeviceSessionService({ create, sessions, devices, defaults }: DevicesDeps) {
+export function createDeviceSessionService({ create, sessions, deviceSessions, defaults }: DeviceSessionDeps) {
   return {
     async createDeviceSession(request, call) {
       const data = encodeData(request.data);
-      const device = request.device!;
-      const kept = { ...device, type: device.type || DeviceType.UNKNOWN };
-      const session = newSession(request, SESSION_KIND.device, defaults, { data, device: kept });
-      const created = await create(session, call);
-      // In another slot, so not in the same step. When it fails the caller hears UNAVAILABLE, and its retry with the
-      // same request_id makes good for it.
-      // A retry answers the session that was made then, which may be on another device than this request's.
-      const message = storedSessionMessage(created);
-      await devices.remember(message.device!.deviceId, created.record, call);
-      return { session: message };
+      const device = { ...request.device!, type: request.device!.type || DeviceType.UNKNOWN };
+      const created = await create(newSession(request, SESSION_KIND.device, defaults, { data, device }), call);
+      // A retry returns the session of the first call, which may be on another device than this request's.
+      const session = storedSessionMessage(created);
+      // The hint is in another slot, so it cannot be part of the create's step. If this fails, the caller gets UNAVAILABLE,
+      // and its retry with the same request_id writes the hint.
+      await deviceSessions.remember(session.device!.deviceId, created.record, call);
+      return { session };
     },
 
     async getDeviceSession(request, call) {
       const { deviceId } = request;
-      const userId = request.userId === "" ? await devices.lastUserId(deviceId, call) : request.userId;
+      const userId = request.userId === "" ? await deviceSessions.lastUserId(deviceId, call) : request.userId;
       if (userId === undefined) throw sessionNotFound();
-      return { session: storedSessionMessage(await devices.get(userId, deviceId, call)) };
+      return { session: storedSessionMessage(await deviceSessions.get(userId, deviceId, call)) };
     },
 
     async listUserDevices(request, call) {
@@ -46,7 +44,7 @@ export function createDeviceSessionService({ create, sessions, devices, defaults
     },
 
     async revokeDevice(request, call) {
-      return { deleted: await devices.revoke(request.userId, request.deviceId, call) };
+      return { deleted: await deviceSessions.revoke(request.userId, request.deviceId, call) };
     },
   } satisfies SessionServiceImpl;
 }

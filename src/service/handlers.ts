@@ -1,4 +1,4 @@
-// The shape of an implementation of SessionService, free of any host: what src/rpc registers on both of them.
+// The shape of an implementation of SessionService, independent of any host: src/rpc registers it on both of them.
 
 import type {
   DescMethodBiDiStreaming,
@@ -16,7 +16,12 @@ type Methods = typeof SessionService.method;
 /** The name of an RPC as the implementation spells it, for example `createSession`. */
 export type MethodName = keyof Methods;
 
-/** The handler of a method, whatever its kind. A stream may end in a feed. */
+/**
+ * Handles one RPC, from request message to response message. A streaming handler yields messages; if it yields a push stream,
+ * that must be its last step, and the call continues with what the push stream writes.
+ *
+ * @throws SessionError for every expected failure; anything else reaches the caller as INTERNAL.
+ */
 export type Handler<M> =
   M extends DescMethodUnary<infer I, infer O>
     ? (request: MessageShape<I>, call: CallContext) => Promise<MessageInitShape<O>>
@@ -33,8 +38,12 @@ export type Handler<M> =
         : never;
 
 /**
- * The same from bytes to bytes, for the methods that are called most. Undefined of a unary one: the request has to be decoded.
- * A stream is given how: `decode` also holds the request to its rules.
+ * Handles one RPC from the bytes of the encoded request to the bytes of the encoded response. It exists for the most frequent
+ * methods only, where encoding and checking messages costs more than the rest of the call. Its outcome is the Handler's.
+ *
+ * A unary one returns undefined if the request is malformed or breaks a rule of the contract; the host then decodes the request
+ * and calls the Handler, which refuses it with details. A streaming one calls `decode` for such a request: it decodes and checks
+ * the request, and throws the refusal.
  */
 export type EncodedHandler<M> =
   M extends DescMethodUnary<infer _I, infer _O>
@@ -47,8 +56,8 @@ export type EncodedHandler<M> =
         ) => AsyncIterable<Buffer | PushStream<Buffer>>
       : never;
 
-/** The methods that are implemented a second time, from bytes to bytes; with the same answers. */
+/** The methods that have an encoded handler beside their Handler. */
 export type EncodedHandlers = { readonly [K in MethodName]?: EncodedHandler<Methods[K]> };
 
-/** Every method that is implemented; one that is missing answers UNIMPLEMENTED with its name. */
+/** The handlers of the implemented methods. A method without one responds UNIMPLEMENTED. */
 export type SessionServiceImpl = { readonly [K in MethodName]?: Handler<Methods[K]> };

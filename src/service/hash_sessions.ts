@@ -7,13 +7,13 @@ import type { SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";
 import { storedSessionMessage } from "./session_message.ts";
 
-type FieldsDeps = {
+type HashSessionDeps = {
   readonly create: SessionCreator;
-  readonly fields: HashSessionStore;
+  readonly hashSessions: HashSessionStore;
   readonly defaults: SessionDefaults;
 };
 
-export function createHashSessionService({ create, fields, defaults }: FieldsDeps) {
+export function createHashSessionService({ create, hashSessions, defaults }: HashSessionDeps) {
   return {
     async createHashSession(request, call) {
       const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });
@@ -21,22 +21,22 @@ export function createHashSessionService({ create, fields, defaults }: FieldsDep
     },
 
     async getSessionField(request, call) {
-      const found = await fields.get(request.sessionId, [request.field], call);
-      return { value: found.get(request.field) };
+      const fields = await hashSessions.get(request.sessionId, [request.field], call);
+      return { value: fields.get(request.field) };
     },
 
     async getSessionFields(request, call) {
-      return { fields: Object.fromEntries(await fields.get(request.sessionId, request.names, call)) };
+      return { fields: Object.fromEntries(await hashSessions.get(request.sessionId, request.names, call)) };
     },
 
     async setSessionFields(request, call) {
       const { sessionId, remove, expectedVersion } = request;
-      const changed = await fields.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
+      const changed = await hashSessions.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
       return { session: storedSessionMessage(changed) };
     },
 
     async incrementSessionField(request, call) {
-      return { value: await fields.increment(request.sessionId, request.field, request.delta, call) };
+      return { value: await hashSessions.increment(request.sessionId, request.field, request.delta, call) };
     },
   } satisfies SessionServiceImpl;
 }

@@ -1,4 +1,4 @@
-// What every Create takes, whatever the variant.
+// The part of a Create request that all variants share, turned into a new session for the store.
 
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
@@ -6,16 +6,16 @@ import type { NewSession } from "../store/create_session.ts";
 import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/session_record.ts";
 import { encodeIdentity } from "./session_message.ts";
 
-/** What the server fills in where a request is silent. */
+/** The server's values for what a request leaves unset. */
 export type SessionDefaults = {
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
-  /** The most sessions of a user, 0 for any number, and what to do about more. */
+  /** The limit on a user's live sessions, 0 for none, and what happens to a create above it. */
   readonly maxSessionsPerUser: number;
   readonly onExceed: "reject" | "evict";
 };
 
-/** The fields that all Create requests share. */
+/** Fields 10 to 17 of every Create request, and its user. */
 type CreateRequest = {
   readonly userId: string;
   readonly idleTimeout?: Duration;
@@ -28,7 +28,7 @@ type CreateRequest = {
   readonly ipBinding: IpBinding;
 };
 
-/** The new session that a Create asks for; `own` is what its variant adds. */
+/** Returns the session that a Create request describes. `own` has the parts that are particular to its variant. */
 export function newSession(
   request: CreateRequest,
   kind: SessionKind,
@@ -47,12 +47,12 @@ export function newSession(
     fields: own.fields ?? [],
     requestId: request.requestId,
     ...limitOf(request.limit, defaults),
-    // Rounded down: what began in the same millisecond as a revoke-all began before it.
+    // Rounded down, so that a login in the same millisecond as a DeleteUserSessions counts as before it. 0 means unset.
     authenticatedAtMs: request.authenticatedAt ? Math.max(1, wholeMs(request.authenticatedAt)) : 0,
   };
 }
 
-/** Whole milliseconds; undefined for no duration. */
+/** Returns the whole milliseconds of a duration, rounded down, or undefined if it is unset. */
 export function durationMs(duration: Duration | undefined): number | undefined {
   return duration && wholeMs(duration);
 }

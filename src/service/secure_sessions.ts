@@ -1,7 +1,6 @@
 // Secure sessions: CreateSecureSession, ValidateToken, RotateToken, RevokeToken.
 
-import type { CallContext } from "../domain/call.ts";
-import { mintToken, newSecret, openToken, type OpenedToken, type TokenKeyRing } from "../domain/token.ts";
+import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../domain/token.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
@@ -9,63 +8,58 @@ import type { SecureSessionStore } from "../store/secure_sessions.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession, type SessionDefaults } from "./new_session.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
-import { decodeValidateTokenRequest } from "./validation/request_decoding.ts";
+import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
 import { encodeValidateTokenResponse } from "./validation/response_encoding.ts";
 import { toValidationResponse } from "./validation/response_message.ts";
 import type { SessionValidator } from "./validation/validator.ts";
 
-type TokensDeps = {
+type SecureSessionDeps = {
   readonly create: SessionCreator;
-  readonly tokens: SecureSessionStore;
-  readonly validate: SessionValidator;
+  readonly secureSessions: SecureSessionStore;
+  readonly validator: SessionValidator;
   /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
   readonly defaults: SessionDefaults;
 };
 
-export function createSecureSessionService({ create, tokens, validate, keyRing, defaults }: TokensDeps) {
+export function createSecureSessionService(deps: SecureSessionDeps) {
+  const { create, secureSessions, validator, keyRing, defaults } = deps;
   const methods = {
     async createSecureSession(request, call) {
       const data = encodeData(request.data);
       const secret = newSecret();
-      const session = newSession(request, SESSION_KIND.secure, defaults, { data });
-      const created = await create(session, call, secret.digest);
+      const created = await create(newSession(request, SESSION_KIND.secure, defaults, { data }), call, secret.digest);
       const token = mintToken(keyRing(), call.principal.tenant, created.record.sessionId, secret);
       return { session: storedSessionMessage(created), token };
     },
 
-    async validateToken({ token, noTouch, ipAddress }, call) {
-      return toValidationResponse(
-        await validate.validate({ credentialKind: "token", credential: token, touch: !noTouch, ipAddress }, call),
-      );
+    async validateToken(request, call) {
+      return toValidationResponse(await validator.validate(fromValidateTokenRequest(request), call));
     },
 
     async rotateToken(request, call) {
-      const { sessionId, digest } = open(request.token, call);
-      const next = newSecret();
-      const rotated = await tokens.rotate(sessionId, digest, next.digest, call);
-      const token = mintToken(keyRing(), call.principal.tenant, rotated.record.sessionId, next);
+      const { tenant } = call.principal;
+      const verified = verifyToken(keyRing(), tenant, request.token);
+      if (verified === undefined) throw sessionNotFound();
+      const secret = newSecret();
+      const rotated = await secureSessions.rotate(verified.sessionId, verified.digest, secret.digest, call);
+      const token = mintToken(keyRing(), tenant, rotated.record.sessionId, secret);
       return { session: storedSessionMessage(rotated), token };
     },
 
     async revokeToken(request, call) {
-      const opened = openToken(keyRing(), call.principal.tenant, request.token);
-      return { deleted: opened !== undefined && (await tokens.revoke(opened.sessionId, opened.digest, call)) };
+      const verified = verifyToken(keyRing(), call.principal.tenant, request.token);
+      if (verified === undefined) return { deleted: false };
+      return { deleted: await secureSessions.revoke(verified.sessionId, verified.digest, call) };
     },
   } satisfies SessionServiceImpl;
 
-  const direct = {
-    validateToken(request, call) {
-      const question = decodeValidateTokenRequest(request);
-      return question && validate.validate(question, call).then(encodeValidateTokenResponse);
+  const encodedHandlers = {
+    validateToken(bytes, call) {
+      const request = decodeValidateTokenRequest(bytes);
+      return request && validator.validate(request, call).then(encodeValidateTokenResponse);
     },
   } satisfies EncodedHandlers;
 
-  function open(token: string, call: CallContext): OpenedToken {
-    const opened = openToken(keyRing(), call.principal.tenant, token);
-    if (opened === undefined) throw sessionNotFound();
-    return opened;
-  }
-
-  return { methods, direct };
+  return { methods, encodedHandlers };
 }

@@ -1,4 +1,4 @@
-// Sessions between the store's form and the contract's.
+// Converts sessions from the store's form to the contract's and back.
 
 import { create, fromBinary, toBinary, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -8,10 +8,13 @@ import { DATA_MAX_BYTES, dataFault } from "../domain/session_data.ts";
 import type { SessionRecord } from "../store/session_record.ts";
 import type { StoredSession } from "../store/stored_session.ts";
 
-// The record's identity and data segments are encoded Sessions of their own: protobuf merges concatenated messages, so
-// decoding both at once, as they stand one after the other, gives one Session; its other columns come from the record's header.
+/** The field tag and the length before the data, which has 16 KiB or more where this matters. */
+const SEGMENT_PREFIX_BYTES = 4;
 
-/** The contract's form of a stored session. */
+// A record's identity and data segments are encoded Sessions. Protobuf merges concatenated messages, so decoding both segments
+// at once gives one Session; the record's header and owner supply its other fields.
+
+/** Returns a record as a message, with the given fields. */
 export function sessionMessage(record: SessionRecord, fields: Iterable<readonly [string, string]> = []): Session {
   const session = fromBinary(SessionSchema, record.contractBytes);
   session.sessionId = record.sessionId;
@@ -26,21 +29,25 @@ export function sessionMessage(record: SessionRecord, fields: Iterable<readonly 
   return session;
 }
 
-/** The same, with the fields of a hash session. */
+/** Returns a stored session as a message; a hash session has its fields. */
 export function storedSessionMessage(stored: StoredSession): Session {
   return sessionMessage(stored.record, stored.fields);
 }
 
-/** The identity segment of a record. */
+/** Encodes the identity segment of a record. */
 export function encodeIdentity(
-  login: { ipAddress: string; userAgent: string },
+  request: { ipAddress: string; userAgent: string },
   device: Device | undefined,
 ): Uint8Array {
-  const { ipAddress, userAgent } = login;
+  const { ipAddress, userAgent } = request;
   return toBinary(SessionSchema, create(SessionSchema, { ipAddress, userAgent, device }));
 }
 
-/** The data segment of a record; throws INVALID_REQUEST for data that no session may have. */
+/**
+ * Encodes the data segment of a record. Returns no bytes for undefined.
+ *
+ * @throws SessionError INVALID_REQUEST for data that is too large, too deep, or has a number that is not finite.
+ */
 export function encodeData(data: JsonObject | undefined): Uint8Array {
   if (data === undefined) return new Uint8Array();
   const fault = dataFault(data);
@@ -52,10 +59,7 @@ export function encodeData(data: JsonObject | undefined): Uint8Array {
   return segment;
 }
 
-// Field tag and length, for data of 16 KiB and more.
-const SEGMENT_PREFIX_BYTES = 4;
-
-/** The data of a record; undefined when it has none. */
+/** Returns the data of a record, or undefined if it has none. */
 export function decodeData(record: SessionRecord): JsonObject | undefined {
   return fromBinary(SessionSchema, record.data).data;
 }

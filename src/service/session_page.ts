@@ -1,4 +1,4 @@
-// One page of a user's sessions, for the methods that list them.
+// Lists a user's sessions page by page, for ListUserSessions and ListUserDevices.
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
@@ -6,11 +6,16 @@ import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import { storedSessionMessage } from "./session_message.ts";
 
-/** The page size of a request that names none. */
+/** The page size of a request that leaves it unset. */
 export const DEFAULT_PAGE_SIZE = 50;
 
 type PageRequest = { readonly userId: string; readonly pageSize: number; readonly pageToken: string };
 
+/**
+ * Returns one page of a user's live sessions, or of those on devices.
+ *
+ * @throws SessionError INVALID_REQUEST for a page token of another list.
+ */
 export async function listSessionPage(
   sessions: SessionStore,
   which: "all" | "devices",

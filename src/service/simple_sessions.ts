@@ -15,25 +15,26 @@ import { newSession, type SessionDefaults } from "./new_session.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
 import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
-import { decodeValidateSessionRequest } from "./validation/request_decoding.ts";
+import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./validation/request_decoding.ts";
 import { encodeValidateSessionResponse } from "./validation/response_encoding.ts";
 import { toValidationResponse } from "./validation/response_message.ts";
 import type { SessionValidator } from "./validation/validator.ts";
 
-type SessionsDeps = {
+type SimpleSessionDeps = {
   readonly create: SessionCreator;
   readonly sessions: SessionStore;
-  readonly validate: SessionValidator;
+  readonly validator: SessionValidator;
   readonly checkIpBinding: IpBindingCheck;
   readonly defaults: SessionDefaults;
 };
 
-export function createSimpleSessionService({ create, sessions, validate, checkIpBinding, defaults }: SessionsDeps) {
+export function createSimpleSessionService(deps: SimpleSessionDeps) {
+  const { create, sessions, validator, checkIpBinding, defaults } = deps;
   const methods = {
     async createSession(request, call) {
       const data = encodeData(request.data);
-      const session = newSession(request, SESSION_KIND.simple, defaults, { data });
-      return { session: storedSessionMessage(await create(session, call)) };
+      const created = await create(newSession(request, SESSION_KIND.simple, defaults, { data }), call);
+      return { session: storedSessionMessage(created) };
     },
 
     async getSession(request, call) {
@@ -44,13 +45,13 @@ export function createSimpleSessionService({ create, sessions, validate, checkIp
     },
 
     async validateSession(request, call) {
-      const question = { credentialKind: "id", credential: request.sessionId, touch: false, ipAddress: "" } as const;
-      const { verdict, session } = toValidationResponse(await validate.validate(question, call));
+      const result = await validator.validate(fromValidateSessionRequest(request), call);
+      const { verdict, session } = toValidationResponse(result);
       return { verdict, session };
     },
 
     async updateSessionData(request, call) {
-      const updated = request.merge ? await merge(request, call) : await replace(request, call);
+      const updated = await (request.merge ? mergeData : replaceData)(sessions, request, call);
       return { session: storedSessionMessage(updated) };
     },
 
@@ -67,34 +68,44 @@ export function createSimpleSessionService({ create, sessions, validate, checkIp
     },
   } satisfies SessionServiceImpl;
 
-  const direct = {
-    validateSession(request, call) {
-      const question = decodeValidateSessionRequest(request);
-      return question && validate.validate(question, call).then(encodeValidateSessionResponse);
+  const encodedHandlers = {
+    validateSession(bytes, call) {
+      const request = decodeValidateSessionRequest(bytes);
+      return request && validator.validate(request, call).then(encodeValidateSessionResponse);
     },
   } satisfies EncodedHandlers;
 
-  async function replace(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
-    const data = encodeData(request.data);
-    const updated = await sessions.updateData(request.sessionId, data, request.expectedVersion, call);
-    if (updated === undefined) throw versionMismatch();
-    return updated;
-  }
+  return { methods, encodedHandlers };
+}
 
-  // Compare-and-swap on the version that was read: when another change came between, the patch is applied to what that
-  // one left. One of any number of rivals succeeds in each round, so this ends; the call's deadline bounds it.
-  async function merge(request: UpdateSessionDataRequest, call: CallContext): Promise<StoredSession> {
-    for (;;) {
-      const [record] = await sessions.readRecords([request.sessionId], call);
-      if (record === undefined) throw sessionNotFound();
-      if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
-      const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
-      const updated = await sessions.updateData(record.sessionId, data, record.version, call);
-      if (updated !== undefined) return updated;
-    }
-  }
+async function replaceData(
+  sessions: SessionStore,
+  request: UpdateSessionDataRequest,
+  call: CallContext,
+): Promise<StoredSession> {
+  const data = encodeData(request.data);
+  const updated = await sessions.updateData(request.sessionId, data, request.expectedVersion, call);
+  if (updated === undefined) throw versionMismatch();
+  return updated;
+}
 
-  return { methods, direct };
+/**
+ * Merges by compare-and-swap on the version that was read. If another change came in between, the patch is applied to the result
+ * of that change. One of the competing calls succeeds in each round, so the loop ends; the call's deadline bounds it.
+ */
+async function mergeData(
+  sessions: SessionStore,
+  request: UpdateSessionDataRequest,
+  call: CallContext,
+): Promise<StoredSession> {
+  for (;;) {
+    const [record] = await sessions.readRecords([request.sessionId], call);
+    if (record === undefined) throw sessionNotFound();
+    if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
+    const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
+    const updated = await sessions.updateData(record.sessionId, data, record.version, call);
+    if (updated !== undefined) return updated;
+  }
 }
 
 function versionMismatch(): SessionError {

@@ -1,5 +1,6 @@
-// Listening on TCP or on a Unix socket, and closing without cutting anybody off.
+// Listens on TCP or on a Unix socket, and closes without cutting off open connections.
 
+import cluster from "node:cluster";
 import { chmodSync } from "node:fs";
 import { lstat, unlink } from "node:fs/promises";
 import { connect, type AddressInfo, type Server, type Socket } from "node:net";
@@ -7,21 +8,19 @@ import { isMainThread } from "node:worker_threads";
 import type { ListenAddress } from "../lib/listen_address.ts";
 
 export type Listener = {
-  /** With the port that was bound, for port 0. */
+  /** The address, with the port that was bound if it was 0. */
   readonly address: ListenAddress;
   /** Stops accepting; resolves when every connection is closed. */
   closed(): Promise<void>;
-  /** Cuts off whoever is still connected. */
+  /** Destroys all open connections. */
   destroyAll(): void;
 };
 
-/** How a host comes by its connections. */
-export type Listen = typeof listen;
-
-/** Rejects when the address is in use, or is a path that is not a socket. */
+/** Rejects if the address is in use, or is the path of a file that is not a socket. */
 export async function listen(server: Server, address: ListenAddress): Promise<Listener> {
   const sockets = trackSockets(server);
-  if (address.kind === "unix") await removeStaleSocket(address.path);
+  // A worker shares the socket with the others: the primary removes a stale one before it forks them.
+  if (address.kind === "unix" && !cluster.isWorker) await removeStaleSocket(address.path);
   const listening = new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.once("listening", () => {
@@ -43,18 +42,18 @@ export async function listen(server: Server, address: ListenAddress): Promise<Li
 }
 
 /** The server's open connections, kept up to date. */
-export function trackSockets(server: Server): ReadonlySet<Socket> {
+function trackSockets(server: Server): ReadonlySet<Socket> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
-    // Whoever serves the socket handles its errors; this is for the moments before and after.
+    // The protocol server handles errors while it serves the socket; this covers the time before and after.
     socket.on("error", () => undefined);
   });
   return sockets;
 }
 
-// Only the owner may connect, from the first moment on; threads have no umask of their own, so they are a moment late.
+// Lets only the owner connect. Worker threads cannot set a umask, so there it takes effect a moment after the bind.
 function listenPrivately(server: Server, path: string): void {
   server.once("listening", () => chmodSync(path, 0o600));
   const umask = isMainThread ? process.umask(0o177) : undefined;
@@ -65,12 +64,12 @@ function listenPrivately(server: Server, path: string): void {
   }
 }
 
-// A process that was killed leaves its socket behind. It is stale only if nobody listens on it.
-async function removeStaleSocket(path: string): Promise<void> {
+// A process that was killed leaves its socket behind. The socket is stale only if nothing listens on it.
+export async function removeStaleSocket(path: string): Promise<void> {
   const stats = await lstat(path).catch(() => undefined);
   if (stats === undefined) return;
   if (!stats.isSocket()) throw new Error(`${path} exists and is not a socket`);
-  const refused = await new Promise<boolean>((resolve) => {
+  const isStale = await new Promise<boolean>((resolve) => {
     const probe = connect(path);
     probe.once("connect", () => {
       probe.destroy();
@@ -78,6 +77,6 @@ async function removeStaleSocket(path: string): Promise<void> {
     });
     probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
   });
-  if (!refused) throw new Error(`${path} is in use by another process`);
+  if (!isStale) throw new Error(`${path} is in use by another process`);
   await unlink(path);
 }

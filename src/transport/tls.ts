@@ -1,10 +1,10 @@
-// What both hosts need to serve TLS.
+// The TLS options of both hosts.
 
 export type TlsOptions = {
   /** PEM. */
   readonly cert: Buffer;
   /** PEM. */
   readonly key: Buffer;
-  /** PEM; when given, clients must present a certificate that it signed. */
+  /** PEM. If given, clients must present a certificate signed by it. */
   readonly clientCa?: Buffer | undefined;
 };

@@ -1,150 +1,138 @@
-// The hub: this instance's watchers, and what the relay tells them.
+// The watch broadcaster: sends changes, resets and checkpoints to the open subscriptions of this instance.
 
 import { randomBytes } from "node:crypto";
-import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Logger } from "pino";
-import {
-  WatchInvalidationsResponseSchema,
-  WatchResetCause,
-  type WatchInvalidationsResponse,
-} from "../../gen/session/v1/watch_pb.ts";
-import { userIdOfOwner } from "../domain/owner.ts";
+import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
-import { createFilterGroups, reasonOf, matches, type WatchFilter, type FilterGroup } from "./filters.ts";
-import { startChangeLogReader, type ChangeLogReader, type ResetCause } from "./change_log_reader.ts";
-import {
-  createSubscription,
-  enqueueOrSend,
-  resetMessage,
-  type Subscription,
-  type WatchMessage,
-} from "./subscription.ts";
+import { ChangeLogReader, type ResetCause } from "./change_log_reader.ts";
+import { createFilterGroups, matches, type FilterGroup, type WatchFilter } from "./filters.ts";
+import { changeMessage, checkpointMessage, resetMessage, type WatchMessage } from "./messages.ts";
+import { createSubscription, enqueueOrSend, type Subscription } from "./subscription.ts";
 
 /** How long a cache may serve after a renewal. */
 export const LEASE_MS = 3000;
-// Often enough that a checkpoint is late by a proof and still within a second of the one before.
+/** Two checkpoints are less than 1 s apart although each waits for a sync of the change-log reader. */
 const CHECKPOINT_INTERVAL_MS = 700;
-// What a message takes besides its texts, roughly.
-const MESSAGE_OVERHEAD_BYTES = 64;
-
-export type WatchBroadcaster = {
-  /** Opens a watcher that hears every change after `start`. Rejects while the store cannot be asked. */
-  open(tenant: string, filter: WatchFilter): Promise<{ watcher: Subscription; start: Position }>;
-  close(watcher: Subscription): void;
-  /** Sends a checkpoint with this nonce once everything up to now has been told; false when there is no such watcher. */
-  renew(tenant: string, watchId: string, nonce: string): boolean;
-  /** How many watchers are open. */
-  readonly size: number;
-  stop(): Promise<void>;
-};
 
 const RESET_CAUSES: Readonly<Record<ResetCause, WatchResetCause>> = {
   trimmed: WatchResetCause.TRIMMED,
   epoch_changed: WatchResetCause.EPOCH_CHANGED,
 };
 
+/** Rejects if the store does not respond. */
 export async function startWatchBroadcaster(
   changes: ChangeLog,
   keyRing: () => TokenKeyRing,
   log: Logger,
 ): Promise<WatchBroadcaster> {
-  const watchers = new Map<string, { readonly watcher: Subscription; readonly group: FilterGroup }>();
-  const groups = createFilterGroups();
-  const relay: ChangeLogReader = await startChangeLogReader(changes, { onChange: tell, onReset: tellReset }, log);
+  const broadcaster = new WatchBroadcaster(changes, keyRing, log);
+  await broadcaster.start();
+  return broadcaster;
+}
 
-  const positionOf = (tenant: string) => encodePosition(keyRing(), tenant, relay.position());
+export class WatchBroadcaster {
+  readonly #keyRing: () => TokenKeyRing;
+  readonly #log: Logger;
+  readonly #groups = createFilterGroups();
+  readonly #subscriptions = new Map<string, { readonly subscription: Subscription; readonly group: FilterGroup }>();
+  readonly #reader: ChangeLogReader;
+  #checkpointTimer: NodeJS.Timeout | undefined;
+  #runningCheckpoint: Promise<void> | undefined;
 
-  function tell(change: Change): void {
+  constructor(changes: ChangeLog, keyRing: () => TokenKeyRing, log: Logger) {
+    this.#keyRing = keyRing;
+    this.#log = log;
+    const onChange = (change: Change) => this.#broadcast(change);
+    const onReset = (partition: number, cause: ResetCause) => this.#broadcastReset(partition, cause);
+    this.#reader = new ChangeLogReader(changes, { onChange, onReset }, log);
+  }
+
+  async start(): Promise<void> {
+    await this.#reader.start();
+    this.#checkpointTimer = setInterval(() => this.#onCheckpointTimer(), CHECKPOINT_INTERVAL_MS);
+  }
+
+  /** Opens a subscription that receives every change after `start`. Rejects if the store does not respond. */
+  async open(tenant: string, filter: WatchFilter): Promise<{ subscription: Subscription; start: Position }> {
+    await this.#reader.syncToTail();
+    const subscription = createSubscription(randomBytes(12).toString("base64url"));
+    this.#subscriptions.set(subscription.id, { subscription, group: this.#groups.join(subscription, tenant, filter) });
+    return { subscription, start: this.#reader.position() };
+  }
+
+  close(subscription: Subscription): void {
+    const open = this.#subscriptions.get(subscription.id);
+    if (open !== undefined) this.#groups.leave(subscription, open.group);
+    this.#subscriptions.delete(subscription.id);
+  }
+
+  /**
+   * Sends a checkpoint with this nonce after every change up to now. Returns false if the tenant has no such subscription. A
+   * property and not a method, so that it can be passed as a function.
+   */
+  readonly renew = (tenant: string, watchId: string, nonce: string): boolean => {
+    const open = this.#subscriptions.get(watchId);
+    if (open?.group.tenant !== tenant) return false;
+    const positionNow = () => this.#positionOf(tenant);
+    this.#reader.syncToTail().then(
+      () => enqueueOrSend(open.subscription, checkpointMessage(positionNow(), nonce), positionNow),
+      // Without a checkpoint the cache keeps its present lease, and serves nothing when that ends.
+      () => undefined,
+    );
+    return true;
+  };
+
+  /** The number of open subscriptions. */
+  get size(): number {
+    return this.#subscriptions.size;
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#checkpointTimer);
+    await this.#reader.close();
+    await this.#runningCheckpoint;
+  }
+
+  #broadcast(change: Change): void {
     const message = changeMessage(change);
     if (message === undefined) return;
-    for (const group of groups.all()) if (matches(group.filter, change)) pushToGroup(group, message);
+    for (const group of this.#groups.all()) if (matches(group.filter, change)) this.#sendToGroup(group, message);
   }
 
-  function tellReset(partition: number, cause: ResetCause): void {
-    pushToAll((tenant) => sized(resetMessage(RESET_CAUSES[cause], positionOf(tenant), partition)));
+  #broadcastReset(partition: number, cause: ResetCause): void {
+    this.#sendToAll((tenant) => resetMessage(RESET_CAUSES[cause], this.#positionOf(tenant), partition));
   }
 
-  /** To every watcher, made once for each tenant: a store that lost everything resets all partitions at once. */
-  function pushToAll(messageOf: (tenant: string) => WatchMessage): void {
-    const ofTenant = new Map<string, WatchMessage>();
-    for (const group of groups.all()) {
-      let message = ofTenant.get(group.tenant);
-      if (message === undefined) ofTenant.set(group.tenant, (message = messageOf(group.tenant)));
-      pushToGroup(group, message);
+  #onCheckpointTimer(): void {
+    if (this.#runningCheckpoint !== undefined || this.#subscriptions.size === 0) return;
+    this.#runningCheckpoint = this.#broadcastCheckpoint()
+      .catch((error: unknown) => this.#log.debug({ err: error }, "store did not respond; no checkpoint sent"))
+      .finally(() => (this.#runningCheckpoint = undefined));
+  }
+
+  async #broadcastCheckpoint(): Promise<void> {
+    await this.#reader.syncToTail();
+    this.#sendToAll((tenant) => checkpointMessage(this.#positionOf(tenant), ""));
+  }
+
+  /** Makes the message once for each tenant: a store that lost its data resets all partitions at once. */
+  #sendToAll(messageOf: (tenant: string) => WatchMessage): void {
+    const messages = new Map<string, WatchMessage>();
+    for (const group of this.#groups.all()) {
+      let message = messages.get(group.tenant);
+      if (message === undefined) messages.set(group.tenant, (message = messageOf(group.tenant)));
+      this.#sendToGroup(group, message);
     }
   }
 
-  function pushToGroup({ tenant, watchers }: FilterGroup, message: WatchMessage): void {
-    const positionNow = () => positionOf(tenant);
-    for (const watcher of watchers) enqueueOrSend(watcher, message, positionNow);
+  #sendToGroup({ tenant, subscriptions }: FilterGroup, message: WatchMessage): void {
+    const positionNow = () => this.#positionOf(tenant);
+    for (const subscription of subscriptions) enqueueOrSend(subscription, message, positionNow);
   }
 
-  async function checkpointAll(): Promise<void> {
-    await relay.syncToTail();
-    pushToAll((tenant) => checkpoint(positionOf(tenant), ""));
+  #positionOf(tenant: string): string {
+    return encodePosition(this.#keyRing(), tenant, this.#reader.position());
   }
-
-  let underway: Promise<void> | undefined;
-  const timer = setInterval(() => {
-    if (underway !== undefined || watchers.size === 0) return;
-    underway = checkpointAll()
-      // No checkpoint: caches run out of lease, which is what they are to do.
-      .catch((error: unknown) => log.debug({ err: error }, "no checkpoint: the store did not answer"))
-      .finally(() => (underway = undefined));
-  }, CHECKPOINT_INTERVAL_MS);
-
-  return {
-    async open(tenant, filter) {
-      await relay.syncToTail();
-      const watcher = createSubscription(randomBytes(12).toString("base64url"));
-      watchers.set(watcher.id, { watcher, group: groups.join(watcher, tenant, filter) });
-      return { watcher, start: relay.position() };
-    },
-    close(watcher) {
-      const open = watchers.get(watcher.id);
-      if (open !== undefined) groups.leave(watcher, open.group);
-      watchers.delete(watcher.id);
-    },
-    renew(tenant, watchId, nonce) {
-      const open = watchers.get(watchId);
-      if (open?.group.tenant !== tenant) return false;
-      relay.syncToTail().then(
-        () => enqueueOrSend(open.watcher, checkpoint(positionOf(tenant), nonce), () => positionOf(tenant)),
-        () => undefined,
-      );
-      return true;
-    },
-    get size() {
-      return watchers.size;
-    },
-    async stop() {
-      clearInterval(timer);
-      await relay.close();
-      await underway;
-    },
-  };
-}
-
-/** The message of a change; undefined for one that invalidates nothing. */
-export function changeMessage(change: Change): WatchMessage | undefined {
-  const reason = reasonOf(change);
-  if (reason === undefined) return undefined;
-  const { partition, end, sessionId, owner, version, atMs, actor } = change;
-  const changeId = `${partition}-${end.epoch}-${end.seq}`;
-  const at = timestampFromMs(atMs);
-  const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
-  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "invalidation", value } }));
-}
-
-function checkpoint(position: string, nonce: string): WatchMessage {
-  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "checkpoint", value: { position, nonce } } }));
-}
-
-function sized(message: WatchInvalidationsResponse): WatchMessage {
-  const { value = {} } = message.event;
-  const texts = Object.values(value).filter((member) => typeof member === "string");
-  return { message, bytes: texts.reduce((sum, text) => sum + text.length, MESSAGE_OVERHEAD_BYTES) };
 }

@@ -1,175 +1,180 @@
-// The relay: this instance's one view of all change logs, in order and without a hole.
+// The change-log reader: this instance's one view of all change logs, in order and without a gap.
 //
-// Pub/sub is only the doorbell: a change that follows the last one is taken as it comes, and anything else makes the relay
-// read the log from where it stands. The proof is the tails: only after it has read all of them, and every log up to them,
-// may it say "everything up to here".
+// A published change is only a wake-up hint. The reader applies it if it directly follows the last one, and otherwise reads the
+// log from its own position. The tails are what it relies on: once it has read all of them, and every log up to its tail,
+// everything that happened before is applied.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import { LOG_START, type LogEnd, type Position } from "../domain/position.ts";
+import { follows, isAfter, LOG_START, type LogEnd, type Position } from "../domain/position.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
 
-/** Why the changes between two positions of a partition cannot be told. */
+/** Why the changes between two positions of a partition cannot be read. */
 export type ResetCause = "trimmed" | "epoch_changed";
 
 export type ChangeLogReaderEvents = {
-  /** The next change of its partition. */
+  /** Receives the next change of its partition. */
   onChange(change: Change): void;
-  /** Changes of this partition may be missing before where the relay stands now. */
+  /** Reports that changes of this partition before the reader's present position may be missing. */
   onReset(partition: number, cause: ResetCause): void;
 };
 
-export type ChangeLogReader = {
-  /** Where the relay stands now; a snapshot. */
-  position(): Position;
+const SYNC_TIMEOUT_MS = 1000;
+/** The tails are read no more often than this, however many callers want to sync. */
+const SYNC_SPACING_MS = 20;
+const CATCH_UP_BATCH = 500;
+
+export class ChangeLogReader {
+  readonly #changes: ChangeLog;
+  readonly #events: ChangeLogReaderEvents;
+  readonly #log: Logger;
+  readonly #ends: LogEnd[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
+  // At most one for each partition, so that its changes are applied in order.
+  readonly #catchUps = new Map<number, Promise<void>>();
+  readonly #publishedDuringCatchUp = new Map<number, LogEnd>();
+  readonly #closing = new AbortController();
+  readonly #subscription: { close(): Promise<void> };
+  #started = false;
+  #runningSync: Promise<void> | undefined;
+  #nextSync: Promise<void> | undefined;
+  #spacing: Promise<void> = Promise.resolve();
+
+  constructor(changes: ChangeLog, events: ChangeLogReaderEvents, log: Logger) {
+    this.#changes = changes;
+    this.#events = events;
+    this.#log = log;
+    this.#subscription = changes.subscribe(
+      (change) => this.#onPublished(change),
+      (isUp) => this.#onConnectionChange(isUp),
+    );
+  }
+
+  /** Starts at the present tails. Rejects if the store does not return them within `SYNC_TIMEOUT_MS`. */
+  async start(): Promise<void> {
+    const tails = await this.#changes.readTails(this.#deadline());
+    tails.forEach((tail, partition) => (this.#ends[partition] = tail));
+    this.#started = true;
+  }
+
+  /** Returns a snapshot of the position up to which all changes have been applied. */
+  position(): Position {
+    return [...this.#ends];
+  }
+
   /**
-   * Resolves when the relay has told everything that had happened when this was called. Rejects when the store does not
-   * answer within `PROOF_TIMEOUT_MS`: then nothing is proven.
+   * Resolves when everything that had happened before this call has been applied. Rejects if the store does not respond within
+   * `SYNC_TIMEOUT_MS`. One run serves all callers that came before it began; later callers share the next run.
    */
-  syncToTail(): Promise<void>;
-  close(): Promise<void>;
-};
+  syncToTail(): Promise<void> {
+    this.#nextSync ??= this.#runNextSync();
+    return this.#nextSync;
+  }
 
-const PROOF_TIMEOUT_MS = 1000;
-/** However many ask, the tails are read no more often than this. */
-const PROOF_SPACING_MS = 20;
-const FILL_BATCH = 500;
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#subscription.close();
+  }
 
-export async function startChangeLogReader(
-  changes: ChangeLog,
-  events: ChangeLogReaderEvents,
-  log: Logger,
-): Promise<ChangeLogReader> {
-  const ends: LogEnd[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
-  // Fills of partitions that are under way, one at a time each, so that its changes come in order; and how far the
-  // doorbell says the log goes by now.
-  const fills = new Map<number, Promise<void>>();
-  const heardDuringFill = new Map<number, LogEnd>();
-  const closing = new AbortController();
-  let started = false;
-  let running: Promise<void> | undefined;
-  let next: Promise<void> | undefined;
-  let spacing: Promise<void> = Promise.resolve();
-
-  const budget = () => ({ deadlineMs: performance.now() + PROOF_TIMEOUT_MS, signal: closing.signal });
-
-  const subscription = changes.subscribe(hear, (up) => {
-    // What was published before the link was up is in the logs.
-    if (up && started)
-      prove().catch((error: unknown) => log.debug({ err: error }, "the change logs could not be read"));
-  });
-
-  function hear(change: Change): void {
-    if (!started) return;
-    if (fills.has(change.partition)) {
-      heardDuringFill.set(change.partition, change.end);
+  #onPublished(change: Change): void {
+    if (!this.#started) return;
+    const { partition } = change;
+    if (this.#catchUps.has(partition)) {
+      this.#publishedDuringCatchUp.set(partition, change.end);
       return;
     }
-    const end = ends[change.partition]!;
-    if (follows(end, change.end)) take(change);
-    else if (isAfter(change.end, end)) fill(change.partition).catch(() => undefined);
+    const end = this.#ends[partition]!;
+    if (follows(end, change.end)) this.#apply(change);
+    else if (isAfter(change.end, end)) this.#catchUp(partition).catch(() => undefined);
   }
 
-  function take(change: Change): void {
-    ends[change.partition] = change.end;
-    events.onChange(change);
+  /** Syncs after a reconnect: changes that were published while the connection was down are only in the logs. */
+  #onConnectionChange(isUp: boolean): void {
+    if (!isUp || !this.#started) return;
+    this.syncToTail().catch((error: unknown) =>
+      this.#log.debug({ err: error }, "could not read the change logs after a reconnect; the next sync will"),
+    );
   }
 
-  /** Reads a partition's log from where the relay stands to its end. */
-  function fill(partition: number): Promise<void> {
-    const under = fills.get(partition);
-    if (under !== undefined) return under;
-    const filling = readOn(partition).finally(() => {
-      fills.delete(partition);
-      heardDuringFill.delete(partition);
+  #apply(change: Change): void {
+    this.#ends[change.partition] = change.end;
+    this.#events.onChange(change);
+  }
+
+  /** Reads a partition's log from the reader's position to its end; joins a catch-up that is already running. */
+  #catchUp(partition: number): Promise<void> {
+    const running = this.#catchUps.get(partition);
+    if (running !== undefined) return running;
+    const catchUp = this.#readToEnd(partition).finally(() => {
+      this.#catchUps.delete(partition);
+      this.#publishedDuringCatchUp.delete(partition);
     });
-    fills.set(partition, filling);
-    return filling;
+    this.#catchUps.set(partition, catchUp);
+    return catchUp;
   }
 
-  async function readOn(partition: number): Promise<void> {
+  async #readToEnd(partition: number): Promise<void> {
     for (;;) {
-      const batch = await changes.readLog(partition, ends[partition]!, FILL_BATCH, budget());
+      const batch = await this.#changes.readLog(partition, this.#ends[partition]!, CATCH_UP_BATCH, this.#deadline());
       for (const change of batch) {
-        const end = ends[partition]!;
+        const end = this.#ends[partition]!;
         const { epoch, seq } = change.end;
         if (!follows(end, change.end)) {
-          reset(partition, epoch === end.epoch ? "trimmed" : "epoch_changed", { epoch, seq: seq - 1 });
+          this.#reset(partition, epoch === end.epoch ? "trimmed" : "epoch_changed", { epoch, seq: seq - 1 });
         }
-        take(change);
+        this.#apply(change);
       }
-      const heard = heardDuringFill.get(partition);
-      const more = batch.length === FILL_BATCH || (heard !== undefined && isAfter(heard, ends[partition]!));
-      heardDuringFill.delete(partition);
-      if (!more) return;
+      const published = this.#publishedDuringCatchUp.get(partition);
+      this.#publishedDuringCatchUp.delete(partition);
+      const isBehind = published !== undefined && isAfter(published, this.#ends[partition]!);
+      if (batch.length < CATCH_UP_BATCH && !isBehind) return;
     }
   }
 
-  /** Goes on at `end`, first: a watcher that resumes from the reset is to continue after it. */
-  function reset(partition: number, cause: ResetCause, end: LogEnd): void {
-    log.warn({ partition, cause }, "changes cannot be told: watchers are reset");
-    ends[partition] = end;
-    events.onReset(partition, cause);
+  /** Moves to `end` before it reports the reset, so that a watcher that resumes from the reset continues after it. */
+  #reset(partition: number, cause: ResetCause, end: LogEnd): void {
+    this.#log.warn({ partition, cause }, "changes of a partition are missing from its log; its watchers get a reset");
+    this.#ends[partition] = end;
+    this.#events.onReset(partition, cause);
   }
 
-  async function proof(): Promise<void> {
-    const tails = await changes.readTails(budget());
-    await Promise.all(tails.map((tail, partition) => readUpTo(partition, tail)));
-    // The relay stands after a tail that was read when a change came meanwhile, or when the store lost the end of its log.
-    const before = [...ends];
+  async #runNextSync(): Promise<void> {
+    await this.#runningSync?.catch(() => undefined);
+    await this.#spacing;
+    this.#runningSync = this.#nextSync;
+    this.#nextSync = undefined;
+    this.#spacing = sleep(SYNC_SPACING_MS, undefined, { ref: false });
+    try {
+      await this.#readToTails();
+    } finally {
+      this.#runningSync = undefined;
+    }
+  }
+
+  async #readToTails(): Promise<void> {
+    const tails = await this.#changes.readTails(this.#deadline());
+    await Promise.all(tails.map((tail, partition) => this.#readToTail(partition, tail)));
+    // The reader can be past a tail because a change came meanwhile, or because the store lost the end of its log.
+    const before = [...this.#ends];
     if (!before.some((end, partition) => isAfter(end, tails[partition]!))) return;
-    const again = await changes.readTails(budget());
-    again.forEach((tail, partition) => {
-      // A fill may have found the new epoch meanwhile: then it has said so, and stands in it.
-      const { epoch } = before[partition]!;
-      if (isAfter(before[partition]!, tail) && ends[partition]!.epoch === epoch)
-        reset(partition, "epoch_changed", tail);
+    const tailsNow = await this.#changes.readTails(this.#deadline());
+    tailsNow.forEach((tail, partition) => {
+      // If a catch-up found the new epoch meanwhile, it has reported the reset already.
+      const isSameEpoch = this.#ends[partition]!.epoch === before[partition]!.epoch;
+      if (isAfter(before[partition]!, tail) && isSameEpoch) this.#reset(partition, "epoch_changed", tail);
     });
   }
 
-  async function readUpTo(partition: number, tail: LogEnd): Promise<void> {
-    // The first fill may be one that began before the tails were read, so that it ends before them.
-    for (let fillsLeft = 2; fillsLeft > 0 && isAfter(tail, ends[partition]!); fillsLeft--) await fill(partition);
-    if (!isAfter(tail, ends[partition]!)) return;
-    // The log ends before its own tail: its end was trimmed away.
-    reset(partition, tail.epoch === ends[partition]!.epoch ? "trimmed" : "epoch_changed", tail);
+  async #readToTail(partition: number, tail: LogEnd): Promise<void> {
+    // The first catch-up may have begun before the tails were read, so it may end before the tail.
+    for (let left = 2; left > 0 && isAfter(tail, this.#ends[partition]!); left--) await this.#catchUp(partition);
+    if (!isAfter(tail, this.#ends[partition]!)) return;
+    // The log ends before its own tail, because its end was trimmed away.
+    this.#reset(partition, tail.epoch === this.#ends[partition]!.epoch ? "trimmed" : "epoch_changed", tail);
   }
 
-  /** One proof at a time serves everybody who asked before it began; who asks later waits for the next one. */
-  function prove(): Promise<void> {
-    next ??= (running ?? Promise.resolve())
-      .catch(() => undefined)
-      .then(() => spacing)
-      .then(() => {
-        running = next;
-        next = undefined;
-        spacing = sleep(PROOF_SPACING_MS, undefined, { ref: false });
-        return proof();
-      })
-      .finally(() => (running = undefined));
-    return next;
+  #deadline(): CallDeadline {
+    return { deadlineMs: performance.now() + SYNC_TIMEOUT_MS, signal: this.#closing.signal };
   }
-
-  const tails = await changes.readTails(budget());
-  tails.forEach((tail, partition) => (ends[partition] = tail));
-  started = true;
-
-  return {
-    position: () => [...ends],
-    syncToTail: prove,
-    async close() {
-      closing.abort();
-      await subscription.close();
-    },
-  };
-}
-
-export function isAfter(a: LogEnd, b: LogEnd): boolean {
-  return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
-}
-
-/** Whether nothing is between them. */
-export function follows(end: LogEnd, next: LogEnd): boolean {
-  return end.epoch === next.epoch && next.seq === end.seq + 1;
 }

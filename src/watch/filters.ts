@@ -1,13 +1,14 @@
-// The watchers by what they want to hear: whether a change is for them is decided once for all who want the same.
+// Filters of watches. Subscriptions with equal filters form a group, so that each change is matched once for all of them.
 
 import { hash } from "node:crypto";
-import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import type { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { Change } from "../store/watch_change_log.ts";
+import { reasonOf } from "./messages.ts";
 import type { Subscription } from "./subscription.ts";
 
-/** What a watcher wants to hear of; an empty set is everything. */
+/** Which changes a subscription receives. An empty set does not restrict. */
 export type WatchFilter = {
-  /** The owners of one tenant begin with this. */
+  /** The common prefix of all owners of the tenant. */
   readonly ownerPrefix: string;
   readonly owners: ReadonlySet<string>;
   readonly sessionIds: ReadonlySet<string>;
@@ -18,40 +19,40 @@ export type FilterGroup = {
   readonly key: string;
   readonly tenant: string;
   readonly filter: WatchFilter;
-  readonly watchers: Set<Subscription>;
+  readonly subscriptions: Set<Subscription>;
 };
 
 export type FilterGroups = {
   all(): Iterable<FilterGroup>;
-  /** Adds a watcher to those of this tenant that want the same. */
-  join(watcher: Subscription, tenant: string, filter: WatchFilter): FilterGroup;
-  leave(watcher: Subscription, group: FilterGroup): void;
+  /** Adds a subscription to the group of its tenant and filter, and creates the group if there is none. */
+  join(subscription: Subscription, tenant: string, filter: WatchFilter): FilterGroup;
+  /** Removes a subscription, and the group with the last one. */
+  leave(subscription: Subscription, group: FilterGroup): void;
 };
 
 export function createFilterGroups(): FilterGroups {
   const groups = new Map<string, FilterGroup>();
   return {
     all: () => groups.values(),
-    join(watcher, tenant, filter) {
+    join(subscription, tenant, filter) {
       const key = keyOf(filter);
       let group = groups.get(key);
-      if (group === undefined) groups.set(key, (group = { key, tenant, filter, watchers: new Set() }));
-      group.watchers.add(watcher);
+      if (group === undefined) groups.set(key, (group = { key, tenant, filter, subscriptions: new Set() }));
+      group.subscriptions.add(subscription);
       return group;
     },
-    leave(watcher, group) {
-      group.watchers.delete(watcher);
-      if (group.watchers.size === 0 && groups.get(group.key) === group) groups.delete(group.key);
+    leave(subscription, group) {
+      group.subscriptions.delete(subscription);
+      if (group.subscriptions.size === 0 && groups.get(group.key) === group) groups.delete(group.key);
     },
   };
 }
 
-/** The same for filters that want the same; short, whatever they name. */
+/** Returns the same short key for filters that match the same changes. */
 function keyOf({ ownerPrefix, owners, sessionIds, reasons }: WatchFilter): string {
   return hash("sha256", JSON.stringify([ownerPrefix, ...[owners, sessionIds, reasons].map((set) => [...set].sort())]));
 }
 
-/** Whether a watcher with this filter is to hear of a change. */
 export function matches(filter: WatchFilter, change: Change): boolean {
   const { ownerPrefix, owners, sessionIds, reasons } = filter;
   return (
@@ -60,9 +61,4 @@ export function matches(filter: WatchFilter, change: Change): boolean {
     (sessionIds.size === 0 || sessionIds.has(change.sessionId)) &&
     (reasons.size === 0 || reasons.has(reasonOf(change)!))
   );
-}
-
-// The store's name of a reason is the enum's in lower case; the log tells of creations too.
-export function reasonOf(change: Change): InvalidationReason | undefined {
-  return InvalidationReason[change.reason.toUpperCase() as keyof typeof InvalidationReason];
 }

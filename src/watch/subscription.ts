@@ -1,69 +1,63 @@
-// One watcher: what waits for it, and where what it hears goes.
+// A subscription: the state of one open watch on this instance, that is its stream and the messages queued for it.
 
-import { create } from "@bufbuild/protobuf";
-import {
-  WatchInvalidationsResponseSchema,
-  WatchResetCause,
-  type WatchInvalidationsResponse,
-} from "../../gen/session/v1/watch_pb.ts";
+import { WatchResetCause, type WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
 import type { PushStream } from "../lib/push_stream.ts";
-
-/** One message for any number of watchers, made once. */
-export type WatchMessage = { readonly message: WatchInvalidationsResponse; readonly bytes: number };
+import { resetMessage, type WatchMessage } from "./messages.ts";
 
 const MAX_QUEUED_MESSAGES = 1024;
 const MAX_QUEUED_BYTES = 256 * 1024;
 
 /**
- * Data and no closures: a change goes through thousands of these that the processor's cache does not hold, so that each
- * further object on the way costs more than the work on it. `push` and `feedOf` are what may be done with it.
+ * Plain data without closures: each change goes through thousands of subscriptions that are not in the processor's cache, and
+ * there each further object to load costs more than the work on it.
  */
 export type Subscription = {
-  /** Messages pass by the queue while there is room for them. */
-  hasRoom: boolean;
-  send: (message: WatchInvalidationsResponse) => boolean;
+  /** True while messages may bypass the queue: the queue is empty and the stream accepts more. */
+  isWritable: boolean;
+  write: (message: WatchInvalidationsResponse) => boolean;
   queue: WatchMessage[];
   queuedBytes: number;
   readonly id: string;
 };
 
 export function createSubscription(id: string): Subscription {
-  return { hasRoom: false, send: () => false, queue: [], queuedBytes: 0, id };
+  return { isWritable: false, write: () => false, queue: [], queuedBytes: 0, id };
 }
 
-/** Sends or queues a message. A watcher that falls too far behind loses its queue and gets a reset in its place. */
-export function enqueueOrSend(watcher: Subscription, message: WatchMessage, positionNow: () => string): void {
-  if (watcher.hasRoom) watcher.hasRoom = watcher.send(message.message);
-  else enqueue(watcher, message, positionNow);
+/**
+ * Sends a message, or queues it while the stream applies backpressure. If the queue is full, drops all of it and queues a reset
+ * with the position that `positionNow` returns.
+ */
+export function enqueueOrSend(subscription: Subscription, message: WatchMessage, positionNow: () => string): void {
+  if (subscription.isWritable) subscription.isWritable = subscription.write(message.message);
+  else enqueue(subscription, message, positionNow);
 }
 
-function enqueue(watcher: Subscription, message: WatchMessage, positionNow: () => string): void {
-  if (watcher.queue.length >= MAX_QUEUED_MESSAGES || watcher.queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
-    watcher.queue = [{ message: resetMessage(WatchResetCause.OVERFLOW, positionNow()), bytes: 0 }];
-    watcher.queuedBytes = 0;
+function enqueue(subscription: Subscription, message: WatchMessage, positionNow: () => string): void {
+  const { queue, queuedBytes } = subscription;
+  if (queue.length >= MAX_QUEUED_MESSAGES || queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
+    const reset = resetMessage(WatchResetCause.OVERFLOW, positionNow());
+    subscription.queue = [reset];
+    subscription.queuedBytes = reset.bytes;
   } else {
-    watcher.queue.push(message);
-    watcher.queuedBytes += message.bytes;
+    queue.push(message);
+    subscription.queuedBytes += message.bytes;
   }
 }
 
-/** What is queued and all that comes, once, as a feed. */
-export function toPushStream(watcher: Subscription): PushStream<WatchInvalidationsResponse> {
-  return (send) => {
-    watcher.send = send;
-    const sendQueued = () => {
-      watcher.hasRoom = true;
-      while (watcher.hasRoom && watcher.queue.length > 0) {
-        const { message, bytes } = watcher.queue.shift()!;
-        watcher.queuedBytes -= bytes;
-        watcher.hasRoom = send(message);
+/** Returns the queued messages and all later ones as a push stream, which can be started once. */
+export function toPushStream(subscription: Subscription): PushStream<WatchInvalidationsResponse> {
+  return (write) => {
+    subscription.write = write;
+    const drain = () => {
+      subscription.isWritable = true;
+      while (subscription.isWritable && subscription.queue.length > 0) {
+        const { message, bytes } = subscription.queue.shift()!;
+        subscription.queuedBytes -= bytes;
+        subscription.isWritable = write(message);
       }
     };
-    sendQueued();
-    return sendQueued;
+    drain();
+    return drain;
   };
-}
-
-export function resetMessage(cause: WatchResetCause, position: string, partition?: number): WatchInvalidationsResponse {
-  return create(WatchInvalidationsResponseSchema, { event: { case: "reset", value: { cause, position, partition } } });
 }

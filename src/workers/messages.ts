@@ -1,35 +1,44 @@
-// What the primary and its workers say to each other. All of them run the same version.
+// The messages between the primary and its workers. All of them run the same version.
 
 import type { Worker } from "node:cluster";
-import type { MessageOptions, SendHandle } from "node:child_process";
 import type { Config } from "../config/config.ts";
-import type { ListenerName } from "../server.ts";
+import type { RunningServer } from "../server.ts";
 
-/** What a worker asks of its siblings, by way of the primary. */
+/** What a worker requests of the other workers, by way of the primary. */
 export type WorkerRequest =
-  /** Answer: a MetricsReport. The reply to who asked: the text of all of them. */
+  /** Each worker responds with a MetricsReport, the primary with the text of all of them. */
   | { readonly kind: "metrics" }
-  /** Answer and reply: whether one of them has that watcher, and has renewed it. */
+  /** Each worker responds whether it has renewed that watcher, the primary whether one of them has. */
   | { readonly kind: "renew"; readonly tenant: string; readonly watchId: string; readonly nonce: string };
+
+type Request = { readonly type: "request"; readonly id: number; readonly request: WorkerRequest };
+type Response = { readonly type: "response"; readonly id: number; readonly response: unknown };
 
 export type ToWorker =
   | { readonly type: "start"; readonly config: Config }
-  /** Comes with the socket. */
-  | { readonly type: "connection"; readonly id: number; readonly listener: ListenerName }
-  | { readonly type: "question"; readonly id: number; readonly question: WorkerRequest }
-  | { readonly type: "reply"; readonly id: number; readonly reply: unknown }
-  | { readonly type: "stop" };
+  | { readonly type: "stop" }
+  | Request
+  | Response;
 
-export type FromWorker =
-  /** It listens to what it is told from now on. */
-  | { readonly type: "hello" }
-  | { readonly type: "ready"; readonly store: string }
+export type ToPrimary =
+  /** The worker can receive messages from now on. */
+  | { readonly type: "loaded" }
+  /** The worker serves calls. */
+  | ({ readonly type: "ready" } & WorkerReady)
+  /** The worker could not start, and exits. */
   | { readonly type: "failed"; readonly message: string; readonly code: unknown; readonly reason: unknown }
-  | { readonly type: "accepted"; readonly id: number }
-  | { readonly type: "ask"; readonly id: number; readonly question: WorkerRequest }
-  | { readonly type: "answer"; readonly id: number; readonly answer: unknown };
+  | Request
+  | Response;
 
-/** Tells a worker. One that is gone hears nothing, and its end is told elsewhere. */
-export function sendToWorker(worker: Worker, message: ToWorker, handle?: SendHandle, options?: MessageOptions): void {
-  worker.send(message, handle, options, () => undefined);
+/** What a worker reports when it serves: its store, and the addresses, which all workers share. */
+export type WorkerReady = Pick<RunningServer, "store" | "addresses">;
+
+/** Sends a message to a worker. Does nothing if the worker is gone: its supervisor notices that. */
+export function sendToWorker(worker: Worker, message: ToWorker): void {
+  worker.send(message, () => undefined);
+}
+
+/** Sends a message to the primary; resolves when it is sent. */
+export function sendToPrimary(message: ToPrimary): Promise<void> {
+  return new Promise((resolve) => process.send!(message, () => resolve()));
 }

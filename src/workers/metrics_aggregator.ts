@@ -5,15 +5,15 @@ import { AggregatorRegistry } from "prom-client";
 import type { MetricsReport } from "../ops/metrics.ts";
 
 export type MetricsAggregator = {
-  /** The text, from what each worker has reported, or undefined for one that did not: then its last report counts. */
+  /** Combines the reports of the workers. A worker whose report is undefined counts with its last one. */
   textOf(reports: ReadonlyMap<Worker, MetricsReport | undefined>): Promise<string>;
-  /** The worker is gone; what it counted stays. */
-  gone(worker: Worker): void;
+  /** Keeps what the worker has counted, because it is gone. */
+  removeWorker(worker: Worker): void;
 };
 
 export function createMetricsAggregator(): MetricsAggregator {
   const latest = new Map<Worker, MetricsReport>();
-  // What workers that are gone have counted, as far as they have told.
+  // What workers that are gone had counted by their last reports.
   let ended: Promise<MetricsReport> = Promise.resolve([]);
 
   return {
@@ -22,7 +22,7 @@ export function createMetricsAggregator(): MetricsAggregator {
       const live = [...reports.keys()].flatMap((worker) => [latest.get(worker) ?? []]);
       return await AggregatorRegistry.aggregate([...live, await ended]).metrics();
     },
-    gone(worker) {
+    removeWorker(worker) {
       const counted = latest
         .get(worker)
         ?.filter(({ type }) => String(type) === "counter" || String(type) === "histogram");

@@ -1,33 +1,35 @@
-// The primary of several workers: it holds what exists once (the addresses, the store of its own), and serves no call itself.
+// The primary process of several workers: it holds what exists once (the addresses, the embedded store) and serves no call.
+//
+// node:cluster accepts the connections here and distributes them over the workers in turn.
 
 import cluster, { type Worker } from "node:cluster";
 import { existsSync } from "node:fs";
-import { createServer } from "node:net";
 import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import type { Config } from "../config/config.ts";
-import { listenAddressText } from "../lib/listen_address.ts";
-import { listen } from "../transport/listener.ts";
 import type { MetricsReport } from "../ops/metrics.ts";
-import type { ListenerName, RunningServer } from "../server.ts";
+import type { RunningServer } from "../server.ts";
 import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
 import { generateTokenKeysFile } from "../auth/token_key_file.ts";
-import { createHandover } from "./connection_dispatcher.ts";
+import { removeStaleSocket } from "../transport/listener.ts";
 import { createWorkerRequests } from "./worker_requests.ts";
-import { sendToWorker, type FromWorker, type WorkerRequest } from "./messages.ts";
-import { superviseWorker, type WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
+import { sendToWorker, type ToPrimary, type WorkerRequest } from "./messages.ts";
+import { WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
 import { createMetricsAggregator } from "./metrics_aggregator.ts";
 
-/** Of the drain time, what a worker may use, and when it is killed; the rest is for the store. */
+/** The shares of the drain time after which a worker ends its calls, and after which it is killed; the rest is for the store. */
 const WORKER_SHARE = 0.85;
 const KILL_SHARE = 0.9;
 
-/** Starts the workers and resolves once all of them answer. Rejects, with nothing left behind, when one cannot. */
+/**
+ * Starts the workers and resolves when all of them serve.
+ * @throws Error the first error of a worker's start, with nothing left running.
+ */
 export async function startWorkers(config: Config, log: Logger): Promise<RunningServer> {
-  const slots: WorkerSupervisor[] = [];
-  const killAll = () => slots.forEach((slot) => slot.kill());
-  // What has been started, in order; each function undoes one thing.
+  const supervisors: WorkerSupervisor[] = [];
+  const killAll = () => supervisors.forEach((supervisor) => supervisor.kill());
+  // Undoes what has been started, the last step first.
   const undo: (() => unknown)[] = [];
   const closeAll = async () => {
     for (const step of undo.splice(0).toReversed()) await step();
@@ -37,39 +39,31 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
     const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
     if (embedded) undo.push(() => embedded.stop());
     if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
+    await prepareCluster(config);
+    // A process that ends without close() takes its workers along.
+    process.once("exit", killAll);
+    undo.push(() => process.off("exit", killAll));
+    undo.push(() => Promise.all(supervisors.map((each) => each.stop(config.drainTimeoutMs * KILL_SHARE))));
 
-    const workers = createWorkers();
-    const own = {
+    const events = createWorkerEvents();
+    const workerConfig = {
       ...config,
       storeUrl: config.storeUrl ?? embedded!.url,
       drainTimeoutMs: config.drainTimeoutMs * WORKER_SHARE,
     };
-    cluster.setupPrimary({
-      exec: fileURLToPath(new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)),
-      args: [],
-      // Metrics hold numbers that JSON has not.
-      serialization: "advanced",
-    });
-    // A process that ends without close() takes its workers along.
-    process.once("exit", killAll);
-    undo.push(() => process.off("exit", killAll));
-    undo.push(() => Promise.all(slots.map((slot) => slot.stop(config.drainTimeoutMs * KILL_SHARE))));
-    for (let i = 0; i < config.workers; i++) slots.push(superviseWorker(own, workers.events, log));
-    const [description] = await Promise.all(slots.map((slot) => slot.ready));
-
-    const bind = async (name: ListenerName, address: Config["grpcListen"]) => {
-      if (address === undefined) return {};
-      const acceptor = createServer({ noDelay: true, pauseOnConnect: true }, (socket) => workers.give(name, socket));
-      const listener = await listen(acceptor, address);
-      // Not awaited: connections that the workers have count as well.
-      undo.push(() => void listener.closed());
-      return { [name]: listenAddressText(listener.address) };
+    const start = (mayStart: Promise<unknown>) => {
+      const supervisor = new WorkerSupervisor({ config: workerConfig, mayStart, events, log });
+      supervisors.push(supervisor);
+      return supervisor.ready;
     };
-    const addresses = { ...(await bind("grpc", config.grpcListen)), ...(await bind("http", config.httpListen)) };
+    // The others listen after the first. If an address cannot be bound, Node's cluster module would throw for the second one.
+    const first = start(Promise.resolve());
+    const others = Array.from({ length: config.workers - 1 }, () => start(first));
+    const [{ store, addresses }] = await Promise.all([first, ...others]);
     let closed: Promise<void> | undefined;
     return {
       addresses,
-      store: embedded ? `${embedded.description} (${description})` : description!,
+      store: embedded ? `${embedded.description} (${store})` : store,
       close: () => (closed ??= closeAll()),
     };
   } catch (error) {
@@ -78,49 +72,58 @@ export async function startWorkers(config: Config, log: Logger): Promise<Running
   }
 }
 
-/** What the primary does for the workers that are there. */
-function createWorkers() {
+async function prepareCluster({ grpcListen, httpListen }: Config): Promise<void> {
+  cluster.schedulingPolicy = cluster.SCHED_RR;
+  cluster.setupPrimary({
+    exec: fileURLToPath(new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)),
+    args: [],
+    // Metrics hold numbers that JSON has not.
+    serialization: "advanced",
+  });
+  for (const address of [grpcListen, httpListen]) {
+    if (address?.kind !== "unix") continue;
+    await removeStaleSocket(address.path);
+    // Sockets are bound in this process, whenever a worker listens: only the owner may ever connect.
+    process.umask(0o077);
+  }
+}
+
+/** Does for the workers what one of them requests of the others. */
+function createWorkerEvents(): WorkerEvents {
   const ready = new Set<Worker>();
-  const handover = createHandover();
-  const inquiry = createWorkerRequests();
-  const totals = createMetricsAggregator();
+  const requests = createWorkerRequests();
+  const aggregator = createMetricsAggregator();
 
   async function metricsText(): Promise<string> {
-    const asked = [...ready].map(async (worker) => [worker, await inquiry.ask(worker, { kind: "metrics" })] as const);
-    const reports = (await Promise.all(asked)).filter(([worker]) => ready.has(worker));
-    return await totals.textOf(new Map(reports as [Worker, MetricsReport | undefined][]));
+    const sent = [...ready].map(async (worker) => [worker, await requests.send(worker, { kind: "metrics" })] as const);
+    const reports = (await Promise.all(sent)).filter(([worker]) => ready.has(worker));
+    return await aggregator.textOf(new Map(reports as [Worker, MetricsReport | undefined][]));
   }
 
-  async function renewBySiblingOf(worker: Worker, question: WorkerRequest): Promise<boolean> {
+  async function renewOnSiblingOf(worker: Worker, request: WorkerRequest): Promise<boolean> {
     const siblings = [...ready].filter((other) => other !== worker);
     const renewed = async (sibling: Worker) => {
-      if ((await inquiry.ask(sibling, question)) !== true) throw new Error("it has no such watcher");
+      if ((await requests.send(sibling, request)) !== true) throw new Error("it has no such watcher");
       return true;
     };
     return await Promise.any(siblings.map(renewed)).catch(() => false);
   }
 
-  async function reply(worker: Worker, id: number, question: WorkerRequest): Promise<void> {
-    const answer = question.kind === "metrics" ? metricsText() : renewBySiblingOf(worker, question);
-    sendToWorker(worker, { type: "reply", id, reply: await answer });
+  async function respond(worker: Worker, id: number, request: WorkerRequest): Promise<void> {
+    const response = await (request.kind === "metrics" ? metricsText() : renewOnSiblingOf(worker, request));
+    sendToWorker(worker, { type: "response", id, response });
   }
 
-  const events: WorkerEvents = {
-    onReady(worker) {
-      ready.add(worker);
-      handover.add(worker);
+  return {
+    onReady: (worker) => void ready.add(worker),
+    onMessage(worker: Worker, message: ToPrimary) {
+      if (message.type === "response") requests.settle(message.id, message.response);
+      else if (message.type === "request") void respond(worker, message.id, message.request);
     },
-    onMessage(worker: Worker, message: FromWorker) {
-      if (message.type === "accepted") handover.accepted(worker, message.id);
-      else if (message.type === "answer") inquiry.answered(message.id, message.answer);
-      else if (message.type === "ask") void reply(worker, message.id, message.question);
-    },
-    onGone(worker) {
+    onExit(worker) {
       ready.delete(worker);
-      handover.remove(worker);
-      inquiry.gone(worker);
-      totals.gone(worker);
+      requests.removeWorker(worker);
+      aggregator.removeWorker(worker);
     },
   };
-  return { events, give: handover.give };
 }

@@ -1,64 +1,57 @@
-// A worker process: serves the connections that the primary hands it, until the primary says stop, or is gone.
+// A worker process: runs the server on the addresses that all workers share, until the primary stops it or is gone.
 
 import cluster from "node:cluster";
-import type { Socket } from "node:net";
 import type { Config } from "../config/config.ts";
-import { createHandedListener } from "../transport/handed_listener.ts";
-import { startServer, type RunningServer, type SiblingAnswers, type Siblings } from "../server.ts";
-import { createLogger, endOnFaults } from "../ops/logger.ts";
-import type { FromWorker, WorkerRequest, ToWorker } from "./messages.ts";
+import { startServer, type RunningServer, type SiblingHandlers, type Siblings } from "../server.ts";
+import { createLogger, endOnFaults, openLogOutput } from "../ops/logger.ts";
+import { sendToPrimary, type ToWorker, type WorkerRequest } from "./messages.ts";
 
-/** Of the time that a stop may take, what the server may use. */
+/** The share of the drain time that the server may use; the rest is for the exit of the process. */
 const STOP_SHARE = 0.95;
 
-const listeners = { grpc: createHandedListener(), http: createHandedListener() };
-const replies = new Map<number, (reply: unknown) => void>();
+const responses = new Map<number, (response: unknown) => void>();
 let lastId = 0;
-let answers: SiblingAnswers;
+let handlers: SiblingHandlers;
 let stop: () => Promise<void>;
 
 const siblings: Siblings = {
-  listen: (name, acceptor, address) => listeners[name].listen(acceptor, address),
-  metricsText: async () => (await ask({ kind: "metrics" })) as string,
-  renewWatch: async (tenant, watchId, nonce) => (await ask({ kind: "renew", tenant, watchId, nonce })) as boolean,
-  answerWith: (given) => void (answers = given),
+  metricsText: async () => (await request({ kind: "metrics" })) as string,
+  renewWatch: async (tenant, watchId, nonce) => (await request({ kind: "renew", tenant, watchId, nonce })) as boolean,
+  handle: (given) => void (handlers = given),
 };
 
-// They reach the primary too, from the terminal or the supervisor, and the primary says what is to be done.
+// A terminal or a process manager may signal all processes of the group. Only the primary acts on that.
 for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => undefined);
-process.on("message", (message: ToWorker, socket: Socket | undefined) => {
+process.on("message", (message: ToWorker) => {
   switch (message.type) {
     case "start":
       return void start(message.config);
-    case "connection":
-      // One that was closed meanwhile comes without its socket.
-      if (socket !== undefined) listeners[message.listener].take(socket);
-      return say({ type: "accepted", id: message.id });
-    case "question":
-      return void answer(message.id, message.question);
-    case "reply":
-      replies.get(message.id)?.(message.reply);
-      replies.delete(message.id);
+    case "request":
+      return void respond(message.id, message.request);
+    case "response":
+      responses.get(message.id)?.(message.response);
+      responses.delete(message.id);
       return;
     case "stop":
       return void stop();
   }
 });
-say({ type: "hello" });
+void sendToPrimary({ type: "loaded" });
 
 async function start(config: Config): Promise<void> {
-  const log = createLogger(config).child({ worker: process.pid });
+  const log = createLogger(config, await openLogOutput()).child({ worker: process.pid });
   endOnFaults(log);
   // Node ends a worker whose primary is gone.
-  cluster.worker!.once("disconnect", () => log.fatal("the primary is gone"));
+  cluster.worker!.once("disconnect", () => log.fatal("the primary process is gone; this worker exits"));
   try {
     const server = await startServer(config, log, siblings);
     stop = () => end(server, config.drainTimeoutMs * STOP_SHARE);
-    say({ type: "ready", store: server.store });
+    void sendToPrimary({ type: "ready", store: server.store, addresses: server.addresses });
   } catch (error) {
-    log.debug({ err: error }, "the start failed");
+    log.debug({ err: error }, "start failed");
     const { message, code, reason } = error as Error & { code?: unknown; reason?: unknown };
-    process.send!({ type: "failed", message, code, reason } satisfies FromWorker, () => process.exit(1));
+    await sendToPrimary({ type: "failed", message, code, reason });
+    process.exit(1);
   }
 }
 
@@ -68,21 +61,19 @@ async function end(server: RunningServer, timeoutMs: number): Promise<void> {
   process.exit();
 }
 
-function ask(question: WorkerRequest): Promise<unknown> {
+/** Sends a request to all workers, by way of the primary. */
+function request(workerRequest: WorkerRequest): Promise<unknown> {
   return new Promise((resolve) => {
-    replies.set(++lastId, resolve);
-    say({ type: "ask", id: lastId, question });
+    responses.set(++lastId, resolve);
+    void sendToPrimary({ type: "request", id: lastId, request: workerRequest });
   });
 }
 
-async function answer(id: number, question: WorkerRequest): Promise<void> {
-  const given =
-    question.kind === "metrics"
-      ? await answers.metrics()
-      : answers.renewWatch(question.tenant, question.watchId, question.nonce);
-  say({ type: "answer", id, answer: given });
-}
-
-function say(message: FromWorker): void {
-  process.send!(message);
+/** Responds to the request of another worker. */
+async function respond(id: number, workerRequest: WorkerRequest): Promise<void> {
+  const response =
+    workerRequest.kind === "metrics"
+      ? await handlers.metrics()
+      : handlers.renewWatch(workerRequest.tenant, workerRequest.watchId, workerRequest.nonce);
+  void sendToPrimary({ type: "response", id, response });
 }

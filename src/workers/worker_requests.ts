@@ -1,38 +1,39 @@
-// What one worker asks of all of them goes through the primary, which asks each and gathers what they say.
+// Requests from the primary to single workers, each with the response that belongs to it.
 
 import type { Worker } from "node:cluster";
 import { sendToWorker, type WorkerRequest } from "./messages.ts";
 
 export type WorkerRequests = {
-  /** What the worker answers; undefined when it does not, because it is busy or dies. */
-  ask(worker: Worker, question: WorkerRequest): Promise<unknown>;
-  answered(id: number, answer: unknown): void;
-  /** Nobody waits for this worker any longer. */
-  gone(worker: Worker): void;
+  /** Resolves to the worker's response; to undefined if the worker is busy for too long, or dies. */
+  send(worker: Worker, request: WorkerRequest): Promise<unknown>;
+  /** Resolves the request with that id. */
+  settle(id: number, response: unknown): void;
+  /** Resolves every request to this worker to undefined, because it is gone. */
+  removeWorker(worker: Worker): void;
 };
 
-const ANSWER_TIMEOUT_MS = 1_000;
+const RESPONSE_TIMEOUT_MS = 1_000;
 
 export function createWorkerRequests(): WorkerRequests {
-  const open = new Map<number, { readonly worker: Worker; readonly settle: (answer: unknown) => void }>();
+  const pending = new Map<number, { readonly worker: Worker; readonly settle: (response: unknown) => void }>();
   let lastId = 0;
   return {
-    ask(worker, question) {
+    send(worker, request) {
       const id = ++lastId;
       return new Promise((resolve) => {
-        const settle = (answer: unknown): void => {
+        const settle = (response: unknown): void => {
           clearTimeout(timer);
-          open.delete(id);
-          resolve(answer);
+          pending.delete(id);
+          resolve(response);
         };
-        const timer = setTimeout(settle, ANSWER_TIMEOUT_MS);
-        open.set(id, { worker, settle });
-        sendToWorker(worker, { type: "question", id, question });
+        const timer = setTimeout(settle, RESPONSE_TIMEOUT_MS);
+        pending.set(id, { worker, settle });
+        sendToWorker(worker, { type: "request", id, request });
       });
     },
-    answered: (id, answer) => open.get(id)?.settle(answer),
-    gone(worker) {
-      for (const { worker: asked, settle } of open.values()) if (asked === worker) settle(undefined);
+    settle: (id, response) => pending.get(id)?.settle(response),
+    removeWorker(worker) {
+      for (const request of pending.values()) if (request.worker === worker) request.settle(undefined);
     },
   };
 }

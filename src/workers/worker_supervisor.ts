@@ -1,120 +1,134 @@
-// One worker's place: a process that is forked, and forked again whenever it dies.
+// Supervises one worker: forks its process, and forks another one whenever that dies.
 
 import cluster, { type Worker } from "node:cluster";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../config/config.ts";
-import { sendToWorker, type FromWorker } from "./messages.ts";
+import { createRestartDelays } from "../lib/backoff.ts";
+import { sendToWorker, type ToPrimary, type WorkerReady } from "./messages.ts";
+
+export type WorkerSupervisorOptions = {
+  readonly config: Config;
+  /** The worker loads its modules at once, and starts when this resolves. */
+  readonly mayStart: Promise<unknown>;
+  readonly events: WorkerEvents;
+  readonly log: Logger;
+};
 
 export type WorkerEvents = {
-  /** It may be given connections from now on. */
+  /** The worker serves calls from now on. */
   onReady(worker: Worker): void;
-  /** Any message but those about its start. */
-  onMessage(worker: Worker, message: FromWorker): void;
-  onGone(worker: Worker): void;
+  /** Any message but those about the worker's start. */
+  onMessage(worker: Worker, message: ToPrimary): void;
+  onExit(worker: Worker): void;
 };
 
-export type WorkerSupervisor = {
-  /** The store that the first worker found. Rejects with that worker's own error when its start fails; nothing is left then. */
-  readonly ready: Promise<string>;
-  /** Lets the worker finish what it has, for so long at most. */
-  stop(graceMs: number): Promise<void>;
-  /** Ends the worker at once. */
-  kill(): void;
-};
+const RESTARTS = { minDelayMs: 100, maxDelayMs: 5_000, healthyMs: 10_000 };
 
-const RESPAWN_MIN_MS = 100;
-const RESPAWN_MAX_MS = 5_000;
-/** A worker that served for longer than this is replaced at once. */
-const HEALTHY_MS = 10_000;
+export class WorkerSupervisor {
+  /** Resolves when the first process serves. Rejects with the error of its start; then no process is left. */
+  readonly ready: Promise<WorkerReady>;
+  readonly #options: WorkerSupervisorOptions;
+  readonly #firstReady = Promise.withResolvers<WorkerReady>();
+  readonly #stopping = new AbortController();
+  readonly #supervision: Promise<void>;
+  #worker!: Worker;
+  #exited!: Promise<string>;
+  /** When the present process began to serve. */
+  #readyMs: number | undefined;
+  #startError: Error | undefined;
 
-export function superviseWorker(config: Config, events: WorkerEvents, log: Logger): WorkerSupervisor {
-  const stopping = new AbortController();
-  let worker: Worker;
-  let exited: Promise<string>;
-  let readyMs: number | undefined;
-  const first = Promise.withResolvers<string>();
-  let fault: Error | undefined;
-
-  // Whoever waits for it hears of it; when another worker has failed before, nobody does.
-  first.promise.catch(() => undefined);
-
-  fork();
-  const supervision = supervise();
-
-  function fork(): void {
-    readyMs = undefined;
-    fault = undefined;
-    const forked = (worker = cluster.fork());
-    exited = exitOf(forked);
-    forked.on("message", (message: FromWorker) => hear(forked, message));
+  constructor(options: WorkerSupervisorOptions) {
+    this.#options = options;
+    this.ready = this.#firstReady.promise;
+    // Nobody awaits it if another worker has failed before.
+    this.ready.catch(() => undefined);
+    this.#fork();
+    this.#supervision = this.#supervise();
   }
 
-  function hear(from: Worker, message: FromWorker): void {
-    if (message.type === "hello") return sendToWorker(from, { type: "start", config });
-    if (message.type === "failed") {
-      fault = Object.assign(new Error(message.message), { code: message.code, reason: message.reason });
-      return;
+  /** Lets the process finish the calls in flight; kills it after `graceMs`. */
+  async stop(graceMs: number): Promise<void> {
+    this.#stopping.abort();
+    // A process that does not serve yet has nothing to finish.
+    if (this.#readyMs === undefined) this.kill();
+    else sendToWorker(this.#worker, { type: "stop" });
+    const force = setTimeout(() => {
+      const worker = this.#worker.process.pid;
+      this.#options.log.warn({ worker }, "worker did not stop in time; it is killed and its calls fail");
+      this.kill();
+    }, graceMs);
+    await this.#supervision;
+    clearTimeout(force);
+  }
+
+  kill(): void {
+    this.#worker.process.kill("SIGKILL");
+  }
+
+  #fork(): void {
+    this.#readyMs = undefined;
+    this.#startError = undefined;
+    const worker = (this.#worker = cluster.fork());
+    this.#exited = exitOf(worker);
+    worker.on("message", (message: ToPrimary) => this.#receive(worker, message));
+  }
+
+  #receive(worker: Worker, message: ToPrimary): void {
+    const { config, mayStart, events, log } = this.#options;
+    switch (message.type) {
+      case "loaded":
+        mayStart.then(
+          () => sendToWorker(worker, { type: "start", config }),
+          () => undefined,
+        );
+        return;
+      case "failed":
+        this.#startError = Object.assign(new Error(message.message), { code: message.code, reason: message.reason });
+        return;
+      case "ready":
+        this.#readyMs = performance.now();
+        log.info({ worker: worker.process.pid, ...message.addresses }, "worker ready");
+        events.onReady(worker);
+        return this.#firstReady.resolve(message);
+      default:
+        return events.onMessage(worker, message);
     }
-    if (message.type !== "ready") return events.onMessage(from, message);
-    readyMs = performance.now();
-    log.info({ worker: from.process.pid }, "a worker is ready");
-    events.onReady(from);
-    first.resolve(message.store);
   }
 
-  async function supervise(): Promise<void> {
-    let failures = 0;
+  async #supervise(): Promise<void> {
+    const { events, log } = this.#options;
+    const { signal } = this.#stopping;
+    const nextDelayMs = createRestartDelays(RESTARTS);
     for (let served = false; ;) {
-      const how = await exited;
-      events.onGone(worker);
+      const how = await this.#exited;
+      const readyMs = this.#readyMs;
+      events.onExit(this.#worker);
       served ||= readyMs !== undefined;
-      if (!served) first.reject(fault ?? new Error(`a worker ended ${how} at its start; the log may tell why`));
-      if (!served || stopping.signal.aborted) return;
-      failures = readyMs !== undefined && performance.now() - readyMs > HEALTHY_MS ? 0 : failures + 1;
-      const delayMs = respawnDelayMs(failures);
+      if (!served) {
+        this.#firstReady.reject(this.#startError ?? new Error(`a worker exited ${how} during its start; see the log`));
+      }
+      if (!served || signal.aborted) return;
+      const delayMs = nextDelayMs(readyMs === undefined ? 0 : performance.now() - readyMs);
       log.error(
-        { worker: worker.process.pid, how, delayMs, fault: fault?.message },
-        "a worker died and is replaced: its calls are lost",
+        { worker: this.#worker.process.pid, how, delayMs, error: this.#startError?.message },
+        "worker died; its in-flight calls failed; a replacement starts after delayMs",
       );
-      await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-      if (stopping.signal.aborted) return;
-      fork();
+      await sleep(delayMs, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      this.#fork();
     }
   }
-
-  const kill = () => void worker.process.kill("SIGKILL");
-  return {
-    ready: first.promise,
-    async stop(graceMs) {
-      stopping.abort();
-      // One that has not begun to serve has nothing to finish.
-      if (readyMs === undefined) kill();
-      else sendToWorker(worker, { type: "stop" });
-      const force = setTimeout(() => {
-        log.warn({ worker: worker.process.pid }, "a worker does not end in time and is killed");
-        kill();
-      }, graceMs);
-      await supervision;
-      clearTimeout(force);
-    },
-    kill,
-  };
 }
 
-/** None the first time; then longer and longer, and not the same for all workers. */
-function respawnDelayMs(failures: number): number {
-  if (failures <= 1) return 0;
-  return Math.min(RESPAWN_MAX_MS, RESPAWN_MIN_MS * 2 ** Math.min(failures, 10)) * (0.5 + Math.random() / 2);
-}
-
+/** Resolves to how the process ended: `by SIGKILL`, `with code 1`. */
 function exitOf(worker: Worker): Promise<string> {
   return new Promise((resolve) => {
     worker.on("exit", (code: number | null, signal: string | null) =>
       resolve(signal === null ? `with code ${code}` : `by ${signal}`),
     );
     worker.on("error", (error) => {
-      // Without a process there is no exit either.
+      // A process that was never created has no "exit" event.
       if (worker.process.pid === undefined) resolve(`before it began: ${error.message}`);
     });
   });

@@ -1,4 +1,4 @@
-// The audit trail, explanations and tenants, as the contract tells of them.
+// The audit trail, explanations and the isolation of tenants, as the contract describes them.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -26,7 +26,7 @@ let client: AuthorityClient;
 
 before(async () => {
   if (skip) return;
-  directory = await mkdtemp(join(tmpdir(), "sa-security-"));
+  directory = await mkdtemp(join(tmpdir(), "sa-audit-"));
   const keys = ["acme", "other"].map((tenant) => {
     const sha256 = createHash("sha256").update(`key-of-${tenant}`).digest("hex");
     return { name: `${tenant}'s backend`, tenant, sha256, scopes: ["read", "write", "audit"] };
@@ -46,7 +46,7 @@ after(async () => {
 const make = async (userId: string) => (await client.createSession({ userId }, acme)).session!.sessionId;
 
 describe("ListAuditEvents", { skip }, () => {
-  test("newest first, by page, by type and by time", async () => {
+  test("lists newest first, by page, by type and by time", async () => {
     const instants: Timestamp[] = [];
     const ids: string[] = [];
     for (let n = 0; n < 5; n++) {
@@ -69,7 +69,7 @@ describe("ListAuditEvents", { skip }, () => {
     );
     assert.deepEqual(await list({ types: [CREATED, DELETED] }), all);
     assert.deepEqual(await list({ types: [AuditEventType.ROTATED] }), []);
-    // From the instant of an event, and before that of another.
+    // start_time is inclusive, end_time is exclusive.
     const [startTime, endTime] = [instants[1]!, instants[3]!];
     assert.deepEqual(await list({ startTime }), all.slice(0, 8));
     assert.deepEqual(await list({ endTime }), all.slice(4));
@@ -92,7 +92,7 @@ describe("ListAuditEvents", { skip }, () => {
     assert.deepEqual(paged, ids.slice(0, 3).toReversed());
   });
 
-  test("keeps the last 1,000 events, each once and in order, however many are of one millisecond", async () => {
+  test("keeps the last 1,000 events, each once and in order, even if many share a millisecond", async () => {
     const sessionId = await make("long trail");
     const update = () => client.updateSessionData({ sessionId, data: {} }, acme);
     for (let n = 0; n < 12; n++) await Promise.all(Array.from({ length: 100 }, update));
@@ -115,7 +115,7 @@ describe("ListAuditEvents", { skip }, () => {
     assert.ok(new Set(numbers.map(([ms]) => ms)).size < 1000, "no two events were of one millisecond");
   });
 
-  test("instants at the edges of their type are answers or bad input, not faults", async () => {
+  test("times at the limits of their type are accepted or INVALID_REQUEST, never an internal error", async () => {
     await make("edges");
     for (const seconds of [-(2n ** 63n), -1n, 0n, 253_402_300_799n, 2n ** 54n, 2n ** 63n - 1n]) {
       const at = { seconds, nanos: 0 };
@@ -129,7 +129,7 @@ describe("ListAuditEvents", { skip }, () => {
     }
   });
 
-  test("tells who, which session and which device", async () => {
+  test("names the actor, the session and the device", async () => {
     const { session } = await client.createDeviceSession({ userId: "who", device: { deviceId: "a b:c" } }, acme);
     await client.deleteUserSessions({ userId: "who" }, acme);
     const { events } = await client.listAuditEvents({ userId: "who" }, acme);
@@ -146,7 +146,7 @@ describe("ListAuditEvents", { skip }, () => {
 });
 
 describe("ExplainSession", { skip }, () => {
-  test("alive, ended by whom, when and why, or unknown", async () => {
+  test("reports a session as alive, as ended (by whom, when and why), or as unknown", async () => {
     const ends: Record<string, (sessionId: string) => Promise<unknown>> = {
       DELETED: (sessionId) => client.deleteSession({ sessionId }, acme),
       USER_REVOKED: () => client.deleteUserSessions({ userId: "explained" }, acme),
@@ -175,7 +175,7 @@ describe("ExplainSession", { skip }, () => {
   });
 });
 
-test("another tenant sees and ends nothing, with the same ids in its hands", { skip }, async () => {
+test("another tenant can neither read nor end a session, even if it knows all ids", { skip }, async () => {
   const user = { userId: "shared" };
   const device = { deviceId: "shared" };
   const hash = (await client.createHashSession({ ...user, fields: { a: "1" } }, acme)).session!;
@@ -210,10 +210,10 @@ test("another tenant sees and ends nothing, with the same ids in its hands", { s
   assert.deepEqual(
     events.map(({ type }) => type),
     [AuditEventType.USER_REVOKED],
-    "its own revoke-all only",
+    "its own DeleteUserSessions only",
   );
 
-  // Nor does a login there replace, count or answer one here.
+  // A login in the other tenant neither replaces nor counts nor returns a session of this one.
   await client.createDeviceSession({ ...user, device, limit: { maxSessions: 1, onExceed: 2 } }, other);
   assert.equal((await client.getDeviceSession(device, acme)).session!.sessionId, held.sessionId);
   assert.equal((await client.listUserSessions(user, acme)).sessions.length, 3);

@@ -1,4 +1,4 @@
-// API keys: who is let in, as whom, to which methods; and what a key file may look like.
+// API keys: which callers are admitted, as which principal, to which methods; and the format of the key file.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -36,7 +36,7 @@ function fileWith(text: string, name = "keys.json"): string {
   return path;
 }
 
-test("every method asks for the scope that its comment names", () => {
+test("every method requires the scope that its comment names", () => {
   const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/session_service.proto"), "utf8");
   const documented: Record<string, string> = {};
   for (const [, comment, name] of proto.matchAll(/((?:^ *\/\/.*\n)+) *rpc (\w+)\(/gm)) {
@@ -55,9 +55,9 @@ describe("calls", () => {
     authentication = createAuthentication({ keysFile: fileWith(keyFile(ORDERS, READER)), logger });
     hosts = await startHosts(
       {
-        // Answers with who the caller is taken for.
-        async getSession(_, { principal: caller }) {
-          return { session: { userId: `${caller.tenant}/${caller.name}` } };
+        // Responds with the principal of the call.
+        async getSession(_, { principal }) {
+          return { session: { userId: `${principal.tenant}/${principal.name}` } };
         },
         async *watchInvalidations() {
           yield {};
@@ -90,8 +90,8 @@ describe("calls", () => {
         ["Bearer orders-key", "acme/orders"],
         ["bearer  reader-key", "globex/reader"],
       ] as const) {
-        const answer = fromBinary(GetSessionResponseSchema, await get(wire, credential));
-        assert.equal(answer.session?.userId, who, wire.name);
+        const response = fromBinary(GetSessionResponseSchema, await get(wire, credential));
+        assert.equal(response.session?.userId, who, wire.name);
       }
     }
   });
@@ -111,10 +111,10 @@ describe("calls", () => {
     }
   });
 
-  test("without the scope are PERMISSION_DENIED, before anything else is said", async () => {
+  test("without the scope are PERMISSION_DENIED, whatever else is wrong", async () => {
     const expected = { code: "PERMISSION_DENIED", reason: "SCOPE_MISSING" };
     for (const wire of wires) {
-      // Neither that the request is bad nor that the method is not there.
+      // The first request is also invalid, and the second method is not implemented.
       await assert.rejects(send(wire, [createSession, CreateSessionRequestSchema, {}], "reader-key"), expected);
       const audit = [listAuditEvents, ListAuditEventsRequestSchema, { userId: "u" }] as const;
       await assert.rejects(send(wire, [...audit], "orders-key"), expected);
@@ -140,15 +140,15 @@ describe("calls", () => {
   });
 });
 
-test("without a file everybody is anonymous of the tenant default, with all scopes", () => {
-  const { principal: caller, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
+test("without a file every caller is anonymous in the tenant default, with all scopes", () => {
+  const { principal, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
     authorization: undefined,
   });
-  assert.deepEqual(caller, { tenant: "default", name: "anonymous" });
+  assert.deepEqual(principal, { tenant: "default", name: "anonymous" });
   assert.deepEqual([...scopes].toSorted(), ["audit", "read", "watch", "write"]);
 });
 
-test("a changed file is taken up; a bad one is not, and says why", async () => {
+test("a changed file is loaded; a bad one is not, and the log says why", async () => {
   const path = fileWith(keyFile(ORDERS), "changing.json");
   let onLine: ((line: Record<string, unknown>) => void) | undefined;
   const logger = pino({ level: "info" }, { write: (line: string) => onLine?.(JSON.parse(line)) });

@@ -1,4 +1,4 @@
-// Bulk validation, as the contract tells of it: order, one verdict for each question, and a stream that answers what it can.
+// Bulk validation, as the contract describes it: order, one result for each entry, and streams with flow control.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -19,13 +19,14 @@ const skip = redisServerMissing();
 const DATA_BYTES = 5000;
 
 type Entry = NonNullable<MessageInitShape<typeof ValidateStreamRequestSchema>["entries"]>[number];
-type Question = { readonly entry: Entry; readonly userId: string | undefined };
+/** An entry, and the user of the session that it must validate; undefined if it must be INVALID. */
+type Case = { readonly entry: Entry; readonly userId: string | undefined };
 
 let authorities: Authorities;
 let client: AuthorityClient;
-/** Of every kind, valid and not; what is to be answered. */
-const questions: Question[] = [];
-let large: Question;
+/** Entries of every kind, valid and not. */
+const cases: Case[] = [];
+let large: Case;
 
 before(async () => {
   if (skip) return;
@@ -41,10 +42,10 @@ before(async () => {
       client.createSecureSession({ userId }),
     ]);
     await client.revokeToken({ token: gone.token });
-    questions.push(
+    cases.push(
       { entry: byId(simple.session!.sessionId), userId },
       { entry: { ...byToken(secure.token), touch: true, ipAddress: "203.0.113.7" }, userId },
-      // The id of a secure session opens nothing, nor does a token in an id's place.
+      // Neither the id of a secure session nor a token in place of an id is valid.
       { entry: byId(secure.session!.sessionId), userId: undefined },
       { entry: byId(secure.token), userId: undefined },
       { entry: byToken(gone.token), userId: undefined },
@@ -65,38 +66,33 @@ after(async () => {
 
 type Result = { readonly verdict: Verdict; readonly session?: { readonly userId: string } };
 
-function assertAnswers(results: readonly Result[], asked: readonly Question[]): void {
+function assertResults(results: readonly Result[], expected: readonly Case[]): void {
   assert.deepEqual(
     results.map(({ verdict, session }) => [verdict, session?.userId]),
-    asked.map(({ userId }) => [userId === undefined ? Verdict.INVALID : Verdict.VALID, userId]),
+    expected.map(({ userId }) => [userId === undefined ? Verdict.INVALID : Verdict.VALID, userId]),
   );
 }
 
 describe("BatchValidate", { skip }, () => {
-  test("answers each question in its place, whatever the others are", async () => {
-    const { results } = await client.batchValidate({ entries: questions.map(({ entry }) => entry) });
-    assertAnswers(results, questions);
+  test("returns a result for each entry in its place, whatever the others are", async () => {
+    const { results } = await client.batchValidate({ entries: cases.map(({ entry }) => entry) });
+    assertResults(results, cases);
   });
 
-  test("answers the same for messages that are read directly and for those that are decoded", async () => {
-    for (const { entry, userId } of questions) {
-      // One entry that has to be decoded makes the whole message be.
-      const entries = [entry, { handle: { case: "sessionId" as const, value: "ü" } }];
-      const [alone, decoded] = await Promise.all([
-        client.batchValidate({ entries: [entry] }),
-        client.batchValidate({ entries }),
-      ]);
-      assertAnswers(
-        [alone.results[0]!, decoded.results[0]!],
-        [
-          { entry, userId },
-          { entry, userId },
-        ],
-      );
+  test("returns the same results by the encoded handler and by the handler", async () => {
+    const connect = createClient(
+      SessionService,
+      createGrpcTransport({ baseUrl: `http://${authorities.httpAddresses[0]}` }),
+    );
+    for (const each of cases) {
+      const request = { entries: [each.entry] };
+      // The gRPC host calls the encoded handler, connect's host the handler.
+      const [encoded, plain] = await Promise.all([client.batchValidate(request), connect.batchValidate(request)]);
+      assertResults([...encoded.results, ...plain.results], [each, each]);
     }
   });
 
-  test("slides a session once for all who show it at the same time", async () => {
+  test("slides a session once for all entries that name it", async () => {
     const { token, session } = await client.createSecureSession({ userId: "busy" });
     const entry: Entry = { handle: { case: "token", value: token }, touch: true };
     await authorities.nextMs();
@@ -106,27 +102,27 @@ describe("BatchValidate", { skip }, () => {
     assert.ok(results.every(({ verdict }) => verdict === Verdict.VALID));
     const [slid, created] = [results[0]!.session!.lastAccessedAt!, session!.lastAccessedAt!];
     assert.ok(timestampMs(slid) > timestampMs(created), "it did not slide");
-    // Those of the sweep are among them.
+    // The count includes the scripts of the sweep.
     assert.ok(run < 100, `${run} scripts were run`);
   });
 
-  test("takes 1,000 questions, and neither none nor more", async () => {
-    const asked = Array.from({ length: 1000 }, (_, i) => questions[i % questions.length]!);
-    assertAnswers((await client.batchValidate({ entries: asked.map(({ entry }) => entry) })).results, asked);
-    const tooMany = { entries: Array<Entry>(1001).fill(questions[0]!.entry) };
+  test("accepts 1 to 1,000 entries", async () => {
+    const thousand = Array.from({ length: 1000 }, (_, i) => cases[i % cases.length]!);
+    assertResults((await client.batchValidate({ entries: thousand.map(({ entry }) => entry) })).results, thousand);
+    const tooMany = { entries: Array<Entry>(1001).fill(cases[0]!.entry) };
     for (const request of [tooMany, { entries: [] }]) {
       await assert.rejects(client.batchValidate(request), { code: status.INVALID_ARGUMENT, fields: ["entries"] });
     }
   });
 });
 
-/** How many scripts the store has run so far. */
+/** Returns the number of scripts that the store has run so far. */
 async function scriptsRun(): Promise<number> {
   const statistics = String(await authorities.control.sendCommand(["INFO", "commandstats"]));
   return Number(/cmdstat_evalsha:calls=(\d+)/.exec(statistics)?.[1] ?? 0);
 }
 
-/** ValidateStream on grpc-js, as bytes. */
+/** Opens a ValidateStream on the gRPC host. */
 function openStream() {
   const channel = new Client(authorities.servers[0]!.addresses.grpc!, credentials.createInsecure());
   const { name } = SessionService.method.validateStream;
@@ -139,76 +135,76 @@ function openStream() {
 }
 
 describe("ValidateStream", { skip }, () => {
-  test("answers a lone question at once, and the next one after it", async () => {
+  test("responds to a single entry at once, and to the next one after it", async () => {
     const { stream, close } = openStream();
-    for (const question of questions) {
-      stream.write([question.entry]);
+    for (const each of cases) {
+      stream.write([each.entry]);
       const [results] = (await once(stream, "data")) as [Result[]];
-      assertAnswers(results, [question]);
+      assertResults(results, [each]);
     }
     stream.end();
     await once(stream.resume(), "end");
     close();
   });
 
-  test("keeps the order over thousands of messages, ends after the last answer, and puts answers together", async () => {
+  test("keeps the order over thousands of requests, ends after the last result, and joins results", async () => {
     const { stream, close } = openStream();
-    const asked = Array.from({ length: 5000 }, (_, i) => questions[(i * 7) % questions.length]!);
+    const sent = Array.from({ length: 5000 }, (_, i) => cases[(i * 7) % cases.length]!);
     const results: Result[] = [];
     let messages = 0;
     stream.on("data", (some: Result[]) => {
       messages++;
       results.push(...some);
     });
-    for (const { entry } of asked) stream.write([entry]);
+    for (const { entry } of sent) stream.write([entry]);
     stream.end();
     await once(stream, "end");
-    assertAnswers(results, asked);
-    assert.ok(messages < asked.length / 2, `${messages} messages`);
+    assertResults(results, sent);
+    assert.ok(messages < sent.length / 2, `${messages} responses`);
     close();
   });
 
-  test("works on connect's host, too", async () => {
+  test("works on connect's host", async () => {
     const baseUrl = `http://${authorities.httpAddresses[0]}`;
     const connect = createClient(SessionService, createGrpcTransport({ baseUrl }));
     async function* messages() {
-      for (const { entry } of questions) yield { entries: [entry] };
+      for (const { entry } of cases) yield { entries: [entry] };
     }
     const results: Result[] = [];
     for await (const message of connect.validateStream(messages())) results.push(...message.results);
-    assertAnswers(results, questions);
+    assertResults(results, cases);
   });
 
-  test("a message that breaks a rule ends the stream, after the answers before it", async () => {
+  test("a request that breaks a rule ends the stream, after the results before it", async () => {
     const { stream, close } = openStream();
     const results: Result[] = [];
     stream.on("data", (some: Result[]) => results.push(...some));
-    for (const { entry } of questions) stream.write([entry]);
+    for (const { entry } of cases) stream.write([entry]);
     stream.write([]);
-    for (const { entry } of questions) stream.write([entry]);
+    for (const { entry } of cases) stream.write([entry]);
     const [error] = (await once(stream, "error")) as [ServiceError];
     assert.equal(error.code, status.INVALID_ARGUMENT);
-    assertAnswers(results, questions);
+    assertResults(results, cases);
     close();
   });
 
-  test("a caller that does not read is not read from, and then gets every answer", async () => {
+  test("a caller that does not read is held back, and then receives every result", async () => {
     const { stream, close } = openStream();
     stream.pause();
-    const asked = 20_000;
-    let taken = 0;
-    for (let i = 0; i < asked; i++) stream.write([large.entry], () => taken++);
+    const sent = 20_000;
+    let accepted = 0;
+    for (let i = 0; i < sent; i++) stream.write([large.entry], () => accepted++);
     stream.end();
-    await stillness(() => taken);
-    // Else the service holds as much as it would have answered.
-    assert.ok(taken < asked / 2, `${taken} questions were taken from a caller that reads no answers`);
-    let answered = 0;
-    for await (const results of stream) answered += (results as Result[]).length;
-    assert.equal(answered, asked);
+    await untilUnchanged(() => accepted);
+    // Otherwise the service would hold all results in memory.
+    assert.ok(accepted < sent / 2, `${accepted} entries were accepted from a caller that does not read`);
+    let received = 0;
+    for await (const results of stream) received += (results as Result[]).length;
+    assert.equal(received, sent);
     close();
   });
 
-  test("tells a caller that the store is gone", async () => {
+  test("ends with UNAVAILABLE when the store is gone", async () => {
     const own = await startAuthorities();
     try {
       const { session } = await own.clients[0]!.createSession({ userId: "lost" });
@@ -218,8 +214,8 @@ describe("ValidateStream", { skip }, () => {
       await own.redis.kill();
       await assert.rejects(
         async () => {
-          const asked = [{ entries: [{ handle }] }];
-          for await (const _ of connect.validateStream(eachOf(asked))) assert.fail("it was answered");
+          const requests = [{ entries: [{ handle }] }];
+          for await (const _ of connect.validateStream(eachOf(requests))) assert.fail("a result was returned");
         },
         (error: ConnectError) => error.code === Code.Unavailable,
       );
@@ -234,7 +230,7 @@ async function* eachOf<T>(values: readonly T[]): AsyncIterable<T> {
 }
 
 /** Resolves once the count has stayed the same for many turns of the event loop. */
-async function stillness(count: () => number): Promise<void> {
+async function untilUnchanged(count: () => number): Promise<void> {
   for (let last = -1, turns = 0; turns < 2000; turns++) {
     if (count() !== last) turns = 0;
     last = count();

@@ -1,4 +1,4 @@
-// The cached client against a real service: what it serves from memory, what it asks for, and how it fails.
+// The cached client against a real service: what it serves from memory, what it sends to the service, and how it fails.
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { IpBinding } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation, SessionClient, SessionClientOptions } from "../../src/client/index.ts";
 import { createSessionClient } from "../../src/client/index.ts";
-import { startLink } from "../helpers/client_link.ts";
+import { startClientProxy } from "../helpers/client_proxy.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { freePort, redisServerMissing } from "../helpers/redis_server.ts";
 import { startServerProcess } from "../helpers/server_process.ts";
@@ -34,11 +34,11 @@ after(async () => {
   assert.deepEqual(unhandled, []);
 });
 
-/** A client of the test's, and with its cache in use. */
+/** Opens a client that the test closes; if it has a cache, waits for its lease. */
 async function open(t: TestContext, options: Partial<SessionClientOptions> = {}): Promise<SessionClient> {
   const client = createSessionClient({ address, timeoutMs: 2500, ...options });
   t.after(() => client.close());
-  if (options.cache !== false) await until(() => client.statistics().safeForMs > 0, "it got no lease");
+  if (options.cache !== false) await until(() => client.statistics().safeForMs > 0, "the client got no lease");
   return client;
 }
 
@@ -57,7 +57,7 @@ const counts = (client: SessionClient) => {
 };
 
 describe("the cached client", { skip, concurrency: true }, () => {
-  test("finds a session in memory until it ends", async (t) => {
+  test("it serves a session from memory until the session ends", async (t) => {
     const client = await open(t);
     const { session, token } = await service().createSecureSession({ userId: "uma", data: { theme: "dark" } });
     const found = await client.validateToken(token);
@@ -65,11 +65,11 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.equal(await client.validateToken(token), found);
     assert.deepEqual(counts(client), { hits: 1, misses: 1, bypasses: 0, entries: 1 });
     await service().deleteSession({ sessionId: session!.sessionId });
-    await until(() => client.statistics().entries === 0, "the end was not heard of");
+    await until(() => client.statistics().entries === 0, "the client received no invalidation");
     assert.equal(await client.validateToken(token), undefined);
   });
 
-  test("an answer that is not valid is not kept, nor is one that nobody may ask for", async (t) => {
+  test("it does not cache INVALID responses, and does not send tokens and ids that the service would reject", async (t) => {
     const client = await open(t);
     for (const token of ["nonsense", "", "x".repeat(257), "\ud800"]) {
       assert.equal(await client.validateToken(token), undefined);
@@ -79,7 +79,7 @@ describe("the cached client", { skip, concurrency: true }, () => {
     await assert.rejects(client.validateToken("nonsense", { ipAddress: "x".repeat(257) }), TypeError);
   });
 
-  test("a bad question does not spoil the others of its tick", async (t) => {
+  test("a malformed lookup does not affect others of the same tick", async (t) => {
     const client = await open(t);
     const { sessionId } = await login("vic");
     const [good, bad, worse] = await Promise.allSettled([
@@ -91,7 +91,7 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.deepEqual([bad.status, worse.status], ["fulfilled", "rejected"]);
   });
 
-  test("what is asked in one tick travels in one message, and in several when it is much", async (t) => {
+  test("lookups of one tick travel in one request, or in several if there are many", async (t) => {
     const client = await open(t);
     const ids = await Promise.all(Array.from({ length: 900 }, async (_, i) => (await login(`tick-${i}`)).sessionId));
     const calls = () => metric('method="BatchValidate"');
@@ -106,24 +106,24 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.deepEqual(counts(client), { hits: 0, misses: 900, bypasses: 0, entries: 900 });
   });
 
-  test("holds no more than its bound", async (t) => {
+  test("it holds at most maxEntries", async (t) => {
     const client = await open(t, { cache: { maxEntries: 3 } });
     for (let i = 0; i < 6; i++) await client.getSession((await login(`bound-${i}`)).sessionId);
     assert.equal(client.statistics().entries, 3);
   });
 
-  test("two keys of one session end together", async (t) => {
+  test("an invalidation removes both keys of a session", async (t) => {
     const client = await open(t);
     const { sessionId } = await login("two");
     await client.getSession(sessionId);
     await client.getSession(sessionId, { ipAddress: "192.0.2.1" });
     assert.equal(client.statistics().entries, 2);
     await service().updateSessionData({ sessionId, data: { changed: true } });
-    await until(() => client.statistics().entries === 0, "the change was not heard of");
+    await until(() => client.statistics().entries === 0, "the client received no invalidation");
     assert.deepEqual((await client.getSession(sessionId))?.data, { changed: true });
   });
 
-  test("an entry ends with its session, to the moment", async (t) => {
+  test("an entry expires exactly when its session does", async (t) => {
     const client = await open(t);
     const { sessionId } = await login("brief", { absoluteTimeout: seconds(1), idleTimeout: seconds(1) });
     const createdMs = performance.now();
@@ -136,20 +136,20 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.ok(client.statistics().hits > 10);
   });
 
-  test("a busy session that is found in memory does not idle out; one that is left alone does", async (t) => {
+  test("a busy session that is served from memory does not idle out; an unused one does", async (t) => {
     const client = await open(t);
     const busy = await login("busy", { idleTimeout: seconds(1) });
     const idle = await login("idle", { idleTimeout: seconds(1) });
     await client.getSession(idle.sessionId);
     for (const endMs = performance.now() + 3000; performance.now() < endMs; await sleep(10)) {
-      assert.ok(await client.getSession(busy.sessionId), "it idled out");
+      assert.ok(await client.getSession(busy.sessionId), "the session idled out");
     }
     const { hits, misses } = client.statistics();
     assert.ok(hits > 20 * misses, `${hits} hits, ${misses} misses`);
     assert.equal(await client.getSession(idle.sessionId), undefined);
   });
 
-  test("a session that is presented from elsewhere is seen by the service every time", async (t) => {
+  test("a session that is presented from another address always goes to the service", async (t) => {
     const client = await open(t);
     const { sessionId } = await login("ip", { ipAddress: "192.0.2.1", ipBinding: IpBinding.WARN });
     await client.getSession(sessionId, { ipAddress: "198.51.100.7" });
@@ -158,7 +158,7 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.equal(client.statistics().entries, 1);
   });
 
-  test("an id that was regenerated is good for its grace and not longer", async (t) => {
+  test("a regenerated id is valid for its grace and not longer", async (t) => {
     const client = await open(t);
     const { sessionId } = await login("regenerated");
     const renewed = await service().regenerateSession({ sessionId, grace: seconds(1) });
@@ -167,41 +167,41 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.equal(await client.getSession(sessionId), undefined);
   });
 
-  test("what callers share is frozen", async (t) => {
+  test("the session that callers share is frozen", async (t) => {
     const client = await open(t);
     const found = await client.getSession((await login("frozen", { data: { cart: ["book"] } })).sessionId);
     assert.throws(() => (found!.data!["cart"] as string[]).push("theft"), TypeError);
     assert.throws(() => (found!.userId = "root"), TypeError);
   });
 
-  test("tells of every session that ends or changes, whoever asks, and survives a handler that throws", async (t) => {
+  test("it reports every session that ends or changes, looked up or not, and survives a handler that throws", async (t) => {
     const client = await open(t, { cache: false });
     assert.equal(client.statistics().safeForMs, 0);
     const warnings: Error[] = [];
     const collect = (warning: Error) => warnings.push(warning);
     process.on("warning", collect);
     t.after(() => process.off("warning", collect));
-    const heard: Invalidation[] = [];
+    const received: Invalidation[] = [];
     let resets = 0;
     client.onReset(() => void resets++);
     client.onInvalidated(() => {
-      throw new Error("a handler's fault");
+      throw new Error("a handler failed");
     });
-    client.onInvalidated(async () => Promise.reject(new Error("a handler's later fault")));
-    const stop = client.onInvalidated((invalidation) => heard.push(invalidation));
-    await until(() => resets > 0, "the watch did not begin");
-    const { sessionId } = await login("told");
+    client.onInvalidated(async () => Promise.reject(new Error("a handler failed later")));
+    const stop = client.onInvalidated((invalidation) => received.push(invalidation));
+    await until(() => resets > 0, "the watch did not start");
+    const { sessionId } = await login("reported");
     await service().deleteSession({ sessionId });
-    const mine = () => heard.filter((invalidation) => invalidation.sessionId === sessionId);
-    await until(() => mine().length > 0, "it was not told");
-    assert.equal(mine()[0]!.userId, "told");
-    await until(() => warnings.some(({ message }) => message === "a handler's fault"), "no warning");
-    await until(() => warnings.some(({ message }) => message === "a handler's later fault"), "no warning");
+    const mine = () => received.filter((invalidation) => invalidation.sessionId === sessionId);
+    await until(() => mine().length > 0, "the handler was not called");
+    assert.equal(mine()[0]!.userId, "reported");
+    await until(() => warnings.some(({ message }) => message === "a handler failed"), "no warning");
+    await until(() => warnings.some(({ message }) => message === "a handler failed later"), "no warning");
     stop();
-    const after = heard.length;
-    await service().deleteSession({ sessionId: (await login("told")).sessionId });
+    const after = received.length;
+    await service().deleteSession({ sessionId: (await login("reported")).sessionId });
     await sleep(100);
-    assert.equal(heard.length, after);
+    assert.equal(received.length, after);
   });
 
   test("without a cache every lookup goes to the service", async (t) => {
@@ -212,7 +212,7 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.deepEqual(counts(client), { hits: 0, misses: 0, bypasses: 2, entries: 0 });
   });
 
-  test("a secret that was rotated away is good for its grace and not longer", async (t) => {
+  test("a rotated secret is valid for its grace and not longer", async (t) => {
     const client = await open(t);
     const { token } = await service().createSecureSession({ userId: "rotated" });
     await service().rotateToken({ token });
@@ -222,20 +222,20 @@ describe("the cached client", { skip, concurrency: true }, () => {
   });
 });
 
-describe("the cached client and a service that comes and goes", { skip, concurrency: true }, () => {
-  test("one that was started before the service finds it, and fails closed when it is gone", async (t) => {
+describe("the cached client while the service comes and goes", { skip, concurrency: true }, () => {
+  test("a client that starts before the service connects to it later, and fails closed when it is killed", async (t) => {
     const listen = `127.0.0.1:${await freePort()}`;
     const client = createSessionClient({ address: listen });
     t.after(() => client.close());
     await assert.rejects(client.validateToken("any"), { code: 14 });
     const server = await startServerProcess(authorities.redis, { SA_GRPC_LISTEN: listen });
-    await until(() => client.statistics().safeForMs > 0, "it did not find the service");
+    await until(() => client.statistics().safeForMs > 0, "the client did not connect");
     const { sessionId } = await login("early");
     assert.ok(await client.getSession(sessionId));
 
     await server.kill();
     const killedMs = performance.now();
-    assert.ok(await client.getSession(sessionId), "within the lease it serves from memory");
+    assert.ok(await client.getSession(sessionId), "the client must serve from memory within the lease");
     await until(() => client.statistics().safeForMs === 0, "the lease does not end");
     assert.ok(performance.now() - killedMs <= 3000);
     await assert.rejects(client.getSession(sessionId), { code: 14 });
@@ -243,34 +243,34 @@ describe("the cached client and a service that comes and goes", { skip, concurre
 
     const again = await startServerProcess(authorities.redis, { SA_GRPC_LISTEN: listen });
     t.after(() => again.kill());
-    await until(() => client.statistics().safeForMs > 0, "it did not find the service again");
+    await until(() => client.statistics().safeForMs > 0, "the client did not reconnect");
     assert.ok(await client.getSession(sessionId));
     assert.equal(client.statistics().watchError, undefined);
   });
 
-  test("a link on which nothing arrives any more fails closed within the timeout", async (t) => {
-    const link = await startLink(address);
-    const client = await open(t, { address: link.address, timeoutMs: 300 });
-    t.after(() => link.stop());
+  test("a client whose requests no longer arrive fails closed within the timeout", async (t) => {
+    const proxy = await startClientProxy(address);
+    const client = await open(t, { address: proxy.address, timeoutMs: 300 });
+    t.after(() => proxy.stop());
     const { sessionId } = await login("hole");
     await client.getSession(sessionId);
-    link.hold("toService", true);
+    proxy.hold("toService", true);
     await until(() => client.statistics().safeForMs === 0, "one-way checkpoints keep the lease alive", 3500);
-    const askedMs = performance.now();
+    const sentMs = performance.now();
     await assert.rejects(client.getSession(sessionId), { code: 4 });
-    assert.ok(performance.now() - askedMs < 600);
-    link.hold("toService", false);
-    await until(() => client.statistics().safeForMs > 0, "it does not recover");
+    assert.ok(performance.now() - sentMs < 600);
+    proxy.hold("toService", false);
+    await until(() => client.statistics().safeForMs > 0, "the client does not recover");
     assert.ok(await client.getSession(sessionId));
   });
 
-  test("close() rejects what is under way and what comes later", async () => {
-    const link = await startLink(address);
-    const client = createSessionClient({ address: link.address });
-    await until(() => client.statistics().safeForMs > 0, "it got no lease");
+  test("close() rejects lookups that are under way and later ones", async () => {
+    const proxy = await startClientProxy(address);
+    const client = createSessionClient({ address: proxy.address });
+    await until(() => client.statistics().safeForMs > 0, "the client got no lease");
     const { sessionId } = await login("closing");
     await client.getSession(sessionId);
-    link.hold("toClient", true);
+    proxy.hold("toClient", true);
     const sent = client.validateToken("sent");
     await sleep(50);
     const queued = client.validateToken("queued");
@@ -284,10 +284,10 @@ describe("the cached client and a service that comes and goes", { skip, concurre
     assert.ok(performance.now() - startMs < 500);
     assert.deepEqual([client.statistics().entries, client.statistics().safeForMs], [0, 0]);
     client.close();
-    await link.stop();
+    await proxy.stop();
   });
 
-  test("close() leaves nothing behind: the process ends", async () => {
+  test("after close() the process can exit", async () => {
     const { sessionId } = await login("process");
     const use = (target: string) => `
       import { createSessionClient } from ${JSON.stringify(CLIENT)};
@@ -302,7 +302,7 @@ describe("the cached client and a service that comes and goes", { skip, concurre
     }
   });
 
-  test("an API key is sent, and why the watch is refused can be seen", async (t) => {
+  test("it sends its API key, and reports why a watch is refused", async (t) => {
     const key = (name: string, scopes: string[]) => ({ name, tenant: "default", sha256: hash("sha256", name), scopes });
     const file = join(authorities.redis.dataDir, "keys.json");
     writeFileSync(file, JSON.stringify({ keys: [key("backend", ["read", "watch"]), key("reader", ["read"])] }));
@@ -315,45 +315,49 @@ describe("the cached client and a service that comes and goes", { skip, concurre
     const reader = createSessionClient({ address: server.address, credentials: { apiKey: "reader" } });
     t.after(() => reader.close());
     assert.ok(await reader.getSession(sessionId));
-    await until(() => /PERMISSION_DENIED/.test(reader.statistics().watchError ?? ""), "no reason is given");
+    await until(() => /PERMISSION_DENIED/.test(reader.statistics().watchError ?? ""), "no reason was reported");
     const stranger = createSessionClient({ address: server.address, cache: false });
     t.after(() => stranger.close());
     await assert.rejects(stranger.getSession(sessionId), { code: 16 });
   });
 
   const noOpenssl = spawnSync("openssl", ["version"]).error ? "openssl is not installed" : false;
-  test("TLS both ways: with its certificate it is let in, without it fails closed", { skip: noOpenssl }, async (t) => {
-    const certFile = join(authorities.redis.dataDir, "cert.pem");
-    const keyFile = join(authorities.redis.dataDir, "key.pem");
-    const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost
+  test(
+    "mutual TLS: a client with its certificate is accepted, one without it fails closed",
+    { skip: noOpenssl },
+    async (t) => {
+      const certFile = join(authorities.redis.dataDir, "cert.pem");
+      const keyFile = join(authorities.redis.dataDir, "key.pem");
+      const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost
       -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout ${keyFile} -out ${certFile}`;
-    spawnSync("openssl", made.split(/\s+/), { stdio: "ignore" });
-    const server = await startServerProcess(authorities.redis, {
-      SA_TLS_CERT_FILE: certFile,
-      SA_TLS_KEY_FILE: keyFile,
-      SA_TLS_CLIENT_CA_FILE: certFile,
-    });
-    t.after(() => server.kill());
-    const tls = { caFile: certFile, certFile, keyFile };
-    const client = await open(t, { address: server.address, credentials: { tls } });
-    const { sessionId } = await login("tls");
-    assert.ok(await client.getSession(sessionId));
-    for (const credentials of [{}, { tls: {} }, { tls: { caFile: certFile } }]) {
-      const stranger = createSessionClient({ address: server.address, credentials });
-      t.after(() => stranger.close());
-      await assert.rejects(stranger.getSession(sessionId));
-      assert.equal(stranger.statistics().safeForMs, 0);
-    }
-  });
+      spawnSync("openssl", made.split(/\s+/), { stdio: "ignore" });
+      const server = await startServerProcess(authorities.redis, {
+        SA_TLS_CERT_FILE: certFile,
+        SA_TLS_KEY_FILE: keyFile,
+        SA_TLS_CLIENT_CA_FILE: certFile,
+      });
+      t.after(() => server.kill());
+      const tls = { caFile: certFile, certFile, keyFile };
+      const client = await open(t, { address: server.address, credentials: { tls } });
+      const { sessionId } = await login("tls");
+      assert.ok(await client.getSession(sessionId));
+      for (const credentials of [{}, { tls: {} }, { tls: { caFile: certFile } }]) {
+        const stranger = createSessionClient({ address: server.address, credentials });
+        t.after(() => stranger.close());
+        await assert.rejects(stranger.getSession(sessionId));
+        assert.equal(stranger.statistics().safeForMs, 0);
+      }
+    },
+  );
 
-  test("a timeout that would outlive the lease is refused", () => {
+  test("it rejects a timeout longer than the lease allows", () => {
     for (const timeoutMs of [0, 2501, NaN]) {
       assert.throws(() => createSessionClient({ address, timeoutMs }), RangeError);
     }
   });
 });
 
-/** The sum of the calls that the service counted. */
+/** Returns the number of calls with these labels that the service has counted. */
 async function metric(labels: string): Promise<number> {
   const page = await (await fetch(`http://${authorities.httpAddresses[0]}/metrics`)).text();
   const lines = page

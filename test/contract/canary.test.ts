@@ -1,5 +1,5 @@
-// Canary secrets go in wherever a caller may put one, and come out nowhere: not in the log, an error, the audit trail, a
-// tombstone, a key or a stored value. Ids and data are the store's to hold, but not the log's.
+// Canary secrets are sent wherever a caller can put one, and must appear nowhere: not in the log, an error, the audit trail, a
+// tombstone, a key or a stored value. Ids and data may be in the store, but not in the log.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -18,11 +18,11 @@ import { assertAbsent, createRefusedCalls, storedBytes, type RefusedCalls } from
 const skip = redisServerMissing();
 const canary = (what: string) => `canary-${what}-${randomBytes(12).toString("hex")}`;
 const API_KEYS = { all: canary("key"), reader: canary("reader"), wrong: canary("wrong") };
-/** Not shaped like a token, so that no pattern can find it. */
+/** Does not look like a token, so that no pattern can redact it. */
 const WORD = canary("word");
 const FORGED = `sat1_${randomBytes(87).toString("base64url")}`;
 const [DATA, FIELD, VALUE] = [canary("data"), canary("field"), canary("value")];
-/** Where a caller may put a secret, if only by mistake. */
+/** The fields in which a caller may send a secret, if only by mistake. */
 const SECRET_FIELDS = ["token", "session_id", "except_session_id", "page_token", "resume_position", "watch_id"];
 const METHODS = SessionService.methods;
 
@@ -46,7 +46,7 @@ before(async () => {
   authorities = await startAuthorities({
     env: { SA_LOG_LEVEL: "trace", SA_LOG_SAMPLE: "1", SA_API_KEYS_FILE: join(directory, "callers.json") },
     log: { write: (line: string) => void log.push(line) },
-    // Files that can be searched: nothing in them is compressed.
+    // Uncompressed, so that the files can be searched.
     redisArgs: ["--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--rdbcompression", "no"],
   });
   client = authorities.clients[0]!;
@@ -60,9 +60,9 @@ after(async () => {
   await rm(directory, { recursive: true });
 });
 
-test("secrets come out nowhere", { skip }, async (t) => {
+test("secrets appear nowhere", { skip }, async (t) => {
   await t.test("every method succeeds", everyMethodSucceeds);
-  await t.test("every method fails, with a secret wherever there is room", everyMethodFails);
+  await t.test("every method fails, with a secret in every field that takes one", everyMethodFails);
   const trails = await Promise.all(
     ["u", "v"].map((userId) => client.listAuditEvents({ userId, pageSize: 1000 }, as(API_KEYS.all))),
   );
@@ -83,7 +83,7 @@ test("secrets come out nowhere", { skip }, async (t) => {
   const words = [...tokens, FORGED, WORD, ...Object.values(API_KEYS)].map((text) => Buffer.from(text));
   for (const [place, bytes] of Object.entries(places)) {
     await t.test(`no secret in ${place}`, () => {
-      assert.ok(bytes.length > 1000, "there is too little to be searched");
+      assert.ok(bytes.length > 1000, "there is too little to search");
       for (const secret of secrets) {
         assertAbsent(bytes, secret.subarray(0, 32), "the secret of a token");
         assertAbsent(bytes, secret.subarray(32), "the HMAC of a token");
@@ -94,7 +94,7 @@ test("secrets come out nowhere", { skip }, async (t) => {
   await t.test("no id, data or field in the log", () => {
     for (const text of [...sessionIds, DATA, FIELD, VALUE]) assertAbsent(logged, Buffer.from(text), text);
   });
-  await t.test("what should be there is there: the search finds things", () => {
+  await t.test("the search finds what must be there", () => {
     for (const { name } of METHODS) assert.ok(logged.includes(`SessionService/${name}"`), `${name} is not in the log`);
     assert.ok(logged.includes("call failed") && failures.length > 100);
     for (const bytes of Object.values(stored)) {
@@ -112,10 +112,10 @@ const as = (key: string) => ({ metadata: { authorization: `Bearer ${key}`, cooki
 
 async function everyMethodSucceeds(): Promise<void> {
   const by = as(API_KEYS.all);
-  const keep = <T extends { session?: { sessionId: string }; token?: string }>(answer: T): string => {
-    sessionIds.push(answer.session!.sessionId);
-    if (answer.token) tokens.push(answer.token);
-    return answer.session!.sessionId;
+  const keep = <T extends { session?: { sessionId: string }; token?: string }>(response: T): string => {
+    sessionIds.push(response.session!.sessionId);
+    if (response.token) tokens.push(response.token);
+    return response.session!.sessionId;
   };
   const grace = { seconds: 60n, nanos: 0 };
   const data = { [DATA]: DATA };
@@ -135,7 +135,7 @@ async function everyMethodSucceeds(): Promise<void> {
   await client.listUserDevices({ userId: "u" }, by);
   await client.revokeDevice({ userId: "u", deviceId: "d" }, by);
 
-  // A life of secrets: made, retried, rotated, within the grace, regenerated, reused, revoked.
+  // Secrets in all their states: new, retried, rotated, within the grace, regenerated, reused, revoked.
   keep(await client.createSecureSession({ userId: "v", requestId: "s", data }, by));
   keep(await client.createSecureSession({ userId: "v", requestId: "s" }, by));
   keep(await client.rotateToken({ token: tokens.at(-1)! }, by));
@@ -168,7 +168,7 @@ async function everyMethodFails(): Promise<void> {
         const request = { ...Object.fromEntries(members), ...(place && { [place]: secret }) };
         await refused.call(method, request, `Bearer ${API_KEYS.all}`);
       }
-      // Malformed at the secret, so that a parser may quote it.
+      // Malformed JSON at the secret, which a parser may quote in its error.
       await refused.post(method, `{"token": ${secret}`, `Bearer ${API_KEYS.all}`);
       for (const place of places) {
         await refused.post(method, JSON.stringify({ [place]: [secret] }), `Bearer ${API_KEYS.all}`);
@@ -185,7 +185,7 @@ async function everyMethodFails(): Promise<void> {
       await refused.call(method, {}, key);
     }
   }
-  // One whose secret nobody presents, so that it is still there when the store is searched.
+  // Its secret is never presented, so the session is alive when the store is searched.
   tokens.push((await client.createSecureSession({ userId: "who stays" }, as(API_KEYS.all))).token);
   const data = { [DATA]: "x".repeat(70_000), [VALUE]: NaN };
   await failed(client.createSession({ userId: "u", data }, as(API_KEYS.all)));

@@ -1,4 +1,4 @@
-// The command line as a person or a supervisor meets it: what it prints, where, and how it exits.
+// The command line as a person or a process manager sees it: what it prints, where, and how it exits.
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
@@ -49,7 +49,7 @@ const sockets = () => ({
   SA_HTTP_LISTEN: `unix:${join(directory, "http.sock")}`,
 });
 
-/** Starts the service and waits for its start line. */
+/** Starts the service and waits until it serves. */
 async function serve(env: Record<string, string> = {}): Promise<Running & { line: Record<string, unknown> }> {
   const running = start([], { ...sockets(), ...env });
   let ended = false;
@@ -87,7 +87,7 @@ test("--version", async () => {
   assert.deepEqual(await run(["--version"]), { code: 0, stdout: `${version}\n`, stderr: "" });
 });
 
-test("an unknown command or argument: exit code 2 and where to look", async () => {
+test("an unknown command or argument: exit code 2 and a hint", async () => {
   for (const args of [["sevre"], ["constructor"], ["doctor", "--fast"]]) {
     const { code, stdout, stderr } = await run(args);
     assert.deepEqual([code, stdout], [2, ""]);
@@ -95,7 +95,7 @@ test("an unknown command or argument: exit code 2 and where to look", async () =
   }
 });
 
-test("keys: makes, rotates, lists and retires token keys without showing one", async () => {
+test("keys: creates, rotates, lists and retires token keys without printing one", async () => {
   const file = join(directory, "token_keys.json");
   const outputs: string[] = [];
   for (const args of [
@@ -139,7 +139,7 @@ for (const command of ["serve", "doctor", "healthcheck"]) {
 }
 
 describe("serve", { skip }, () => {
-  test("says in one line what runs where on which store, is ready, and ends on SIGTERM with 0", async () => {
+  test("logs its addresses and its store in one line, is ready, and exits with 0 on SIGTERM", async () => {
     const { child, line, exit, stdout, stderr } = await serve();
     assert.equal(line["grpc"], `unix:${join(directory, "grpc.sock")}`);
     assert.equal(line["http"], `unix:${join(directory, "http.sock")}`);
@@ -151,12 +151,12 @@ describe("serve", { skip }, () => {
     assert.equal(await exit, 0);
     assert.equal(stderr(), "");
     for (const text of stdout().trimEnd().split("\n")) JSON.parse(text);
-    const gone = await run(["healthcheck"], sockets());
-    assert.equal(gone.code, 1);
-    assert.match(gone.stderr, /^not ready: HTTP on unix:/);
+    const stopped = await run(["healthcheck"], sockets());
+    assert.equal(stopped.code, 1);
+    assert.match(stopped.stderr, /^not ready: HTTP on unix:/);
   });
 
-  test("healthcheck asks gRPC when HTTP is off", async () => {
+  test("healthcheck calls gRPC if HTTP is off", async () => {
     const env = { ...sockets(), SA_HTTP_LISTEN: "off" };
     const { child, exit } = await serve(env);
     const health = await run(["healthcheck"], env);
@@ -208,7 +208,7 @@ describe("serve", { skip }, () => {
 });
 
 describe("doctor", { skip }, () => {
-  test("prints a line for each check and exits 0 on a store that is fit", async () => {
+  test("prints a line for each check and exits with 0 for a compatible store", async () => {
     const { code, stdout, stderr } = await run(["doctor"], sockets());
     assert.deepEqual([code, stderr], [0, ""]);
     const lines = stdout.trimEnd().split("\n");
@@ -218,19 +218,19 @@ describe("doctor", { skip }, () => {
     assert.match(lines.at(-1)!, /can hold sessions$/);
   });
 
-  test("names the command that an unfit store fails, and exits 1", async () => {
-    const unfit = await startRedisServer({ socket: true, args: ["--rename-command", "HINCRBY", ""] });
+  test("names the command that an incompatible store fails, and exits with 1", async () => {
+    const incompatible = await startRedisServer({ socket: true, args: ["--rename-command", "HINCRBY", ""] });
     try {
-      const { code, stdout } = await run(["doctor"], { ...sockets(), SA_STORE_URL: unfit.url });
+      const { code, stdout } = await run(["doctor"], { ...sockets(), SA_STORE_URL: incompatible.url });
       assert.equal(code, 1);
       assert.match(stdout, /^FAIL HINCRBY: .+; .+$/m);
       assert.match(stdout, /^ok {3}EVAL works$/m);
     } finally {
-      await unfit.stop();
+      await incompatible.stop();
     }
   });
 
-  test("says why a store cannot be reached, without its password", async () => {
+  test("prints why a store cannot be reached, without its password", async () => {
     const { code, stdout } = await run(["doctor"], { SA_STORE_URL: "redis://:hunter2@127.0.0.1:1" });
     assert.equal(code, 1);
     assert.match(stdout, /^FAIL store redis:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/m);

@@ -1,4 +1,4 @@
-// What every Create takes, as the contract tells of it: limits, the create rate, the time of the login, timeouts.
+// The fields that every Create has, as the contract describes them: limits, the create rate, the time of the login, timeouts.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -15,8 +15,8 @@ const evict = (maxSessions: number) => ({ limit: { maxSessions, onExceed: OnExce
 const reject = (maxSessions: number) => ({ limit: { maxSessions, onExceed: OnExceed.REJECT } });
 
 let authorities: Authorities;
-/** With defaults, and with a cap and a rate of the server's. */
 let client: AuthorityClient;
+/** Has a limit and a create rate of the server's. */
 let capped: Authorities;
 
 before(async () => {
@@ -34,7 +34,7 @@ after(async () => {
   }
 });
 
-/** Of what every Create takes. */
+/** Fields that every Create has. */
 type Request = {
   readonly userId: string;
   readonly limit?: { readonly maxSessions: number; readonly onExceed?: OnExceed };
@@ -43,7 +43,7 @@ type Request = {
   readonly idleTimeout?: { readonly seconds: bigint; readonly nanos: number };
 };
 
-/** One Create of each variant, in turn; the session's id. */
+/** Creates a session of the n-th variant, in turn. Returns its id. */
 async function create(n: number, request: Request, of = authorities): Promise<string> {
   const to = of.clients[0]!;
   const device = { deviceId: `device ${n}` };
@@ -62,7 +62,7 @@ const idsOf = async (userId: string, of = authorities) => {
 };
 
 describe("limits", { skip }, () => {
-  test("REJECT refuses the create that would be one too many, of every variant, and ends nothing", async () => {
+  test("REJECT refuses a create above the limit, of every variant, and ends no session", async () => {
     const ids: string[] = [];
     for (let n = 0; n < 4; n++) ids.push(await create(n, { userId: "reject", ...reject(4) }));
     for (let n = 4; n < 8; n++) {
@@ -71,17 +71,17 @@ describe("limits", { skip }, () => {
     }
     assert.deepEqual(await idsOf("reject"), ids.toSorted());
     await create(0, { userId: "nobody else", ...reject(1) });
-    assert.equal((await authorities.auditEvents("reject")).length, 4, "a refusal is no mutation");
+    assert.equal((await authorities.auditEvents("reject")).length, 4, "a refusal is not audited");
   });
 
-  test("EVICT_OLDEST ends the least recently accessed, down to the limit", async () => {
+  test("EVICT_OLDEST ends the sessions least recently accessed until the new one fits", async () => {
     const ids: string[] = [];
     // The least recently accessed are not the first to expire.
     for (let n = 0; n < 6; n++) {
       const idleTimeout = { seconds: BigInt(3600 * (6 - n)), nanos: 0 };
       ids.push(await create(n, { userId: "evict", idleTimeout }));
     }
-    // The first is the oldest no more.
+    // The first is now the most recently accessed.
     await authorities.nextMs();
     await client.getSession({ sessionId: ids[0]! });
     const added = await create(6, { userId: "evict", ...evict(3) });
@@ -93,7 +93,7 @@ describe("limits", { skip }, () => {
     }
   });
 
-  test("the dead do not count, nor the session that a login on its device replaces", async () => {
+  test("dead sessions do not count, nor does the session that a login on its device replaces", async () => {
     const [first, second] = [await create(0, { userId: "dead" }), await create(3, { userId: "dead" })];
     await authorities.expireNow(first);
     const third = await create(1, { userId: "dead", ...reject(2) });
@@ -103,7 +103,7 @@ describe("limits", { skip }, () => {
     assert.ok(![third, again].includes(second));
   });
 
-  test("each create goes by its own limit: a lower one refuses, a higher one lets in", async () => {
+  test("each create has its own limit: a lower one refuses, a higher one admits", async () => {
     for (let n = 0; n < 3; n++) await create(n, { userId: "two callers", ...reject(3) });
     await assert.rejects(create(0, { userId: "two callers", ...reject(2) }), limitReached);
     await create(0, { userId: "two callers", ...reject(5) });
@@ -112,13 +112,13 @@ describe("limits", { skip }, () => {
     assert.equal((await idsOf("two callers")).length, 2);
   });
 
-  test("a retry with the same request_id makes no session, so no limit stands in its way", async () => {
+  test("a retry with the same request_id succeeds at the limit, since it creates no session", async () => {
     const request = { userId: "retry", requestId: "r", ...reject(1) };
     assert.equal(await create(0, request), await create(0, request));
     assert.deepEqual(await authorities.auditEvents("retry"), ["created"]);
   });
 
-  test("the server's own limit holds for who gives none", async () => {
+  test("the server's limit applies to a create without one", async () => {
     const ids: string[] = [];
     for (let n = 0; n < 3; n++) ids.push(await create(n, { userId: "default" }, capped));
     assert.deepEqual(await idsOf("default", capped), ids.slice(1).toSorted());
@@ -129,7 +129,7 @@ describe("limits", { skip }, () => {
 });
 
 describe("the create rate", { skip }, () => {
-  test("refuses the fifth of a user, says when to come back, and counts no refusal and no retry", async () => {
+  test("refuses a user's fifth create with RetryInfo, and counts neither refusals nor retries", async () => {
     const request = { userId: "rate", ...reject(4) };
     for (let n = 0; n < 3; n++) await create(n, request, capped);
     const retried = await create(0, { ...request, requestId: "r" }, capped);
@@ -142,7 +142,7 @@ describe("the create rate", { skip }, () => {
     await create(0, { userId: "another" }, capped);
   });
 
-  test("is not used up by creates that a limit refused", async () => {
+  test("does not count creates that a limit refused", async () => {
     await create(0, { userId: "limited" }, capped);
     for (let n = 0; n < 6; n++) {
       await assert.rejects(create(n, { userId: "limited", ...reject(1) }, capped), limitReached);
@@ -152,7 +152,7 @@ describe("the create rate", { skip }, () => {
 });
 
 describe("authenticated_at", { skip }, () => {
-  test("a login that began before the last revoke-all is refused, by every variant", async () => {
+  test("a login that began before the last DeleteUserSessions is refused, by every variant", async () => {
     const before = timestampFromMs(await authorities.nextMs());
     await create(0, { userId: "login", authenticatedAt: before });
     const kept = await create(0, { userId: "login" });
@@ -166,14 +166,14 @@ describe("authenticated_at", { skip }, () => {
     }
     await assert.rejects(create(0, { userId: "login", authenticatedAt: timestampFromMs(0) }), refused);
     await create(0, { userId: "somebody else", authenticatedAt: before });
-    // To end single sessions is no revoke-all.
+    // DeleteSession refuses no login.
     const one = await create(0, { userId: "single" });
     await client.deleteSession({ sessionId: one });
     await create(0, { userId: "single", authenticatedAt: before });
   });
 });
 
-test("timeouts are each session's own, and the server's where it gives none", { skip }, async () => {
+test("timeouts are those of the request, or the server's if it has none", { skip }, async () => {
   const seconds = (n: number) => ({ seconds: BigInt(n), nanos: 0 });
   const { session: own } = await client.createSecureSession({
     userId: "own",

@@ -1,4 +1,4 @@
-// Device sessions, as the contract tells of them: one session for each device of a user.
+// Device sessions, as the contract describes them: one session for each device of a user.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -37,7 +37,7 @@ const isAlive = async (sessionId: string) => {
 };
 
 describe("a device", { skip }, () => {
-  test("is kept as it was given", async () => {
+  test("is returned as it was given", async () => {
     const device = {
       ...{ deviceId: "phone 1/ä:{x}", name: "Ada's phone", type: DeviceType.MOBILE, os: "Android 16" },
       ...{ browser: "Firefox 145", ipAddress: "192.0.2.7", location: "Zürich" },
@@ -54,7 +54,7 @@ describe("a device", { skip }, () => {
     }
   });
 
-  test("of no type is of an unknown one", async () => {
+  test("without a type has the type UNKNOWN", async () => {
     for (const type of [DeviceType.UNSPECIFIED, DeviceType.UNKNOWN]) {
       const { session } = await client.createDeviceSession({ userId: "type", device: { deviceId: "d", type } });
       assert.equal(session!.device!.type, DeviceType.UNKNOWN);
@@ -62,7 +62,7 @@ describe("a device", { skip }, () => {
     }
   });
 
-  test("must be there, with an id", async () => {
+  test("is required, with an id", async () => {
     const invalid = (field: string) => ({ code: status.INVALID_ARGUMENT, fields: [field] });
     await assert.rejects(client.createDeviceSession({ userId: "none" }), invalid("device"));
     await assert.rejects(client.createDeviceSession({ userId: "none", device: {} }), invalid("device.device_id"));
@@ -75,7 +75,7 @@ describe("a device", { skip }, () => {
 });
 
 describe("logins on devices", { skip }, () => {
-  test("the same device again replaces its session", async () => {
+  test("a second login on a device replaces its session", async () => {
     const first = await login("again", "again-laptop");
     const other = await login("again", "again-phone");
     const second = await login("again", "again-laptop");
@@ -87,7 +87,7 @@ describe("logins on devices", { skip }, () => {
     assert.deepEqual(ids, [other, second].toSorted());
   });
 
-  test("two users on one device never see or end each other; without a user it is whoever logged in last", async () => {
+  test("two users on one device neither see nor end each other; a read without a user returns the last login", async () => {
     const ada = await login("ada", "kiosk");
     assert.equal(await on("kiosk"), ada);
     await authorities.nextMs();
@@ -100,14 +100,14 @@ describe("logins on devices", { skip }, () => {
     await assert.rejects(on("kiosk"), notFound);
   });
 
-  test("ten at once on one device leave one session", async () => {
+  test("ten concurrent logins on one device leave one session", async () => {
     await Promise.all(Array.from({ length: 10 }, () => login("ten", "ten")));
     const { sessions } = await client.listUserSessions({ userId: "ten" });
     assert.equal(sessions.length, 1);
     assert.equal(await on("ten", "ten"), sessions[0]!.sessionId);
   });
 
-  test("the list has device sessions only, page by page", async () => {
+  test("ListUserDevices lists device sessions only, page by page", async () => {
     await client.createSession({ userId: "pages" });
     await client.createSecureSession({ userId: "pages" });
     const ids: string[] = [];
@@ -134,7 +134,7 @@ describe("the end of a device session", { skip }, () => {
     expiry: (_, sessionId) => authorities.expireNow(sessionId),
   };
   for (const [way, end] of Object.entries(ways)) {
-    test(`by ${way} leaves nothing on the device`, async () => {
+    test(`by ${way} leaves no session on the device`, async () => {
       const deviceId = `d of ${way}`;
       const sessionId = await login(way, deviceId);
       await end(way, sessionId);
@@ -156,7 +156,7 @@ describe("the end of a device session", { skip }, () => {
     assert.equal(await isAlive(session!.sessionId), false);
   });
 
-  test("a retried create that names another device leaves that one alone", async () => {
+  test("a retried create that names another device does not change that device", async () => {
     const tablet = await login("retry too", "retry-tablet");
     await authorities.nextMs();
     const create = (deviceId: string) =>

@@ -1,4 +1,4 @@
-// Every failure on every wire: its code, its reason and its details, and that nothing else gets out.
+// Every failure on every wire: its code, its reason and its details, and that nothing else is revealed.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -55,7 +55,7 @@ async function failureOf(wire: Wire, userId: string): Promise<WireError> {
   return error;
 }
 
-/** Spelled out once more, for callers in every language act on these pairs. */
+/** Repeated here, since callers in every language depend on these pairs. */
 const CODE_NAMES: Record<ErrorReason, string> = {
   INVALID_REQUEST: "INVALID_ARGUMENT",
   SESSION_NOT_FOUND: "NOT_FOUND",
@@ -84,12 +84,12 @@ const CODE_NAMES: Record<ErrorReason, string> = {
   INTERNAL: "INTERNAL",
 };
 
-test("every pair of code and reason in the contract's comments is what the table says", () => {
+test("every pair of code and reason in the contract's comments is in the table", () => {
   const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/session_service.proto"), "utf8");
   const pairs = [...proto.replaceAll(/\n *\/\/ */g, " ").matchAll(/([A-Z_]+) \/ ([A-Z_]+)/g)];
   assert.ok(pairs.length > 10);
   for (const [pair, code, reason] of pairs) {
-    // What the contract names ahead of its implementation has no line in the table yet.
+    // A reason that the contract names before it is implemented is not in the table yet.
     if (reason! in CODE_NAMES) assert.equal(CODE_NAMES[reason as ErrorReason], code, pair);
   }
 });
@@ -107,7 +107,7 @@ for (const [reason, code] of Object.entries(CODE_NAMES)) {
   });
 }
 
-test("a bug is INTERNAL, says nothing, and is logged with its stack but without the token", async () => {
+test("a bug is INTERNAL, reveals nothing, and is logged with its stack but without the token", async () => {
   for (const wire of wires) {
     hosts.log.length = 0;
     const failure = await failureOf(wire, "bug");
@@ -119,11 +119,11 @@ test("a bug is INTERNAL, says nothing, and is logged with its stack but without 
   }
 });
 
-test("what is thrown and is no error is INTERNAL too", async () => {
+test("a thrown value that is not an Error is INTERNAL too", async () => {
   for (const wire of wires) assert.equal((await failureOf(wire, "text")).code, "INTERNAL", wire.name);
 });
 
-test("text that is not well-formed, and any retry hint, reach the caller", async () => {
+test("an ill-formed message is repaired, and a retry hint reaches the caller", async () => {
   for (const wire of wires) {
     const failure = await failureOf(wire, "surrogate");
     assert.equal(failure.message, "bad \ufffd text 100% ✓", wire.name);
@@ -154,7 +154,7 @@ test("the rules of the proto name every bad field once, by its path", async () =
   }
 });
 
-test("a request that is wrong in thousands of places gets an answer that clients accept", async () => {
+test("a request with thousands of violations gets a response that clients accept", async () => {
   const fields = Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`${"k".repeat(60)}${i}`, ""]));
   fields["version"] = "x".repeat(9_000);
   const keys = Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`${i}`.padEnd(2_000, "ü"), ""]));
@@ -171,7 +171,7 @@ test("a request that is wrong in thousands of places gets an answer that clients
   }
 });
 
-describe("the request log", () => {
+describe("the call log", () => {
   const finished = (reason: ErrorReason, id = "x") => ({
     method: "M",
     durationMs: 1.23456,
@@ -187,7 +187,7 @@ describe("the request log", () => {
     return { entries, clock, record: createCallLog(logger, sampleEvery) };
   }
 
-  test("says how a call ended and for whom, and nothing of what was in it", (t) => {
+  test("has how a call ended and for which principal, and nothing of its content", (t) => {
     const { entries, record } = logOf(t, 1);
     record(finished("SESSION_NOT_FOUND", "secret"));
     const { method, code, reason, durationMs, tenant, principal } = entries[0]!;
@@ -205,7 +205,7 @@ describe("the request log", () => {
     assert.doesNotMatch(JSON.stringify(entries), /secret/);
   });
 
-  test("UNAVAILABLE is logged once a second, with the count of what was left out", (t) => {
+  test("UNAVAILABLE is logged once a second, with the count of the entries that were suppressed", (t) => {
     const { entries, clock, record } = logOf(t, 100);
     for (let call = 0; call < 5; call++) record(finished("STORE_UNAVAILABLE"));
     clock.nowMs = 1_001;
@@ -219,7 +219,7 @@ describe("the request log", () => {
     );
   });
 
-  test("the rest is sampled, faults of ours never", (t) => {
+  test("other calls are sampled, INTERNAL ones never", (t) => {
     const { entries, record } = logOf(t, 10);
     for (let call = 0; call < 20; call++) record(finished("SESSION_NOT_FOUND"));
     assert.equal(entries.length, 2);

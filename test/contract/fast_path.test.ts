@@ -1,4 +1,4 @@
-// The methods that are served on their HTTP/2 streams: a caller cannot tell them from those that grpc-js serves, whatever it sends.
+// The fast path: whatever a client sends, it gets the same response as from grpc-js.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -17,7 +17,7 @@ import { grpcFrame, openRpc } from "../helpers/raw_stream.ts";
 import { grpcWire, startHosts, type Hosts } from "../helpers/rpc_hosts.ts";
 
 const { getSession, validateSession } = SessionService.method;
-const ANSWER = toBinary(
+const RESPONSE = toBinary(
   ValidateSessionResponseSchema,
   create(ValidateSessionResponseSchema, { verdict: Verdict.VALID }),
 );
@@ -25,22 +25,22 @@ const ANSWER = toBinary(
 /** The two requests have the same form. */
 const requestOf = (sessionId: string) =>
   toBinary(ValidateSessionRequestSchema, create(ValidateSessionRequestSchema, { sessionId }));
-/** Too long for a direct answer. */
+/** Too long for the encoded handler below, so it is decoded. */
 const DECODED = requestOf("d".repeat(200));
 const HANGING_ID = "h".repeat(200);
 const HANGING = requestOf("hang");
 
-/** What a caller can tell of an answer. */
-type Told = {
+/** What a client can observe of a response. */
+type Observed = {
   readonly httpStatus: unknown;
   readonly contentType: unknown;
   readonly grpcStatus: unknown;
-  /** Whether a message came, and google.rpc details. */
+  /** True if the response has a message, and if it has google.rpc details. */
   readonly message: boolean;
   readonly details: boolean;
 };
 
-/** A request: whatever is sent, and with which headers. */
+/** A request as it is sent. */
 type Sent = {
   readonly headers?: Record<string, string>;
   readonly chunks: readonly Uint8Array[];
@@ -72,7 +72,9 @@ const SENT: Readonly<Record<string, Sent>> = {
   "with an unknown encoding": { headers: { "grpc-encoding": "lzma" }, chunks: [compressed(requestOf("one"))] },
   "with a deadline": { headers: { "grpc-timeout": "10S" }, chunks: [frame] },
   "with a deadline in nanoseconds": { headers: { "grpc-timeout": "99999999n" }, chunks: [frame] },
-  "with a deadline that is none": { headers: { "grpc-timeout": "soon" }, chunks: [frame] },
+  "with a deadline of 30 days": { headers: { "grpc-timeout": "2592000S" }, chunks: [frame] },
+  "with a malformed deadline": { headers: { "grpc-timeout": "soon" }, chunks: [frame] },
+  "with a deadline of nine digits": { headers: { "grpc-timeout": "100000000n" }, chunks: [frame] },
   "half a message, until the deadline": {
     headers: { "grpc-timeout": "50m" },
     chunks: [frame.subarray(0, 9)],
@@ -95,23 +97,24 @@ const SENT: Readonly<Record<string, Sent>> = {
   "a length that is too large": { chunks: [Buffer.from("00ffffffff", "hex")] },
 };
 
-describe("the direct methods of the gRPC host", () => {
+describe("the fast path of the gRPC host", () => {
   let hosts: Hosts;
   let session: ClientHttp2Session;
-  const waiting: { release: (answer: Buffer) => void }[] = [];
-  let onAsked: (() => void) | undefined;
+  const hanging: { release: (response: Buffer) => void }[] = [];
+  let onHanging: (() => void) | undefined;
   let hangingSignal: AbortSignal | undefined;
-  let directly = 0;
+  let handledEncoded = 0;
 
   function hang(): Promise<Buffer> {
     return new Promise((release) => {
-      waiting.push({ release });
-      onAsked?.();
+      hanging.push({ release });
+      onHanging?.();
     });
   }
-  async function asking(): Promise<(answer: Buffer) => void> {
-    if (waiting.length === 0) await new Promise<void>((resolve) => (onAsked = resolve));
-    return waiting.pop()!.release;
+  /** Waits for a call that hangs; returns what releases it. */
+  async function nextHanging(): Promise<(response: Buffer) => void> {
+    if (hanging.length === 0) await new Promise<void>((resolve) => (onHanging = resolve));
+    return hanging.pop()!.release;
   }
 
   before(async () => {
@@ -125,14 +128,14 @@ describe("the direct methods of the gRPC host", () => {
         return { verdict: Verdict.VALID };
       },
     };
-    const direct: EncodedHandlers = {
+    const encodedHandlers: EncodedHandlers = {
       validateSession(request) {
         if (request.length > 100 || request.length < 4 || request[0] !== 0x0a) return undefined;
-        directly++;
-        return request.equals(HANGING) ? hang() : Promise.resolve(Buffer.from(ANSWER));
+        handledEncoded++;
+        return request.equals(HANGING) ? hang() : Promise.resolve(Buffer.from(RESPONSE));
       },
     };
-    hosts = await startHosts(implementation, { encodedHandlers: direct });
+    hosts = await startHosts(implementation, { encodedHandlers });
     session = connect(`http://${hosts.grpcTarget}`);
     await once(session, "connect");
   });
@@ -147,7 +150,7 @@ describe("the direct methods of the gRPC host", () => {
     return stream;
   }
 
-  async function told(method: DescMethod, sent: Sent): Promise<Told> {
+  async function observe(method: DescMethod, sent: Sent): Promise<Observed> {
     const stream = open(method, sent);
     let head: Record<string, unknown> = {};
     let trailers: Record<string, unknown> = {};
@@ -173,56 +176,56 @@ describe("the direct methods of the gRPC host", () => {
   }
 
   for (const [name, sent] of Object.entries(SENT)) {
-    test(`${name}: answered as grpc-js answers it`, async () => {
-      const byGrpcJs = await told(getSession, sent);
-      assert.deepEqual(await told(validateSession, sent), byGrpcJs);
+    test(`${name}: the response is that of grpc-js`, async () => {
+      const byGrpcJs = await observe(getSession, sent);
+      assert.deepEqual(await observe(validateSession, sent), byGrpcJs);
       assert.notEqual(byGrpcJs.httpStatus, undefined);
     });
   }
 
-  test("is answered directly", async () => {
-    const before = directly;
-    await told(validateSession, SENT["a message"]!);
-    assert.equal(directly, before + 1);
+  test("calls the encoded handler", async () => {
+    const before = handledEncoded;
+    await observe(validateSession, SENT["a message"]!);
+    assert.equal(handledEncoded, before + 1);
   });
 
-  test("a caller that is gone is not answered, and harms nobody", async () => {
+  test("a client that resets its stream gets no response, and affects no other call", async () => {
     for (const code of [constants.NGHTTP2_CANCEL, constants.NGHTTP2_INTERNAL_ERROR]) {
       const started = open(validateSession, {});
       await new Promise((resolve) => started.write(frame.subarray(0, 7), resolve));
-      const asked = open(validateSession, {});
-      asked.end(grpcFrame(HANGING));
-      const release = await asking();
-      const closed = [started, asked].map((stream) => new Promise((resolve) => stream.once("close", resolve)));
-      for (const stream of [started, asked]) stream.close(code);
+      const complete = open(validateSession, {});
+      complete.end(grpcFrame(HANGING));
+      const release = await nextHanging();
+      const closed = [started, complete].map((stream) => new Promise((resolve) => stream.once("close", resolve)));
+      for (const stream of [started, complete]) stream.close(code);
       await Promise.all(closed);
-      // What comes after it on the same connection is answered when the server knows of it.
-      await told(validateSession, SENT["a message"]!);
-      release(Buffer.from(ANSWER));
-      assert.equal((await told(validateSession, SENT["a message"]!)).grpcStatus, "0");
+      // A later response on the same connection shows that the server has received the resets.
+      await observe(validateSession, SENT["a message"]!);
+      release(Buffer.from(RESPONSE));
+      assert.equal((await observe(validateSession, SENT["a message"]!)).grpcStatus, "0");
     }
   });
 
-  test("a handler learns that its caller is gone", async () => {
+  test("the signal of a handler is aborted when its client is gone", async () => {
     const stream = open(validateSession, {});
     stream.end(grpcFrame(requestOf(HANGING_ID)));
-    const release = await asking();
+    const release = await nextHanging();
     const signal = hangingSignal!;
     const aborted = once(signal, "abort");
     stream.close(constants.NGHTTP2_CANCEL);
     await aborted;
     assert.equal(signal.reason.reason, "CANCELLED");
-    release(Buffer.from(ANSWER));
+    release(Buffer.from(RESPONSE));
   });
 
-  test("a drain waits for what is under way", async () => {
+  test("a drain waits for calls in flight", async () => {
     const wire = grpcWire("grpc", hosts.grpcTarget);
-    const answer = wire.call(validateSession, HANGING);
-    const release = await asking();
+    const response = wire.call(validateSession, HANGING);
+    const release = await nextHanging();
     const drained = hosts.grpc.drain(10_000);
     session.close();
-    release(Buffer.from(ANSWER));
-    assert.deepEqual(Buffer.from(await answer), Buffer.from(ANSWER));
+    release(Buffer.from(RESPONSE));
+    assert.deepEqual(Buffer.from(await response), Buffer.from(RESPONSE));
     wire.close();
     await drained;
   });

@@ -1,4 +1,4 @@
-// grpc.health.v1 on both hosts: what it says of the instance, and that it says so when that changes.
+// grpc.health.v1 on both hosts: Check and List report the readiness, and Watch reports its changes.
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
@@ -11,7 +11,7 @@ let hosts: Hosts;
 let clients: Client<typeof Health>[];
 
 async function start() {
-  // Nobody has a credential here: probes have none either.
+  // Probes have no credential, so health must not require one.
   const refuseAll = () => {
     throw new Error("health must not authenticate");
   };
@@ -53,7 +53,7 @@ test("List names every service", async () => {
   }
 });
 
-test("Watch says the status at once and after each change, once", async () => {
+test("Watch sends the status at once and once after each change", async () => {
   for (const client of clients) {
     const cancel = new AbortController();
     const seen: Serving[] = [];
@@ -62,7 +62,7 @@ test("Watch says the status at once and after each change, once", async () => {
         seen.push(status);
         if (seen.length === 1) hosts.readiness.block("test");
         if (seen.length === 2) {
-          // A second reason changes nothing that the watcher sees, however long it lasts.
+          // A second reason does not change the status, however long it lasts.
           hosts.readiness.block("another");
           await client.check({});
           hosts.readiness.clear("another");
@@ -76,7 +76,7 @@ test("Watch says the status at once and after each change, once", async () => {
   }
 });
 
-test("Watch of an unknown service says so and stays open", async () => {
+test("Watch of an unknown service sends SERVICE_UNKNOWN and stays open", async () => {
   for (const client of clients) {
     const cancel = new AbortController();
     const stream = client.watch({ service: "nope" }, cancel)[Symbol.asyncIterator]();
@@ -89,7 +89,7 @@ test("Watch of an unknown service says so and stays open", async () => {
   }
 });
 
-test("draining tells the watchers before it lets go of them", async () => {
+test("draining ends the watches with UNAVAILABLE", async () => {
   const ends = clients.map(async (client) => {
     const seen: Serving[] = [];
     try {

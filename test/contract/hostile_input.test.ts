@@ -1,4 +1,4 @@
-// Hostile input: each is INVALID_ARGUMENT or an exact round trip, and loses nothing.
+// Hostile input: each value is INVALID_ARGUMENT or round-trips exactly.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -47,7 +47,7 @@ const HOSTILE_IDS = [
 
 describe("ids", { skip }, () => {
   for (const userId of HOSTILE_IDS) {
-    test(`user_id ${JSON.stringify(userId.slice(0, 20))} round-trips and is nobody else`, async () => {
+    test(`user_id ${JSON.stringify(userId.slice(0, 20))} round-trips and is not mistaken for another`, async () => {
       const requestId = userId;
       const { session } = await client.createSession({ userId, requestId, userAgent: userId, ipAddress: userId });
       const again = await client.createSession({ userId, requestId });
@@ -61,7 +61,7 @@ describe("ids", { skip }, () => {
     });
   }
 
-  test("owners that would be equal without encoding are apart", async () => {
+  test("owners that would be equal without encoding are different", async () => {
     await client.createSession({ userId: "a:b" });
     await client.createSession({ userId: "a%3Ab" });
     assert.equal((await client.listUserSessions({ userId: "a:b" })).sessions.length, 1);
@@ -100,12 +100,12 @@ describe("ids", { skip }, () => {
   test("INVALID is the same bytes for unknown, ended and malformed", async () => {
     const { session } = await client.createSession({ userId: "oracle" });
     await client.deleteSession({ sessionId: session!.sessionId });
-    const answers = await Promise.all(
+    const responses = await Promise.all(
       [session!.sessionId, "A".repeat(28), "nonsense", "\u0000"].map((sessionId) =>
         client.raw("validateSession", rawString(1, Buffer.from(sessionId))),
       ),
     );
-    for (const answer of answers) assert.deepEqual(answer, answers[0]);
+    for (const response of responses) assert.deepEqual(response, responses[0]);
   });
 });
 

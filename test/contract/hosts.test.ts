@@ -1,4 +1,4 @@
-// What both hosts do with calls, good and bad, on every wire: decoding, deadlines, cancellation, streams, draining.
+// Both hosts on every wire: decoding, deadlines, cancellation, streams, draining, TLS, Unix sockets and the HTTP pages.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -10,10 +10,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary, type DescMethod } from "@bufbuild/protobuf";
 import { createClient, ConnectError, Code } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
-import { Client, credentials } from "@grpc/grpc-js";
+import { Client, credentials, type CallOptions as GrpcCallOptions } from "@grpc/grpc-js";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { ValidateStreamRequestSchema, ValidateStreamResponseSchema } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/watch_pb.ts";
@@ -29,12 +29,13 @@ import type { CallContext } from "../../src/domain/call.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
 import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 import { grpcWire, pathOf, postJson, startHosts, wireErrorOfJson, wiresOf } from "../helpers/rpc_hosts.ts";
+import { connectRaw, grpcFrame, openRpc } from "../helpers/raw_stream.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
 import type { Hosts, HostsOptions, Wire, WireError } from "../helpers/rpc_hosts.ts";
 
 const { createSession, getSession, rotateToken, validateStream, watchInvalidations } = SessionService.method;
 
-/** A handler that is told what happens to its calls: getSession hangs until it is released. */
+/** An implementation that records what happens to its calls. getSession hangs until it is released. */
 function createProbe() {
   const entered: { call: CallContext; release: () => void }[] = [];
   let onEnter: (() => void) | undefined;
@@ -70,7 +71,7 @@ function createProbe() {
   return {
     implementation,
     streams,
-    /** The next call that getSession has not let go. */
+    /** The next call that waits in getSession. */
     async nextCall() {
       if (entered.length === 0) await new Promise<void>((resolve) => (onEnter = resolve));
       return entered.shift()!;
@@ -94,6 +95,7 @@ async function withHosts(options: HostsOptions, run: (hosts: Hosts, wires: Wire[
 
 const createBytes = (init: { userId: string }) =>
   toBinary(CreateSessionRequestSchema, create(CreateSessionRequestSchema, init));
+const THIRTY_DAYS_MS = 30 * 24 * 3_600_000;
 const GET_BYTES = toBinary(GetSessionRequestSchema, create(GetSessionRequestSchema, { sessionId: "hang" }));
 
 describe("unary calls", () => {
@@ -114,12 +116,12 @@ describe("unary calls", () => {
     });
   };
 
-  onEveryWire("answer", async (wire) => {
-    const answer = fromBinary(
+  onEveryWire("succeed", async (wire) => {
+    const response = fromBinary(
       CreateSessionResponseSchema,
       await wire.call(createSession, createBytes({ userId: "eve" })),
     );
-    assert.equal(answer.session?.userId, "eve", wire.name);
+    assert.equal(response.session?.userId, "eve", wire.name);
   });
 
   onEveryWire("that are not implemented name the method", async (wire) => {
@@ -168,10 +170,10 @@ describe("JSON", () => {
   before(async () => (hosts = await startHosts(createProbe().implementation)));
   after(() => hosts.close());
 
-  test("takes both spellings of a name, and leaves defaults out of the answer", async () => {
+  test("takes both spellings of a name, and omits default values from the response", async () => {
     for (const body of ['{"userId": "eve", "data": {"a": 1}}', '{"user_id": "eve", "data": {"a": 1}}']) {
-      const answer = await postJson(hosts.httpUrl, createSession, body);
-      assert.deepEqual(answer, { status: 200, json: { session: { userId: "eve", data: { a: 1 } } } });
+      const response = await postJson(hosts.httpUrl, createSession, body);
+      assert.deepEqual(response, { status: 200, json: { session: { userId: "eve", data: { a: 1 } } } });
     }
   });
 
@@ -193,7 +195,7 @@ describe("JSON", () => {
     ["an unknown name", '{"userId": "u", "idleTimout": "5s"}', undefined],
     ["3,000 levels", `{"userId": "u", "data": ${'{"a":'.repeat(3_000)}1${"}".repeat(3_000)}}`, undefined],
     ["60,000 levels", `{"userId": "u", "data": {"a": ${"[".repeat(60_000)}${"]".repeat(60_000)}}}`, undefined],
-    ["something else", "not json", undefined],
+    ["text that is not JSON", "not json", undefined],
   ] as const) {
     test(`with ${name} is invalid_argument`, async () => {
       const { status, json } = await postJson(hosts.httpUrl, createSession, body);
@@ -203,7 +205,7 @@ describe("JSON", () => {
     });
   }
 
-  test("over gRPC and gRPC-Web streams is checked alike", async () => {
+  test("over Connect, gRPC and gRPC-Web clients is checked in the same way", async () => {
     for (const transport of [createConnectTransport, createGrpcTransport, createGrpcWebTransport]) {
       const client = createClient(
         SessionService,
@@ -216,7 +218,7 @@ describe("JSON", () => {
 });
 
 describe("deadlines", () => {
-  test("a handler that hangs is answered UNAVAILABLE before the client's deadline", async () => {
+  test("a call whose handler hangs is UNAVAILABLE before the client's deadline", async () => {
     await withHosts({}, async (_, wires, probe) => {
       for (const wire of wires) {
         const lostMs = countLostTime();
@@ -248,6 +250,66 @@ describe("deadlines", () => {
     });
   });
 
+  test("a unary call with a deadline of 30 days is served", async () => {
+    await withHosts({}, async (_, wires, probe) => {
+      for (const wire of wires) {
+        const response = wire.call(getSession, GET_BYTES, { timeoutMs: THIRTY_DAYS_MS });
+        const { call, release } = await probe.nextCall();
+        await overflowedTimers();
+        assert.equal(call.signal.aborted, false, wire.name);
+        release();
+        await response;
+      }
+    });
+  });
+
+  test("a stream with a deadline of 30 days stays open", async () => {
+    await withHosts({}, async (hosts, _, probe) => {
+      for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+        const client = new Client(target, credentials.createInsecure());
+        const call = watchCall(client, [], { deadline: Date.now() + THIRTY_DAYS_MS });
+        call.on("error", () => undefined);
+        await once(call, "data");
+        await overflowedTimers();
+        assert.equal(probe.streams.returned, 0, target);
+        call.cancel();
+        await until(() => probe.streams.returned === 1);
+        probe.streams.returned = 0;
+        client.close();
+      }
+    });
+  });
+
+  test("the longest deadline of each protocol is served", async () => {
+    await withHosts({}, async (hosts, [, , , connectWire], probe) => {
+      const connectCall = connectWire!.call(getSession, GET_BYTES, {
+        headers: { "connect-timeout-ms": "9999999999" },
+      });
+      const grpcCalls = [hosts.grpcTarget, hosts.httpTarget].map((target) =>
+        rawStatus(target, getSession, { "grpc-timeout": "99999999H" }, GET_BYTES),
+      );
+      const entered = [await probe.nextCall(), await probe.nextCall(), await probe.nextCall()];
+      await overflowedTimers();
+      for (const { call, release } of entered) {
+        assert.equal(call.signal.aborted, false);
+        release();
+      }
+      await connectCall;
+      assert.deepEqual(await Promise.all(grpcCalls), ["0", "0"]);
+    });
+  });
+
+  for (const timeout of ["100000000n", "-1S", "1.5S", "0x5S", "5S, 5S", "5", "soon", ""]) {
+    test(`a grpc-timeout of ${JSON.stringify(timeout)} is INVALID_ARGUMENT on both hosts`, async () => {
+      await withHosts({}, async (hosts) => {
+        const bytes = createBytes({ userId: "eve" });
+        for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
+          assert.equal(await rawStatus(target, createSession, { "grpc-timeout": timeout }, bytes), "3", target);
+        }
+      });
+    });
+  }
+
   test("a stream has the client's deadline only", async () => {
     await withHosts({ requestTimeoutMs: 20 }, async (hosts) => {
       for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
@@ -265,6 +327,25 @@ describe("deadlines", () => {
   });
 });
 
+/** Waits until a timer would have fired whose delay is too long for setTimeout: it fires after 1 ms. */
+function overflowedTimers(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+/** Makes a unary gRPC call with headers that clients do not send; returns its grpc-status. */
+async function rawStatus(target: string, method: DescMethod, headers: Record<string, string>, request: Uint8Array) {
+  const session = await connectRaw(target);
+  const stream = openRpc(session, method, headers);
+  let grpcStatus: unknown;
+  stream.on("response", (received) => (grpcStatus = received["grpc-status"]));
+  stream.on("trailers", (received) => (grpcStatus = received["grpc-status"]));
+  stream.end(grpcFrame(request));
+  stream.resume();
+  await once(stream, "close");
+  session.destroy();
+  return grpcStatus;
+}
+
 describe("cancellation", () => {
   test("aborts the handler's signal", async () => {
     await withHosts({}, async (_, wires, probe) => {
@@ -281,7 +362,7 @@ describe("cancellation", () => {
     });
   });
 
-  test("a signal that is asked for late says what has happened", async () => {
+  test("a signal that is read after the call was aborted is aborted", async () => {
     await withHosts({ requestTimeoutMs: 20 }, async (_, [wire], probe) => {
       await assert.rejects(wire!.call(getSession, GET_BYTES));
       const { call } = await probe.nextCall();
@@ -320,35 +401,35 @@ async function until(holds: () => boolean): Promise<void> {
 }
 
 describe("streams", () => {
-  test("bidirectional ones answer each message as it comes", async () => {
+  test("bidirectional ones respond to each message as it comes", async () => {
     await withHosts({}, async (hosts) => {
       for (const transport of streamTransports(hosts)) {
-        let ask: (() => void) | undefined;
-        async function* questions() {
+        let sendNext: (() => void) | undefined;
+        async function* requests() {
           for (let count = 1; count <= 3; count++) {
             yield { entries: Array.from({ length: count }, () => ({})) };
-            await new Promise<void>((resolve) => (ask = resolve));
+            await new Promise<void>((resolve) => (sendNext = resolve));
           }
         }
         const counts: number[] = [];
-        for await (const { results } of createClient(SessionService, transport).validateStream(questions())) {
+        for await (const { results } of createClient(SessionService, transport).validateStream(requests())) {
           counts.push(results.length);
-          ask?.();
+          sendNext?.();
         }
         assert.deepEqual(counts, [1, 2, 3]);
       }
     });
   });
 
-  test("a bad message ends a bidirectional one with INVALID_ARGUMENT, after the answers before it", async () => {
+  test("a bad message ends a bidirectional one with INVALID_ARGUMENT, after the responses before it", async () => {
     await withHosts({}, async (hosts) => {
       for (const transport of streamTransports(hosts)) {
-        const answers: number[] = [];
-        const questions = Readable.from([{ entries: [{}] }, { entries: [] }]);
+        const counts: number[] = [];
+        const requests = Readable.from([{ entries: [{}] }, { entries: [] }]);
         await assert.rejects(
           async () => {
-            const stream = createClient(SessionService, transport).validateStream(questions);
-            for await (const { results } of stream) answers.push(results.length);
+            const stream = createClient(SessionService, transport).validateStream(requests);
+            for await (const { results } of stream) counts.push(results.length);
           },
           (error: ConnectError) => {
             assert.equal(error.code, Code.InvalidArgument);
@@ -356,7 +437,7 @@ describe("streams", () => {
             return true;
           },
         );
-        assert.deepEqual(answers, [1]);
+        assert.deepEqual(counts, [1]);
       }
     });
   });
@@ -367,8 +448,8 @@ describe("streams", () => {
         const client = new Client(target, credentials.createInsecure());
         const call = bidiCall(client);
         call.write(toBinary(ValidateStreamRequestSchema, create(ValidateStreamRequestSchema, { entries: [{}] })));
-        const [answer] = (await once(call, "data")) as [Buffer];
-        assert.equal(fromBinary(ValidateStreamResponseSchema, answer).results.length, 1);
+        const [response] = (await once(call, "data")) as [Buffer];
+        assert.equal(fromBinary(ValidateStreamResponseSchema, response).results.length, 1);
         call.write(Buffer.of(0xff));
         const [error] = (await once(call, "error")) as [{ code: number }];
         assert.equal(error.code, 3);
@@ -428,16 +509,17 @@ function bidiCall(client: Client) {
   return client.makeBidiStreamRequest<Uint8Array, Buffer>(pathOf(validateStream), asBuffer, asIs);
 }
 
-function watchCall(client: Client, userIds: string[]) {
+function watchCall(client: Client, userIds: string[], options: GrpcCallOptions = {}) {
   const request = create(WatchInvalidationsRequestSchema, { userIds });
   const bytes = toBinary(WatchInvalidationsRequestSchema, request);
-  return client.makeServerStreamRequest<Uint8Array, Buffer>(pathOf(watchInvalidations), asBuffer, asIs, bytes);
+  const path = pathOf(watchInvalidations);
+  return client.makeServerStreamRequest<Uint8Array, Buffer>(path, asBuffer, asIs, bytes, options);
 }
 
 describe("draining", () => {
-  test("finishes what is in flight on every wire, and takes nothing new", async () => {
+  test("finishes calls in flight on every wire, and accepts no new ones", async () => {
     await withHosts({}, async (hosts, wires, probe) => {
-      const answers = wires.map((wire) => wire.call(getSession, GET_BYTES));
+      const responses = wires.map((wire) => wire.call(getSession, GET_BYTES));
       const calls = [];
       for (const _ of wires) calls.push(await probe.nextCall());
       let drained = false;
@@ -449,19 +531,23 @@ describe("draining", () => {
       }
       assert.equal(drained, false);
       for (const call of calls) call.release();
-      await Promise.all(answers);
+      await Promise.all(responses);
       await draining;
     });
   });
 
-  test("tells a connection of HTTP/1.1 that its answer is the last", async () => {
+  test("announces the end of an HTTP/1.1 connection in its last response", async () => {
     await withHosts({}, async (hosts, _, probe) => {
       const headers = { "content-type": "application/json" };
-      const answer = fetch(hosts.httpUrl + pathOf(getSession), { method: "POST", headers, body: '{"sessionId":"s"}' });
+      const response = fetch(hosts.httpUrl + pathOf(getSession), {
+        method: "POST",
+        headers,
+        body: '{"sessionId":"s"}',
+      });
       const { release } = await probe.nextCall();
       const draining = hosts.http.drain(60_000);
       release();
-      assert.equal((await answer).headers.get("connection"), "close");
+      assert.equal((await response).headers.get("connection"), "close");
       await draining;
     });
   });
@@ -470,11 +556,11 @@ describe("draining", () => {
     await withHosts({}, async (hosts) => {
       const headers = { "content-type": "application/connect+json" };
       const body = Buffer.concat([Buffer.of(0, 0, 0, 0, 2), Buffer.from("{}")]);
-      const answer = await fetch(hosts.httpUrl + pathOf(watchInvalidations), { method: "POST", headers, body });
-      assert.equal(answer.headers.get("connection"), "keep-alive");
+      const response = await fetch(hosts.httpUrl + pathOf(watchInvalidations), { method: "POST", headers, body });
+      assert.equal(response.headers.get("connection"), "keep-alive");
       const startedMs = performance.now();
       const draining = hosts.http.drain(60_000);
-      assert.match(await answer.text(), /SHUTTING_DOWN/);
+      assert.match(await response.text(), /SHUTTING_DOWN/);
       await draining;
       assert.ok(performance.now() - startedMs < 2_000);
     });
@@ -501,7 +587,7 @@ describe("draining", () => {
     });
   });
 
-  test("refuses new streams on connections that are still there", async () => {
+  test("refuses new streams on connections that are still open", async () => {
     await withHosts({}, async (hosts) => {
       hosts.pipeline.endStreams();
       for (const transport of streamTransports(hosts)) {
@@ -513,12 +599,12 @@ describe("draining", () => {
     });
   });
 
-  test("does not wait for connections that say nothing", { timeout: 10_000 }, async () => {
+  test("does not wait for connections that send nothing", { timeout: 10_000 }, async () => {
     await withHosts({}, async (hosts) => {
       for (const host of [hosts.grpc, hosts.http]) {
         const silent = connect(host.address as { host: string; port: number });
         const idle = connect(host.address as { host: string; port: number });
-        // How they are let go of does not matter.
+        // It does not matter how they are closed.
         for (const socket of [silent, idle]) socket.on("error", () => undefined).resume();
         await Promise.all([once(silent, "connect"), once(idle, "connect")]);
         idle.write("P");
@@ -530,7 +616,7 @@ describe("draining", () => {
     });
   });
 
-  test("cuts off what is not done after the grace", async () => {
+  test("cuts off calls that have not finished after the grace", async () => {
     await withHosts({}, async (hosts, wires, probe) => {
       const outcomes = wires.map((wire) => wire.call(getSession, GET_BYTES).catch((error: unknown) => error));
       for (const _ of wires) await probe.nextCall();
@@ -552,7 +638,7 @@ describe("Unix sockets", () => {
   after(() => rmSync(directory, { recursive: true }));
   const unix = (name: string) => ({ kind: "unix", path: join(directory, name) }) as const;
 
-  test("serve both hosts, for the owner only, and go away", async () => {
+  test("serve both hosts, for the owner only, and are removed at the end", async () => {
     const [grpcAddress, httpAddress] = [unix("grpc"), unix("http")];
     await withHosts({ grpcAddress, httpAddress }, async (hosts) => {
       for (const target of [hosts.grpcTarget, hosts.httpTarget]) {
@@ -580,7 +666,7 @@ describe("Unix sockets", () => {
     });
   });
 
-  test("that somebody listens on, and paths that are no sockets, are refused and left alone", async () => {
+  test("that another process listens on, and paths that are not sockets, are refused and left alone", async () => {
     const path = join(directory, "busy");
     const other = createServer().listen(path);
     await once(other, "listening");
@@ -593,7 +679,7 @@ describe("Unix sockets", () => {
   });
 });
 
-test("a connection over age is told to go, and what is still open on it after the grace is cut off", async () => {
+test("a connection over age gets a GOAWAY, and streams still open on it after the grace are cut off", async () => {
   await withHosts({ maxConnectionAgeMs: 100, maxConnectionAgeGraceMs: 300 }, async (hosts) => {
     const session = connectHttp2(`http://${hosts.grpcTarget}`);
     const headers = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
@@ -619,7 +705,7 @@ describe("the HTTP port", () => {
   });
   after(() => hosts.close());
 
-  test("says whether it lives and whether it is ready", async () => {
+  test("reports on /healthz that it is alive, and on /readyz whether it is ready", async () => {
     const get = async (path: string) => {
       const response = await fetch(hosts.httpUrl + path);
       return [response.status, await response.text()];
@@ -633,7 +719,7 @@ describe("the HTTP port", () => {
     assert.deepEqual(await get("/metrics"), [200, "up 1\n"]);
   });
 
-  test("answers 404 with what there is, and 415 with what to send", async () => {
+  test("responds with 404 and the services, or with 415 and the content types to send", async () => {
     for (const path of ["/", "/session.v1.SessionService/Nope", "/../etc", "//x"]) {
       const response = await fetch(hosts.httpUrl + path);
       assert.equal(response.status, 404);
@@ -655,7 +741,7 @@ describe("the HTTP port", () => {
     return Buffer.concat(chunksBack).toString("latin1");
   };
 
-  test("tells HTTP/1.1 from HTTP/2 however the first bytes arrive", async () => {
+  test("detects HTTP/1.1 and HTTP/2 however the first bytes arrive", async () => {
     const http1 = ["GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"];
     assert.match(await greet(...http1), /^HTTP\/1\.1 200 OK/);
     assert.match(await greet("G", "E", "T /healthz HTTP/1.1\r\nhost: x\r\n\r\n"), /^HTTP\/1\.1 200 OK/);
@@ -674,7 +760,7 @@ describe("the HTTP port", () => {
     session.destroy();
   });
 
-  test("survives what is no HTTP, and requests that name no host or no path", async () => {
+  test("survives bytes that are not HTTP, and requests without a host or a path", async () => {
     assert.match(await greet("XYZ\r\n\r\n"), /^HTTP\/1\.1 400/);
     const path = pathOf(createSession);
     const body = "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";

@@ -1,4 +1,4 @@
-// ip_binding, as the contract tells of it: what a session does that is presented from another address than its login's.
+// ip_binding, as the contract describes it: what happens to a session that is presented from another address than its login's.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -36,7 +36,7 @@ describe("ip_binding", { skip }, () => {
     return (await authorities.auditEvents(userId)).filter((event) => event === "ip_mismatch").length;
   };
 
-  test("WARN leaves the session alive, says so, and writes one entry an hour for each address", async () => {
+  test("WARN leaves the session alive, reports the mismatch, and writes one audit entry an hour for each address", async () => {
     const { userId, sessionId, token } = await bound(IpBinding.WARN);
     for (const ipAddress of ["", "192.0.2.1", "::ffff:192.0.2.1"]) {
       assert.equal((await client.getSession({ sessionId, ipAddress })).ipMismatch, false, ipAddress);
@@ -78,7 +78,7 @@ describe("ip_binding", { skip }, () => {
     assert.deepEqual((await authorities.auditEvents(userId)).toSorted(), ["created", "created", "revoked", "revoked"]);
   });
 
-  test("OFF, and a login without an address, compare nothing", async () => {
+  test("OFF compares nothing, nor does a login without an address", async () => {
     for (const { userId, sessionId, token } of [
       await bound(IpBinding.OFF),
       await bound(IpBinding.UNSPECIFIED),

@@ -1,4 +1,4 @@
-// /metrics: calls are counted by method and outcome, and nothing in it names a session, a token or a user.
+// /metrics: calls are counted by method and code, and no session, token or user appears in it.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -22,6 +22,15 @@ test("/metrics counts calls by method and code", { skip: redisServerMissing() },
     assert.match(text, /^session_authority_call_duration_seconds_count\{method="ValidateToken"\} 2$/m);
     assert.match(text, /^session_authority_call_duration_seconds_bucket\{le="\+Inf",method="ValidateToken"\} 2$/m);
     assert.match(text, /^session_authority_call_duration_seconds_sum\{method="ValidateToken"\} [\d.e-]+$/m);
+    // Every method that is served has its series from the start.
+    for (const method of ["RevokeToken", "WatchInvalidations", "Check", "ServerReflectionInfo"]) {
+      assert.match(text, new RegExp(`^session_authority_calls_total\\{method="${method}",code="OK"\\} 0$`, "m"));
+      assert.match(
+        text,
+        new RegExp(`^session_authority_calls_total\\{method="${method}",code="Unavailable"\\} 0$`, "m"),
+      );
+      assert.match(text, new RegExp(`^session_authority_call_duration_seconds_count\\{method="${method}"\\} 0$`, "m"));
+    }
     assert.match(text, /^session_authority_ready 1$/m);
     assert.match(text, /^session_authority_watchers 0$/m);
     for (const secret of [token, session!.sessionId, "metric-user"]) assert.ok(!text.includes(secret));

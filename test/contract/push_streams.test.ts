@@ -1,4 +1,4 @@
-// A stream that ends in a feed, on both hosts: all of it comes, in order, and the handler is told when the caller goes.
+// A handler that yields a push stream, on both hosts: all messages arrive in order, and the handler ends when the client is gone.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -10,7 +10,7 @@ import { startHosts } from "../helpers/rpc_hosts.ts";
 
 const COUNT = 5000;
 
-describe("a feed", () => {
+describe("a push stream", () => {
   for (const host of ["grpc", "http"] as const) {
     test(`on the ${host} host`, async () => {
       let ended = 0;
@@ -50,12 +50,12 @@ function checkpoint(position: string) {
   return { event: { case: "checkpoint" as const, value: { position } } };
 }
 
-/** Sends as many as there is room for, as a watcher does. */
-function numbers(send: (answer: ReturnType<typeof checkpoint>) => boolean): () => void {
+/** Writes while there is room, as a subscription does. */
+function numbers(write: (response: ReturnType<typeof checkpoint>) => boolean): () => void {
   let next = 0;
-  const resume = () => {
-    while (next < COUNT && send(checkpoint(String(next++))));
+  const drain = () => {
+    while (next < COUNT && write(checkpoint(String(next++))));
   };
-  resume();
-  return resume;
+  drain();
+  return drain;
 }

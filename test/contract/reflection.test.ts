@@ -1,4 +1,4 @@
-// Server reflection, both versions on both hosts: every question has its answer, and real tools understand them.
+// Server reflection, both versions on both hosts: every kind of request, and real tools as clients.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -20,7 +20,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { startHosts, type Hosts } from "../helpers/rpc_hosts.ts";
 
-type Question = MessageInitShape<typeof ServerReflectionRequestSchema>["messageRequest"] & object;
+type ReflectionRequest = MessageInitShape<typeof ServerReflectionRequestSchema>["messageRequest"] & object;
 
 const SERVICES = [
   "grpc.health.v1.Health",
@@ -33,8 +33,8 @@ let hosts: Hosts;
 before(async () => (hosts = await startHosts({})));
 after(() => hosts.close());
 
-/** Both versions over both hosts, and over Connect's own protocol. */
-const askers = () =>
+/** Clients of both versions, over both hosts and over Connect's own protocol. */
+const clients = () =>
   [
     createGrpcTransport({ baseUrl: `http://${hosts.grpcTarget}` }),
     createGrpcTransport({ baseUrl: hosts.httpUrl }),
@@ -42,47 +42,47 @@ const askers = () =>
   ].flatMap((transport) =>
     [ServerReflection, ServerReflectionAlpha].map((service) => {
       const client = createClient(service as typeof ServerReflection, transport);
-      return async (question: Question) => {
-        async function* questions() {
-          yield { host: "h", messageRequest: question };
+      return async (messageRequest: ReflectionRequest) => {
+        async function* requests() {
+          yield { host: "h", messageRequest };
         }
-        const answers: ServerReflectionResponse[] = [];
-        for await (const answer of client.serverReflectionInfo(questions())) answers.push(answer);
-        assert.equal(answers.length, 1);
-        const { validHost, originalRequest, messageResponse } = answers[0]!;
+        const responses: ServerReflectionResponse[] = [];
+        for await (const response of client.serverReflectionInfo(requests())) responses.push(response);
+        assert.equal(responses.length, 1);
+        const { validHost, originalRequest, messageResponse } = responses[0]!;
         assert.equal(validHost, "h");
-        assert.equal(originalRequest?.messageRequest.case, question.case);
+        assert.equal(originalRequest?.messageRequest.case, messageRequest.case);
         return messageResponse;
       };
     }),
   );
 
-type Ask = ReturnType<typeof askers>[number];
+type Reflect = ReturnType<typeof clients>[number];
 
-async function filesOf(ask: Ask, question: Question) {
-  const answer = await ask(question);
-  assert.equal(answer.case, "fileDescriptorResponse");
-  return answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
+async function filesOf(reflect: Reflect, request: ReflectionRequest) {
+  const response = await reflect(request);
+  assert.equal(response.case, "fileDescriptorResponse");
+  return response.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
 }
 
-async function errorOf(ask: Ask, question: Question) {
-  const answer = await ask(question);
-  assert.equal(answer.case, "errorResponse");
-  return answer.value.errorCode;
+async function errorOf(reflect: Reflect, request: ReflectionRequest) {
+  const response = await reflect(request);
+  assert.equal(response.case, "errorResponse");
+  return response.value.errorCode;
 }
 
 describe("the service", () => {
   test("lists what is served", async () => {
-    for (const ask of askers()) {
-      const answer = await ask({ case: "listServices", value: "" });
-      assert.equal(answer.case, "listServicesResponse");
-      assert.deepEqual(answer.value.service.map(({ name }) => name).toSorted(), SERVICES);
+    for (const reflect of clients()) {
+      const response = await reflect({ case: "listServices", value: "" });
+      assert.equal(response.case, "listServicesResponse");
+      assert.deepEqual(response.value.service.map(({ name }) => name).toSorted(), SERVICES);
     }
   });
 
-  test("answers a file with everything it imports, so that a client can rebuild the contract", async () => {
-    for (const ask of askers()) {
-      const file = await filesOf(ask, { case: "fileContainingSymbol", value: "session.v1.SessionService" });
+  test("responds with a file and everything it imports, so that a client can rebuild the contract", async () => {
+    for (const reflect of clients()) {
+      const file = await filesOf(reflect, { case: "fileContainingSymbol", value: "session.v1.SessionService" });
       assert.equal(file[0]?.name, "session/v1/session_service.proto");
       const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: file.toReversed() }));
       const service = registry.getService("session.v1.SessionService");
@@ -93,7 +93,7 @@ describe("the service", () => {
       // The rules are options of a file that a client must be able to get too.
       assert.ok(registry.getExtension("buf.validate.field"));
       for (const { name, dependency } of file) {
-        assert.equal((await filesOf(ask, { case: "fileByFilename", value: name }))[0]?.name, name);
+        assert.equal((await filesOf(reflect, { case: "fileByFilename", value: name }))[0]?.name, name);
         for (const imported of dependency)
           assert.ok(
             file.some((other) => other.name === imported),
@@ -119,9 +119,9 @@ describe("the service", () => {
       "buf.validate.FieldRules": "buf/validate/validate.proto",
       "buf.validate.field": "buf/validate/validate.proto",
     };
-    for (const ask of askers()) {
+    for (const reflect of clients()) {
       for (const [symbol, name] of Object.entries(fileOfSymbol)) {
-        const [file] = await filesOf(ask, { case: "fileContainingSymbol", value: symbol });
+        const [file] = await filesOf(reflect, { case: "fileContainingSymbol", value: symbol });
         assert.equal(file?.name, name, symbol);
       }
     }
@@ -129,28 +129,28 @@ describe("the service", () => {
 
   test("finds extensions", async () => {
     const containingType = "google.protobuf.FieldOptions";
-    for (const ask of askers()) {
-      const numbers = await ask({ case: "allExtensionNumbersOfType", value: containingType });
+    for (const reflect of clients()) {
+      const numbers = await reflect({ case: "allExtensionNumbersOfType", value: containingType });
       assert.equal(numbers.case, "allExtensionNumbersResponse");
       assert.equal(numbers.value.baseTypeName, containingType);
       assert.ok(numbers.value.extensionNumber.includes(1159));
       const value = { containingType, extensionNumber: 1159 };
-      const [file] = await filesOf(ask, { case: "fileContainingExtension", value });
+      const [file] = await filesOf(reflect, { case: "fileContainingExtension", value });
       assert.equal(file?.name, "buf/validate/validate.proto");
-      const none = await ask({ case: "allExtensionNumbersOfType", value: "session.v1.Session" });
+      const none = await reflect({ case: "allExtensionNumbersOfType", value: "session.v1.Session" });
       assert.equal(none.case, "allExtensionNumbersResponse");
       assert.deepEqual(none.value.extensionNumber, []);
     }
   });
 
-  test("says what it does not know", async () => {
-    for (const ask of askers()) {
-      assert.equal(await errorOf(ask, { case: "fileByFilename", value: "nope.proto" }), 5);
-      assert.equal(await errorOf(ask, { case: "fileContainingSymbol", value: "session.v1.Nope" }), 5);
-      assert.equal(await errorOf(ask, { case: "allExtensionNumbersOfType", value: "session.v1.Nope" }), 5);
+  test("reports what it does not know", async () => {
+    for (const reflect of clients()) {
+      assert.equal(await errorOf(reflect, { case: "fileByFilename", value: "nope.proto" }), 5);
+      assert.equal(await errorOf(reflect, { case: "fileContainingSymbol", value: "session.v1.Nope" }), 5);
+      assert.equal(await errorOf(reflect, { case: "allExtensionNumbersOfType", value: "session.v1.Nope" }), 5);
       const value = { containingType: "session.v1.Session", extensionNumber: 1 };
-      assert.equal(await errorOf(ask, { case: "fileContainingExtension", value }), 5);
-      assert.equal(await errorOf(ask, { case: undefined }), 3);
+      assert.equal(await errorOf(reflect, { case: "fileContainingExtension", value }), 5);
+      assert.equal(await errorOf(reflect, { case: undefined }), 3);
     }
   });
 });

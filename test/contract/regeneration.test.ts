@@ -1,4 +1,4 @@
-// RegenerateSession, as the contract tells of it: a new id for the same session.
+// RegenerateSession, as the contract describes it: a new id for the same session.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -29,7 +29,7 @@ const make = async (userId: string) => (await client.createSession({ userId })).
 const verdictOf = async (sessionId: string) => (await client.validateSession({ sessionId })).verdict;
 
 describe("RegenerateSession", { skip }, () => {
-  test("gives a new id and keeps all else; the old id is dead in the same step", async () => {
+  test("gives a new id and keeps everything else; the former id is dead in the same step", async () => {
     const data = { cart: [1, 2], name: "Ada" };
     const device = { deviceId: "laptop", name: "Ada's laptop" };
     const made = [
@@ -52,25 +52,25 @@ describe("RegenerateSession", { skip }, () => {
     assert.deepEqual(events, [...Array<string>(3).fill("created"), ...Array<string>(3).fill("regenerated")]);
   });
 
-  test("with a grace, the old id answers under the new one until it has passed", async () => {
+  test("with a grace, the former id stands for the new one until the grace has passed", async () => {
     const old = await make("grace");
     const { sessionId } = (await client.regenerateSession({ sessionId: old, grace })).session!;
-    const answers = [
+    const sessions = [
       (await client.validateSession({ sessionId: old })).session!,
       (await client.getSession({ sessionId: old })).session!,
       (await client.updateSessionData({ sessionId: old, data: { a: 1 } })).session!,
       (await client.updateSessionData({ sessionId: old, data: { b: 2 }, merge: true })).session!,
     ];
-    for (const answer of answers) assert.equal(answer.sessionId, sessionId);
+    for (const session of sessions) assert.equal(session.sessionId, sessionId);
     assert.deepEqual((await client.listUserSessions({ userId: "grace" })).sessions.length, 1);
-    await assert.rejects(client.regenerateSession({ sessionId: old }), notFound, "it was won already");
+    await assert.rejects(client.regenerateSession({ sessionId: old }), notFound, "another call has won");
     await authorities.passGrace(old);
     assert.equal(await verdictOf(old), Verdict.INVALID);
     assert.equal((await client.deleteSession({ sessionId: old })).deleted, false);
     assert.equal(await verdictOf(sessionId), Verdict.VALID);
   });
 
-  test("to delete by the old id within the grace ends the session, and keeping it keeps it", async () => {
+  test("within the grace, the former id can be deleted, and kept as except_session_id", async () => {
     const [first, second] = [await make("old id"), await make("old id")];
     const ended = (await client.regenerateSession({ sessionId: first, grace })).session!.sessionId;
     const kept = (await client.regenerateSession({ sessionId: second, grace })).session!.sessionId;
@@ -80,7 +80,7 @@ describe("RegenerateSession", { skip }, () => {
     for (const id of [second, kept]) assert.equal(await verdictOf(id), Verdict.VALID);
   });
 
-  test("is won by one of ten", async () => {
+  test("is won by one of ten concurrent calls", async () => {
     const sessionId = await make("ten");
     const calls = Array.from({ length: 10 }, () => client.regenerateSession({ sessionId, grace }));
     const outcomes = await Promise.allSettled(calls);
@@ -91,7 +91,7 @@ describe("RegenerateSession", { skip }, () => {
     assert.equal((await client.listUserSessions({ userId: "ten" })).sessions.length, 1);
   });
 
-  test("takes a secure session by its token only, and gives a new token", async () => {
+  test("accepts a secure session by its token only, and returns a new token", async () => {
     const { session, token: old } = await client.createSecureSession({ userId: "secure" });
     await assert.rejects(client.regenerateSession({ sessionId: session!.sessionId }), notFound);
     const first = await client.regenerateSession({ token: old });
@@ -104,7 +104,7 @@ describe("RegenerateSession", { skip }, () => {
     assert.deepEqual(second.session!.absoluteExpiresAt, session!.absoluteExpiresAt);
   });
 
-  test("wants exactly one handle, and a grace of a minute at most", async () => {
+  test("requires exactly one of session_id and token, and a grace of a minute at most", async () => {
     const invalid = { code: status.INVALID_ARGUMENT, reason: "INVALID_REQUEST" };
     const sessionId = await make("handles");
     await assert.rejects(client.regenerateSession({}), invalid);

@@ -1,4 +1,4 @@
-// Secure sessions, as the contract tells of them: the token, its answers, rotation and its grace, revocation.
+// Secure sessions, as the contract describes them: the token, its validation, rotation and its grace, revocation.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -41,7 +41,7 @@ const endOf = async (sessionId: string) => {
   return state === SessionState.ENDED ? reason : undefined;
 };
 
-/** The record's bytes: the digest of the secret is at 64, of the one before at 97, the end of its grace at 129. */
+/** Reads the record: the digest of the secret is at byte 64, that of the former secret at 97, the end of its grace at 129. */
 async function recordOf(sessionId: string): Promise<Buffer> {
   const [key] = await authorities.keysOfSession(sessionId);
   return (await authorities.control.sendCommand(["GET", key!], { typeMapping: { 36: Buffer } } as never)) as never;
@@ -58,7 +58,7 @@ describe("the token", { skip }, () => {
     assert.deepEqual((await recordOf(sessionId)).subarray(64, 96), digest);
   });
 
-  test("opens its session; the id does not", async () => {
+  test("validates its session; the id does not", async () => {
     const { token, sessionId, session } = await login("bearer");
     const { verdict, session: valid } = await client.validateToken({ token, noTouch: true });
     assert.equal(verdict, Verdict.VALID);
@@ -67,7 +67,7 @@ describe("the token", { skip }, () => {
     await assert.rejects(client.getSession({ sessionId }), notFound);
   });
 
-  test("that is not valid is INVALID in the same bytes, whatever the reason", async () => {
+  test("is INVALID with the same bytes whatever the reason", async () => {
     const [expired, revoked, deleted, reused] = await Promise.all(["e", "r", "d", "g"].map(login));
     await authorities.expireNow(expired!.sessionId);
     await client.revokeToken({ token: revoked!.token });
@@ -86,7 +86,7 @@ describe("the token", { skip }, () => {
     await assert.rejects(client.validateToken({ token: "x".repeat(257) }), tooLong);
   });
 
-  test("slides the idle timeout, but not with no_touch", async () => {
+  test("slides the idle timeout, unless no_touch is set", async () => {
     const { token, session } = await login("touch");
     await authorities.nextMs();
     const untouched = await client.validateToken({ token, noTouch: true });
@@ -95,11 +95,11 @@ describe("the token", { skip }, () => {
     assert.ok(timestampMs(touched!.lastAccessedAt!) > timestampMs(session.lastAccessedAt!));
     assert.ok(timestampMs(touched!.expiresAt!) > timestampMs(session.expiresAt!));
     assert.deepEqual(touched!.absoluteExpiresAt, session.absoluteExpiresAt);
-    assert.equal(touched!.version, session.version, "sliding is not a change");
+    assert.equal(touched!.version, session.version, "a slide is not a change");
     assert.deepEqual((await client.validateToken({ token, noTouch: true })).session, touched);
   });
 
-  test("of a create that is retried is a fresh one; the first is dead", async () => {
+  test("of a retried create is a new one; the first is dead", async () => {
     const request = { userId: "retry", requestId: "once" };
     const first = await client.createSecureSession(request);
     const second = await client.createSecureSession(request);
@@ -107,12 +107,12 @@ describe("the token", { skip }, () => {
     assert.notEqual(second.token, first.token);
     assert.equal(await verdictOf(second.token), Verdict.VALID);
     assert.equal(await verdictOf(first.token), Verdict.INVALID);
-    assert.equal(await verdictOf(second.token), Verdict.VALID, "nobody was told the first one, so its use is no theft");
+    assert.equal(await verdictOf(second.token), Verdict.VALID, "the use of the first token must not end the session");
   });
 });
 
 describe("rotation", { skip }, () => {
-  test("gives a new secret to the same session, and the old one a grace that nothing slides", async () => {
+  test("gives the session a new secret, and the former one a grace that no access extends", async () => {
     const { token: old, session, sessionId } = await login("rotate");
     const rotated = await client.rotateToken({ token: old });
     assert.notEqual(rotated.token, old);
@@ -131,7 +131,7 @@ describe("rotation", { skip }, () => {
     assert.deepEqual(await authorities.auditEvents("rotate"), ["created", "rotated"]);
   });
 
-  test("twice in a grace gives each old token its own grace", async () => {
+  test("twice within a grace gives each former token its own grace", async () => {
     const { token: first, sessionId } = await login("twice");
     const { token: second } = await client.rotateToken({ token: first });
     const { token: third } = await client.rotateToken({ token: second });
@@ -139,10 +139,10 @@ describe("rotation", { skip }, () => {
     await authorities.passGrace(sessionId);
     assert.equal(await verdictOf(third), Verdict.VALID);
     assert.equal(await verdictOf(first), Verdict.INVALID);
-    assert.equal(await verdictOf(third), Verdict.INVALID, "the oldest token was reused");
+    assert.equal(await verdictOf(third), Verdict.INVALID, "the oldest token was reused, which ends the session");
   });
 
-  test("is won by one of ten", async () => {
+  test("is won by one of ten concurrent calls", async () => {
     const { token } = await login("ten");
     const outcomes = await Promise.allSettled(Array.from({ length: 10 }, () => client.rotateToken({ token })));
     const won = outcomes.filter((outcome) => outcome.status === "fulfilled");
@@ -155,7 +155,7 @@ describe("rotation", { skip }, () => {
   });
 
   for (const use of ["validateToken", "rotateToken", "revokeToken", "regenerateSession"] as const) {
-    test(`an old token after the grace ends the session: ${use}`, async () => {
+    test(`a former token presented after the grace ends the session: ${use}`, async () => {
       const userId = `reuse by ${use}`;
       const { token: old, sessionId } = await login(userId);
       const { token } = await client.rotateToken({ token: old });
@@ -163,7 +163,7 @@ describe("rotation", { skip }, () => {
       if (use === "validateToken") assert.equal(await verdictOf(old), Verdict.INVALID);
       else if (use === "revokeToken") assert.equal((await client.revokeToken({ token: old })).deleted, true);
       else await assert.rejects(client[use]({ token: old }), notFound);
-      assert.equal(await verdictOf(token), Verdict.INVALID, "the thief, or the victim, is still in");
+      assert.equal(await verdictOf(token), Verdict.INVALID, "the current token must be dead, too");
       assert.equal(await endOf(sessionId), InvalidationReason.TOKEN_REUSED);
       assert.deepEqual(await authorities.auditEvents(userId), ["created", "rotated", "token_reused"]);
     });
@@ -171,7 +171,7 @@ describe("rotation", { skip }, () => {
 });
 
 describe("RevokeToken", { skip }, () => {
-  test("needs the valid token", async () => {
+  test("requires a valid token", async () => {
     const { token, sessionId } = await login("revoke");
     const bytes = Buffer.from(token.slice(5), "base64url");
     bytes[30]! ^= 1;
@@ -186,7 +186,7 @@ describe("RevokeToken", { skip }, () => {
     assert.deepEqual(await authorities.auditEvents("revoke"), ["created", "revoked"]);
   });
 
-  test("takes a token in its grace, and DeleteSession takes the id", async () => {
+  test("accepts a former token in its grace; DeleteSession accepts the id", async () => {
     const [first, second] = await Promise.all([login("grace"), login("by id")]);
     const { token } = await client.rotateToken({ token: first.token });
     assert.equal((await client.revokeToken({ token: first.token })).deleted, true);

@@ -1,4 +1,4 @@
-// One watch stream: what it says first, what filters let through, renewals, slow readers, a store that hangs, the barrier.
+// One watch stream: its first message, filters, renewals, slow readers, a store that hangs, and the barrier.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -38,7 +38,7 @@ async function watch(request: WatchRequest = {}, instance = 0): Promise<WatchStr
   return stream;
 }
 
-function told(stream: WatchStream) {
+function invalidationsOf(stream: WatchStream) {
   return stream.record.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
 }
 
@@ -47,7 +47,7 @@ async function createdBy(userId: string): Promise<string> {
 }
 
 test(
-  "the opening comes first: watch_id, position, lease; then a checkpoint at least every second",
+  "the first message has watch_id, position and lease; then a checkpoint follows at least every second",
   { skip },
   async () => {
     const stream = await watch();
@@ -64,7 +64,7 @@ test(
 );
 
 test(
-  "filters by users, sessions and reasons let through exactly what they name, on any instance",
+  "filters by users, sessions and reasons pass exactly the changes that match, on any instance",
   { skip },
   async () => {
     const [ada, bob] = ["filter-ada", "filter-bob"];
@@ -83,7 +83,10 @@ test(
         Object.entries(streams).map(async ([name, stream]) => {
           await stream.checkpoint();
           const names = new Map([a1, a2, b1].map((id, i) => [id, ["a1", "a2", "b1"][i]]));
-          return [name, told(stream).map(({ sessionId, reason }) => `${names.get(sessionId)} ${reason}`)] as const;
+          return [
+            name,
+            invalidationsOf(stream).map(({ sessionId, reason }) => `${names.get(sessionId)} ${reason}`),
+          ] as const;
         }),
       ),
     );
@@ -97,54 +100,58 @@ test(
   },
 );
 
-test("a watcher hears of every way in which a session can end, with its reason", { skip }, async () => {
-  const userId = "reasons";
-  const stream = await watch({ userIds: [userId] }, 1);
-  const secure = async () => {
-    const { session, token } = await client.createSecureSession({ userId });
-    return { id: session!.sessionId, token };
-  };
-  const onDevice = async (deviceId: string) =>
-    (await client.createDeviceSession({ userId, device: { deviceId } })).session!.sessionId;
-  const expected: [string, InvalidationReason][] = [];
+test(
+  "a watcher receives an invalidation with its reason for every way in which a session can end",
+  { skip },
+  async () => {
+    const userId = "reasons";
+    const stream = await watch({ userIds: [userId] }, 1);
+    const secure = async () => {
+      const { session, token } = await client.createSecureSession({ userId });
+      return { id: session!.sessionId, token };
+    };
+    const onDevice = async (deviceId: string) =>
+      (await client.createDeviceSession({ userId, device: { deviceId } })).session!.sessionId;
+    const expected: [string, InvalidationReason][] = [];
 
-  const deleted = await createdBy(userId);
-  await client.deleteSession({ sessionId: deleted });
-  expected.push([deleted, R.DELETED]);
-  const revoked = await secure();
-  await client.revokeToken({ token: revoked.token });
-  expected.push([revoked.id, R.REVOKED]);
-  const invalidated = await createdBy(userId);
-  await client.invalidateSession({ sessionId: invalidated, actor: "on-call" });
-  expected.push([invalidated, R.REVOKED]);
-  const evicted = await onDevice("phone");
-  const phone = await onDevice("phone");
-  await client.revokeDevice({ userId, deviceId: "phone" });
-  expected.push([evicted, R.EVICTED], [phone, R.DEVICE_REVOKED]);
-  const regenerated = await createdBy(userId);
-  const successor = (await client.regenerateSession({ sessionId: regenerated })).session!.sessionId;
-  expected.push([regenerated, R.REGENERATED]);
-  const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
-  const only = (await client.createSession({ userId, limit })).session!.sessionId;
-  expected.push([successor, R.EVICTED]);
-  await client.updateSessionData({ sessionId: only, data: { x: 1 } });
-  expected.push([only, R.CHANGED]);
-  await client.deleteUserSessions({ userId });
-  expected.push([only, R.USER_REVOKED]);
-  const reused = await secure();
-  await client.rotateToken({ token: reused.token });
-  await authorities.passGrace(reused.id);
-  await client.validateToken({ token: reused.token });
-  expected.push([reused.id, R.CHANGED], [reused.id, R.TOKEN_REUSED]);
-  await stream.checkpoint();
-  const events = told(stream);
-  const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
-  assert.deepEqual(names, expected);
-  assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
-  assert.ok(events.every((event) => event.userId === userId && event.at !== undefined && event.version > 0n));
-});
+    const deleted = await createdBy(userId);
+    await client.deleteSession({ sessionId: deleted });
+    expected.push([deleted, R.DELETED]);
+    const revoked = await secure();
+    await client.revokeToken({ token: revoked.token });
+    expected.push([revoked.id, R.REVOKED]);
+    const invalidated = await createdBy(userId);
+    await client.invalidateSession({ sessionId: invalidated, actor: "on-call" });
+    expected.push([invalidated, R.REVOKED]);
+    const evicted = await onDevice("phone");
+    const phone = await onDevice("phone");
+    await client.revokeDevice({ userId, deviceId: "phone" });
+    expected.push([evicted, R.EVICTED], [phone, R.DEVICE_REVOKED]);
+    const regenerated = await createdBy(userId);
+    const successor = (await client.regenerateSession({ sessionId: regenerated })).session!.sessionId;
+    expected.push([regenerated, R.REGENERATED]);
+    const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
+    const only = (await client.createSession({ userId, limit })).session!.sessionId;
+    expected.push([successor, R.EVICTED]);
+    await client.updateSessionData({ sessionId: only, data: { x: 1 } });
+    expected.push([only, R.CHANGED]);
+    await client.deleteUserSessions({ userId });
+    expected.push([only, R.USER_REVOKED]);
+    const reused = await secure();
+    await client.rotateToken({ token: reused.token });
+    await authorities.passGrace(reused.id);
+    await client.validateToken({ token: reused.token });
+    expected.push([reused.id, R.CHANGED], [reused.id, R.TOKEN_REUSED]);
+    await stream.checkpoint();
+    const events = invalidationsOf(stream);
+    const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
+    assert.deepEqual(names, expected);
+    assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
+    assert.ok(events.every((event) => event.userId === userId && event.at !== undefined && event.version > 0n));
+  },
+);
 
-test("sessions that expire are told within 5 s, however many in one partition", { skip }, async () => {
+test("expirations are sent within 5 s, however many there are in one partition", { skip }, async () => {
   const sessionIds = await Promise.all(Array.from({ length: 120 }, () => createdBy("expires")));
   const stream = await watch({ userIds: ["expires"], reasons: [R.EXPIRED] });
   await Promise.all(sessionIds.map((sessionId) => authorities.expireNow(sessionId)));
@@ -155,24 +162,24 @@ test("sessions that expire are told within 5 s, however many in one partition", 
   }, 5000);
 });
 
-test("while the store hangs there is no checkpoint, and there are again afterwards", { skip }, async () => {
+test("no checkpoint is sent while the store hangs; checkpoints resume afterwards", { skip }, async () => {
   const stream = await watch();
   await stream.checkpoint();
   authorities.redis.pause();
   await sleep(200);
   const before = stream.record.events.length;
-  await stream.renew("while it hangs").catch(() => undefined);
+  await stream.renew("during the hang").catch(() => undefined);
   await sleep(2500);
   const during = stream.record.events.slice(before).map(({ event }) => event.case);
   authorities.redis.resume();
   assert.deepEqual(during, []);
   for (const deadlineMs = performance.now() + 5000; ; await sleep(50)) {
     if (await stream.checkpoint(1000).catch(() => undefined)) break;
-    assert.ok(performance.now() < deadlineMs, "no checkpoint after the store came back");
+    assert.ok(performance.now() < deadlineMs, "no checkpoint after the store resumed");
   }
 });
 
-// Of one session with a long name: more than a connection and a queue hold, 64 KiB and 256 KiB.
+// So many changes of one session with a long user id exceed what a connection (64 KiB) and a queue (256 KiB) hold.
 const FLOOD = 1500;
 
 async function flood(userId: string): Promise<void> {
@@ -181,32 +188,32 @@ async function flood(userId: string): Promise<void> {
   await race(FLOOD, async () => void (await client.incrementSessionField({ sessionId, field: "n", delta: 1n })));
 }
 
-test("a watcher that falls behind gets a reset in the place of what it lost", { skip }, async () => {
+test("a watcher that falls behind receives a reset in place of the lost changes", { skip }, async () => {
   const userId = `overflow${"x".repeat(240)}`;
   const stream = await watch({ userIds: [userId] });
   stream.stall();
   await flood(userId);
   stream.unstall();
   await stream.checkpoint();
-  const told = stream.record.events.map(({ event }) => event);
-  const resets = told.flatMap((event, index) => (event.case === "reset" ? [{ index, ...event.value }] : []));
+  const events = stream.record.events.map(({ event }) => event);
+  const resets = events.flatMap((event, index) => (event.case === "reset" ? [{ index, ...event.value }] : []));
   assert.ok(resets.length > 0, "no reset");
   for (const { cause, partition } of resets)
     assert.deepEqual([cause, partition], [WatchResetCause.OVERFLOW, undefined]);
-  // Without a hole but where a reset stands.
+  // Versions have no gap except where there is a reset.
   let last = 1n;
   let isReset = false;
-  for (const event of told) {
+  for (const event of events) {
     if (event.case === "reset") isReset = true;
     if (event.case !== "invalidation") continue;
-    assert.ok(event.value.version > last, "told in order");
+    assert.ok(event.value.version > last, "sent in order");
     assert.ok(isReset || event.value.version === last + 1n, `version ${event.value.version} after ${last}`);
     [last, isReset] = [event.value.version, false];
   }
-  assert.ok(told.filter((event) => event.case === "invalidation").length < FLOOD);
+  assert.ok(events.filter((event) => event.case === "invalidation").length < FLOOD);
 });
 
-test("a watcher that reads nothing for a lease is ended: RESOURCE_EXHAUSTED", { skip }, async () => {
+test("a stream that its watcher does not read for a lease ends with RESOURCE_EXHAUSTED", { skip }, async () => {
   const userId = `stalled${"x".repeat(240)}`;
   const stream = await watch({ userIds: [userId] });
   stream.stall();
@@ -216,29 +223,33 @@ test("a watcher that reads nothing for a lease is ended: RESOURCE_EXHAUSTED", { 
   assert.equal((await stream.ended)?.code, status.RESOURCE_EXHAUSTED);
 });
 
-test("a renewal's nonce comes back; a stream that is not there is WATCH_NOT_FOUND", { skip }, async () => {
+test("a checkpoint returns the nonce of a renewal; an unknown stream is WATCH_NOT_FOUND", { skip }, async () => {
   const stream = await watch();
   await stream.renew("my nonce");
   await stream.until((event) => event.case === "checkpoint" && event.value.nonce === "my nonce");
   const unknown = { code: status.NOT_FOUND, reason: "WATCH_NOT_FOUND" };
   await assert.rejects(client.renewWatch({ watchId: "none", nonce: "n" }), unknown);
   const { watchId } = await stream.opened();
-  await assert.rejects(authorities.clients[1]!.renewWatch({ watchId, nonce: "n" }), unknown, "another instance's");
+  await assert.rejects(
+    authorities.clients[1]!.renewWatch({ watchId, nonce: "n" }),
+    unknown,
+    "a stream of another instance",
+  );
   stream.cancel();
   await stream.ended;
   for (const deadlineMs = performance.now() + 2000; ; await sleep(20)) {
     const error = await client.renewWatch({ watchId, nonce: "n" }).catch((thrown: { reason: string }) => thrown);
     if ("reason" in error && error.reason === "WATCH_NOT_FOUND") break;
-    assert.ok(performance.now() < deadlineMs, "a stream that was cancelled is still there");
+    assert.ok(performance.now() < deadlineMs, "the cancelled stream is still open");
   }
 });
 
-test("the barrier outlasts every lease that was granted before the session's end was told", { skip }, async () => {
+test("the barrier outlasts every lease that was granted before the invalidation was sent", { skip }, async () => {
   const sessionId = await createdBy("barrier");
   const streams = [await watch(), await watch({}, 1), await watch({}, 1)];
   const renewing = setInterval(() => streams.forEach((each) => void each.checkpoint().catch(() => undefined)), 50);
   await sleep(300);
-  // The last watcher reads nothing from here on: its cache lives on what it had.
+  // The last watcher reads nothing from here on, so its cache only has the lease that it had.
   streams[2]!.stall();
   const startMs = performance.now();
   await client.invalidateSession({ sessionId, barrier: true });
@@ -246,10 +257,10 @@ test("the barrier outlasts every lease that was granted before the session's end
   clearInterval(renewing);
   assert.ok(returnedMs - startMs >= LEASE_MS, `took ${returnedMs - startMs} ms`);
   for (const [i, { record }] of streams.entries()) {
-    const untold = record.events.findIndex(
+    const invalidatedAt = record.events.findIndex(
       ({ event }) => event.case === "invalidation" && event.value.sessionId === sessionId,
     );
-    const before = untold === -1 ? record.events : record.events.slice(0, untold);
+    const before = invalidatedAt === -1 ? record.events : record.events.slice(0, invalidatedAt);
     const leases = before.flatMap(({ event }) =>
       event.case === "checkpoint" && event.value.nonce ? [event.value] : [],
     );
@@ -259,7 +270,7 @@ test("the barrier outlasts every lease that was granted before the session's end
   }
 });
 
-test("an instance that closes ends its streams with UNAVAILABLE and RetryInfo", { skip }, async () => {
+test("an instance that shuts down ends its streams with UNAVAILABLE and RetryInfo", { skip }, async () => {
   const stream = await watch({}, 1);
   await authorities.servers[1]!.close();
   const error = await stream.ended;

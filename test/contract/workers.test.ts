@@ -1,4 +1,4 @@
-// Several workers behind one address, as callers and operators meet them.
+// Several workers behind one address, as callers and operators see them.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -55,7 +55,7 @@ function variables(more: Record<string, string> = {}): Record<string, string> {
   };
 }
 
-/** A service of the test's own. */
+/** Starts a service for this test only. */
 async function start(t: TestContext, more: Record<string, string> = {}): Promise<ServiceProcess> {
   const started = await startService(variables(more));
   t.after(async () => {
@@ -65,7 +65,7 @@ async function start(t: TestContext, more: Record<string, string> = {}): Promise
   return started;
 }
 
-/** Which worker each client is connected to. */
+/** Resolves to the worker of each client's connection. */
 async function workersOf(to: ServiceProcess, clients: readonly AuthorityClient[]): Promise<number[]> {
   const workers: number[] = [];
   for (const client of clients) {
@@ -74,7 +74,7 @@ async function workersOf(to: ServiceProcess, clients: readonly AuthorityClient[]
   return workers;
 }
 
-/** A client of each worker. */
+/** Connects one client to each worker. */
 async function oneOfEach(t: TestContext, to: ServiceProcess): Promise<[AuthorityClient, AuthorityClient]> {
   const clients = connect(t, to, 4);
   const workers = await workersOf(to, clients);
@@ -106,8 +106,8 @@ describe("two workers", { skip }, () => {
     const call = { method: "POST", agent: false, headers: { "content-type": "application/json" } };
     const path = "/session.v1.SessionService/CreateSession";
     for (let i = 0; i < 6; i++) {
-      const [answer] = await once(request(`http://${service.http}${path}`, call).end('{"user_id":"h"}'), "response");
-      assert.equal((answer as { statusCode: number }).statusCode, 200);
+      const [response] = await once(request(`http://${service.http}${path}`, call).end('{"user_id":"h"}'), "response");
+      assert.equal((response as { statusCode: number }).statusCode, 200);
     }
     const served = service
       .lines()
@@ -116,7 +116,7 @@ describe("two workers", { skip }, () => {
     assert.deepEqual(new Set(served.map((line) => line["worker"])), new Set(service.workers()));
   });
 
-  test("what one of them does reaches the watchers of both", async (t) => {
+  test("a change that one of them makes reaches the watchers of both", async (t) => {
     const watchClients = Array.from({ length: 4 }, () => createWatchClient(service.grpc));
     t.after(() => watchClients.forEach((each) => each.close()));
     const streams = watchClients.map((each) => each.watch());
@@ -125,15 +125,15 @@ describe("two workers", { skip }, () => {
     for (const client of await oneOfEach(t, service)) {
       const { session } = await client.createSession({ userId: "seen" });
       const { sessionId } = session!;
-      const heard = streams.map((stream) =>
+      const received = streams.map((stream) =>
         stream.until((event) => event.case === "invalidation" && event.value.sessionId === sessionId),
       );
       await client.invalidateSession({ sessionId });
-      await Promise.all(heard);
+      await Promise.all(received);
     }
   });
 
-  test("a watch is renewed over any connection, and one that nobody has is not found", async (t) => {
+  test("a watch is renewed over any connection, and an unknown watch is not found", async (t) => {
     const [one, other] = await oneOfEach(t, service);
     const watchClient = createWatchClient(service.grpc);
     t.after(() => watchClient.close());
@@ -148,7 +148,7 @@ describe("two workers", { skip }, () => {
     }
   });
 
-  test("/metrics of any is of all, and no counter goes back when one dies", async (t) => {
+  test("/metrics of any worker covers all of them, and no counter goes back when one dies", async (t) => {
     const own = await start(t);
     const clients = connect(t, own, 6);
     await workersOf(own, clients);
@@ -159,7 +159,7 @@ describe("two workers", { skip }, () => {
     assert.equal(await metric(own, "session_authority_workers"), 2);
     const from = own.lines().length;
     process.kill(own.workers()[0]!, "SIGKILL");
-    await own.line(({ msg }) => msg.startsWith("a worker died"), from);
+    await own.line(({ msg }) => msg.startsWith("worker died"), from);
     assert.equal(await metric(own, counter), 6);
     assert.equal(await metric(own, "session_authority_workers"), 1);
     await own.workerReady(from);
@@ -168,7 +168,7 @@ describe("two workers", { skip }, () => {
     assert.equal(await metric(own, "session_authority_workers"), 2);
   });
 
-  test("a scrape does not wait for one that hangs, and counts what it said last", async (t) => {
+  test("a scrape does not wait for a worker that hangs, and includes its last report", async (t) => {
     const own = await start(t);
     await workersOf(own, connect(t, own, 4));
     const counter = 'session_authority_calls_total{method="CreateSession",code="OK"}';
@@ -177,7 +177,7 @@ describe("two workers", { skip }, () => {
     process.kill(hanging!, "SIGSTOP");
     try {
       const startedMs = performance.now();
-      // Which one is asked is chance: the one that hangs cannot answer.
+      // Either worker may get the connection. Only the other one can respond.
       const scrapes = [metric(own, counter), metric(own, counter)];
       assert.equal(await Promise.race(scrapes), 4);
       assert.ok(performance.now() - startedMs < 3000);
@@ -187,9 +187,9 @@ describe("two workers", { skip }, () => {
   });
 });
 
-describe("the end", { skip, concurrency: true }, () => {
+describe("shutdown", { skip, concurrency: true }, () => {
   for (const [signal, to] of [["SIGTERM", undefined] as const, ["SIGINT", "group"] as const]) {
-    test(`${signal}${to ? " from a terminal" : ""}: calls finish, watchers are told, and no process is left`, async (t) => {
+    test(`${signal}${to ? " from a terminal" : ""}: calls finish, watch streams end with a status, and no process is left`, async (t) => {
       const own = await startService(variables());
       const clients = connect(t, own, 4);
       const sessions = await Promise.all(clients.map((client) => client.createSession({ userId: "last" })));
@@ -197,7 +197,7 @@ describe("the end", { skip, concurrency: true }, () => {
       t.after(() => watchClients.forEach((each) => each.close()));
       const streams = watchClients.map((each) => each.watch());
       for (const stream of streams) await stream.opened();
-      // Each takes three seconds, and has begun when its session's end is heard of.
+      // Each takes three seconds, and has begun when the watch reports its session.
       const calls = clients.map((client, i) =>
         client.invalidateSession({ sessionId: sessions[i]!.session!.sessionId, barrier: true }, { timeoutMs: 8000 }),
       );
@@ -241,20 +241,20 @@ describe("the end", { skip, concurrency: true }, () => {
     await assert.rejects(call);
   });
 
-  test("workers whose first process was killed end by themselves, and the address is free", async () => {
+  test("workers whose primary was killed exit by themselves, and the address is free", async () => {
     const own = await startService(variables());
     const workers = own.workers();
     own.signal("SIGKILL");
     assert.equal(await own.ended, "SIGKILL");
     assert.deepEqual(workers.filter(isAlive), []);
-    assert.equal(own.lines().filter(({ msg }) => msg === "the primary is gone").length, 2);
+    assert.equal(own.lines().filter(({ msg }) => msg.startsWith("the primary process is gone")).length, 2);
     const again = await startService(variables({ SA_GRPC_LISTEN: own.grpc, SA_HTTP_LISTEN: own.http }));
     again.signal("SIGTERM");
     assert.equal(await again.ended, 0);
   });
 });
 
-describe("a start that fails is told once, with exit code 1", { skip, concurrency: true }, () => {
+describe("a start that fails is reported once, with exit code 1", { skip, concurrency: true }, () => {
   async function failedStart(more: Record<string, string>) {
     const failed = await startOrFail(variables(more));
     assert.ok("code" in failed);
@@ -267,26 +267,29 @@ describe("a start that fails is told once, with exit code 1", { skip, concurrenc
     const taken = createServer().listen(0, "127.0.0.1");
     await once(taken, "listening");
     const address = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
-    const told = await failedStart({ SA_HTTP_LISTEN: address });
+    const stderr = await failedStart({ SA_HTTP_LISTEN: address });
     taken.close();
-    assert.match(told, /^session-authority: cannot start: .*EADDRINUSE.*\n {2}hint: another process has that address/);
+    assert.match(
+      stderr,
+      /^session-authority: cannot start: .*EADDRINUSE.*\n {2}hint: another process has that address/,
+    );
   });
 
   test("a store that cannot be reached", async () => {
-    const told = await failedStart({ SA_STORE_URL: "redis://127.0.0.1:1" });
-    assert.match(told, /^session-authority: cannot start: .*\n {2}hint: is the store up/);
+    const stderr = await failedStart({ SA_STORE_URL: "redis://127.0.0.1:1" });
+    assert.match(stderr, /^session-authority: cannot start: .*\n {2}hint: is the store up/);
   });
 
   test("a file that no worker can use", async () => {
     const file = join(directory, "broken_keys.json");
     writeFileSync(file, "{}");
-    const told = await failedStart({ SA_TOKEN_KEYS_FILE: file });
-    assert.match(told, /^session-authority: cannot start: .*broken_keys\.json/);
+    const stderr = await failedStart({ SA_TOKEN_KEYS_FILE: file });
+    assert.match(stderr, /^session-authority: cannot start: .*broken_keys\.json/);
   });
 });
 
 describe("Unix sockets", { skip }, () => {
-  test("only the owner may connect, what a killed service left is replaced, and a live one is not", async (t) => {
+  test("only the owner may connect; the socket of a killed service is replaced, that of a live one is not", async (t) => {
     const sockets = { SA_GRPC_LISTEN: `unix:${join(directory, "g")}`, SA_HTTP_LISTEN: `unix:${join(directory, "h")}` };
     const killed = await startService(variables(sockets));
     killed.signal("SIGKILL");
@@ -303,7 +306,7 @@ describe(
   "TLS",
   { skip: skip || (spawnSync("openssl", ["version"]).error ? "openssl is not installed" : false) },
   () => {
-    test("is spoken by the workers, and healthcheck finds them over both listeners", async (t) => {
+    test("is served by the workers, and healthcheck reaches them over both listeners", async (t) => {
       const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
       const made = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost`;
       spawnSync("openssl", [...made.split(" "), "-keyout", key, "-out", cert], { stdio: "ignore" });
@@ -329,7 +332,7 @@ describe(
 );
 
 describe("one worker", { skip }, () => {
-  test("is the one process", async (t) => {
+  test("is the only process", async (t) => {
     const own = await start(t, { SA_WORKERS: "1" });
     const { stdout } = spawnSync("ps", ["-o", "pid=", "--ppid", String(own.pid)], { encoding: "utf8" });
     assert.equal(stdout, "");
@@ -338,7 +341,7 @@ describe("one worker", { skip }, () => {
   });
 });
 
-describe("the store of its own", { skip }, () => {
+describe("the embedded store", { skip }, () => {
   test("is one for all workers, and keeps the sessions", async (t) => {
     const dataDir = join(directory, "data");
     const { SA_STORE_URL: _, ...env } = variables({ SA_DATA_DIR: dataDir });

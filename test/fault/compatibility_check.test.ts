@@ -1,4 +1,4 @@
-// The start-up probes refuse every store that would lose or resurrect sessions, and name the command.
+// The compatibility check refuses every store that would lose or resurrect sessions, and names the command.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -29,7 +29,7 @@ async function probe(url: string): Promise<ProbedStore> {
 
 async function failedCommands(url: string): Promise<string[]> {
   const error = await probe(url).then(
-    () => assert.fail("the store was taken"),
+    () => assert.fail("the store was accepted"),
     (reason: unknown) => reason,
   );
   if (!(error instanceof StoreIncompatibleError)) throw error;
@@ -55,7 +55,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
   });
   after(() => server.stop());
 
-  test("a Redis 7 passes, and every key of the probes dies by itself", async () => {
+  test("a Redis 7 passes, and every key of the probes has a TTL", async () => {
     const { shebang, warnings, description } = await probe(server.url);
     assert.equal(shebang, true);
     assert.deepEqual(warnings, []);
@@ -66,7 +66,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     assert.equal(await server.command("EVAL", immortal, "0"), ":0");
   });
 
-  test("a store that takes long to answer SUBSCRIBE, and long to pass on the message, is taken", async () => {
+  test("a store that is slow to reply to SUBSCRIBE, and slow to deliver the message, is accepted", async () => {
     const store = await startFaultyStore(server, ([command, script]) => {
       if (command === "SUBSCRIBE" || (command === "EVAL" && script!.includes("'PUBLISH'"))) holdSubscribers();
       return undefined;
@@ -98,7 +98,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     });
   });
 
-  test("a policy that nobody tells is a warning", async () => {
+  test("a policy that the store does not report is a warning", async () => {
     const store = await startFaultyStore(server, ([command, section]) =>
       command === "CONFIG" || (command === "INFO" && section === "memory") ? errorReply("ERR not allowed") : undefined,
     );
@@ -165,7 +165,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
       (args) => (args[0] === "XADD" ? args.map((arg) => (/^\d+-\d+$/.test(arg) ? "*" : arg)) : undefined),
     ],
     [
-      "that takes a smaller stream id",
+      "that accepts a smaller stream id",
       "XADD",
       (args) =>
         args[0] === "XADD"
@@ -193,7 +193,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     ["that refuses SUBSCRIBE", "SUBSCRIBE", (args) => (args[0] === "SUBSCRIBE" ? errorReply("ERR no") : undefined)],
     ["that runs no scripts", "EVAL", (args) => (args[0] === "EVAL" ? errorReply("ERR unknown command") : undefined)],
     [
-      "that forgets to say NOSCRIPT",
+      "that does not reply NOSCRIPT",
       "EVALSHA",
       (args) => (args[0] === "EVALSHA" ? errorReply("ERR unknown script") : undefined),
     ],
@@ -225,7 +225,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     });
   }
 
-  test("a store that takes no #! line is served without", async () => {
+  test("a store that does not support the #! line gets scripts without it", async () => {
     const store = await startFaultyStore(server, (args) =>
       args[0] === "EVAL" && args[1]!.startsWith("#!") ? errorReply("ERR syntax error") : undefined,
     );
@@ -238,7 +238,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     }
   });
 
-  test("a store that cannot be asked is not called unfit", async () => {
+  test("a store that cannot be reached is not called incompatible", async () => {
     const store = await startFaultyStore(server, (args) =>
       args[0] === "HSET" ? errorReply("LOADING Redis is loading the dataset in memory") : undefined,
     );

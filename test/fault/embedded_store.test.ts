@@ -35,14 +35,14 @@ async function pidOf(connection: StoreConnection): Promise<number> {
 function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    // Where nobody reaps orphans a dead one stays listed as a zombie.
+    // Where no process reaps orphans, one that has exited stays listed as a zombie.
     return !readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
   } catch {
     return false;
   }
 }
 
-// A service of one line, in a process that can be killed: this file itself, forked with a data directory.
+// A minimal service in a process that can be killed: this file itself, forked with a data directory.
 const [role, serviceDataDir, servicePath] = process.argv.slice(2);
 if (role === "service") {
   const store = await startEmbeddedStore({ dataDir: serviceDataDir!, path: servicePath!, log });
@@ -63,9 +63,9 @@ async function startService(
 }
 
 async function kill(service: ChildProcess): Promise<void> {
-  const gone = once(service, "exit");
+  const exited = once(service, "exit");
   service.kill("SIGKILL");
-  await gone;
+  await exited;
 }
 
 function defineTests(): void {
@@ -76,7 +76,7 @@ function defineTests(): void {
   after(() => rm(dataDir, { recursive: true, force: true }));
 
   describe("a real store", { skip: redisServerMissing() }, () => {
-    test("starts on a private socket, passes the probes, ends, and keeps its data", async () => {
+    test("starts on a private socket, passes the probes, stops, and keeps its data", async () => {
       for (const expected of [null, Buffer.from("v")]) {
         const store = await startEmbeddedStore({ dataDir, log });
         assert.ok(store.url.kind === "single" && store.url.address.host === undefined);
@@ -118,7 +118,7 @@ function defineTests(): void {
       for (const start of starts) if (start.status === "rejected") assert.match(String(start.reason), /in use/);
     });
 
-    test("kill -9 of the service: the next one ends the orphan and has its data", async () => {
+    test("kill -9 of the service: the next one stops the orphaned store and has its data", async () => {
       const { service, storePid } = await startService(dataDir, process.env["PATH"]!);
       await kill(service);
       assert.ok(isRunning(storePid), "the orphan is what this test is about");
@@ -156,7 +156,7 @@ function defineTests(): void {
       }
     });
 
-    test("a store that does not start says why", async () => {
+    test("a store that does not start fails the start with its output", async () => {
       const broken = await mkdtemp(join(tmpdir(), "sa-broken-"));
       const store = await startEmbeddedStore({ dataDir: broken, log });
       await store.stop();
@@ -164,14 +164,14 @@ function defineTests(): void {
       const manifest = (await readdir(folder)).find((file) => file.endsWith(".manifest"))!;
       await writeFile(join(folder, manifest), "nonsense\n");
       await assert.rejects(startEmbeddedStore({ dataDir: broken, log }), /redis-server ended with code 1.*manifest/s);
-      // And it let go of the data directory.
+      // The failed start released the data directory.
       await assert.rejects(startEmbeddedStore({ dataDir: broken, log }), /ended with code 1/);
       await rm(broken, { recursive: true });
     });
   });
 
   describe("js-redis-server, where nothing else is installed", () => {
-    test("is used with a loud warning, passes the probes, and ends", async () => {
+    test("is used with a warning, passes the probes, and stops", async () => {
       const warnings: string[] = [];
       const loud = pino({ level: "warn" }, { write: (line: string) => void warnings.push(line) });
       const store = await startEmbeddedStore({ dataDir, log: loud, path: "" });
@@ -185,7 +185,7 @@ function defineTests(): void {
       await assert.rejects(stat(store.url.address.path), { code: "ENOENT" });
     });
 
-    test("dies with the service that is killed", async () => {
+    test("exits when the service is killed", async () => {
       const { service, url } = await startService(dataDir, "");
       const connection = createStoreConnection({ url, log });
       await connection.whenReady(callOf(5_000));

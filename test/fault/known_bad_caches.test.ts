@@ -1,4 +1,4 @@
-// Caches that are broken on purpose are caught by the staleness probe; the real one passes the same schedules.
+// The staleness probe catches caches that are broken on purpose; the real cache passes the same schedules.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -11,8 +11,8 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 import { noFillRaceRule } from "../known-bad/caches/no_fill_race_rule.ts";
 import { noFlushOnReconnect, noFlushOnReset } from "../known-bad/caches/no_flush.ts";
 import { oneWayHeartbeats } from "../known-bad/caches/one_way_heartbeats.ts";
-import { withLateAnswers } from "../helpers/late_responses.ts";
-import { startLink, type Link } from "../helpers/client_link.ts";
+import { withLateResponses } from "../helpers/late_responses.ts";
+import { startClientProxy, type ClientProxy } from "../helpers/client_proxy.ts";
 import { LEASE_MS, startProbe, type Subject } from "../helpers/staleness_probe.ts";
 
 const skip = redisServerMissing();
@@ -25,11 +25,11 @@ after(() => authorities?.close());
 
 type Scene = {
   readonly client: SessionClient;
-  readonly link: Link;
-  /** How late lookups are answered, and how many were. */
-  readonly answers: { delayMs: number; late: number };
+  readonly proxy: ClientProxy;
+  /** The delay of the responses of lookups, and how many were delayed. */
+  readonly responses: { delayMs: number; late: number };
   readonly subject: Subject & { id: string };
-  /** Lets the probe's readers ask for the session. */
+  /** Makes the readers of the probe look up the session. */
   readonly read: () => void;
 };
 type Schedule = (scene: Scene) => Promise<void>;
@@ -39,55 +39,55 @@ const end = async (subject: Subject & { id: string }) => {
   subject.endedMs = performance.now();
 };
 
-/** The session ends while the answer to a question about it is on its way. */
-const endDuringFill: Schedule = async ({ client, answers, subject, read }) => {
-  answers.delayMs = 500;
-  const asked = subject.lookUp(client);
-  await until(() => answers.late > 0, "nothing was asked");
-  answers.delayMs = 0;
+/** The session ends while the response of a lookup is on its way. */
+const endDuringFill: Schedule = async ({ client, responses, subject, read }) => {
+  responses.delayMs = 500;
+  const lookup = subject.lookUp(client);
+  await until(() => responses.late > 0, "no lookup was sent");
+  responses.delayMs = 0;
   await end(subject);
-  await asked;
+  await lookup;
   read();
   await sleep(LEASE_MS + 500);
 };
 
-/** What the service sends arrives late, in order and without a loss; meanwhile the session ends. */
-const endOnSlowLink: Schedule = async ({ client, link, subject, read }) => {
+/** The session ends while everything that the service sends arrives late, in order and without a loss. */
+const endOnSlowConnection: Schedule = async ({ client, proxy, subject, read }) => {
   read();
-  await until(() => client.statistics().hits > 10, "nothing was found in memory");
-  link.delay("toClient", 4200);
+  await until(() => client.statistics().hits > 10, "there were no hits");
+  proxy.delay("toClient", 4200);
   await sleep(4700);
   await end(subject);
   await sleep(LEASE_MS + 1500);
-  link.delay("toClient", 0);
+  proxy.delay("toClient", 0);
 };
 
-/** The session ends while the link is down. */
-const endWhileCut: Schedule = async ({ client, link, subject, read }) => {
+/** The session ends while the connection is cut. */
+const endWhileCut: Schedule = async ({ client, proxy, subject, read }) => {
   read();
-  await until(() => client.statistics().hits > 10, "nothing was found in memory");
-  link.cut(true);
+  await until(() => client.statistics().hits > 10, "there were no hits");
+  proxy.cut(true);
   await end(subject);
-  link.restore();
+  proxy.restore();
   await sleep(LEASE_MS + 2000);
 };
 
-/** And the log forgets it before the link is up again. */
-const endWhileCutAndTrim: Schedule = async ({ client, link, subject, read }) => {
+/** The session ends while the connection is cut, and the log is trimmed before it is restored. */
+const endWhileCutAndTrim: Schedule = async ({ client, proxy, subject, read }) => {
   read();
-  await until(() => client.statistics().hits > 10, "nothing was found in memory");
+  await until(() => client.statistics().hits > 10, "there were no hits");
   const [key] = await authorities.keysOfSession(subject.id);
-  link.cut(true);
+  proxy.cut(true);
   await end(subject);
   await authorities.control.sendCommand(["XTRIM", key!.replace(/:s:.*$/, ":log"), "MAXLEN", "0"]);
-  link.restore();
+  proxy.restore();
   await sleep(LEASE_MS + 2000);
 };
 
 describe("the staleness probe", { skip, concurrency: true }, () => {
   for (const [name, broken, schedule] of [
     ["no fill-race rule", noFillRaceRule, endDuringFill],
-    ["one-way heartbeats", oneWayHeartbeats, endOnSlowLink],
+    ["one-way heartbeats", oneWayHeartbeats, endOnSlowConnection],
     ["no flush on a reconnect without a position", noFlushOnReconnect, endWhileCut],
     ["no flush on a reset", noFlushOnReset, endWhileCutAndTrim],
   ] as const) {
@@ -95,7 +95,7 @@ describe("the staleness probe", { skip, concurrency: true }, () => {
       const violations = await play(broken, schedule);
       assert.ok(
         violations.some((violation) => violation.endsWith("later than a lease")),
-        "it was not caught",
+        "the probe did not catch it",
       );
     });
     test(`passes the real cache where it catches one with ${name}`, async () => {
@@ -104,28 +104,28 @@ describe("the staleness probe", { skip, concurrency: true }, () => {
   }
 });
 
-/** What the probe says of a client of these parts. */
+/** Returns the violations that the probe finds in a client of these parts. */
 async function play(parts: ClientParts, schedule: Schedule): Promise<string[]> {
-  const link = await startLink(authorities.servers[0]!.addresses.grpc!);
-  const answers = { delayMs: 0, late: 0 };
+  const proxy = await startClientProxy(authorities.servers[0]!.addresses.grpc!);
+  const responses = { delayMs: 0, late: 0 };
   const client = assembleSessionClient(
-    { address: link.address },
-    withLateAnswers(parts, () => {
-      if (answers.delayMs > 0) answers.late++;
-      return answers.delayMs;
+    { address: proxy.address },
+    withLateResponses(parts, () => {
+      if (responses.delayMs > 0) responses.late++;
+      return responses.delayMs;
     }),
   );
-  await until(() => client.statistics().safeForMs > 0, "it got no lease");
+  await until(() => client.statistics().safeForMs > 0, "the client got no lease");
   const probe = startProbe({ client });
   const { session } = await authorities.clients[0]!.createSession({ userId: randomUUID() });
   const id = session!.sessionId;
   const subject = { name: id, id, lookUp: (by: SessionClient) => by.getSession(id) };
   try {
-    await schedule({ client, link, answers, subject, read: () => void probe.add(subject) });
+    await schedule({ client, proxy, responses, subject, read: () => void probe.add(subject) });
   } finally {
     await probe.stop();
     client.close();
-    await link.stop();
+    await proxy.stop();
   }
   assert.ok(probe.counts.valid + probe.counts.invalid > 0);
   return probe.violations;

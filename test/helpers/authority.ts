@@ -1,4 +1,4 @@
-// Whole instances of the service on one real store of the test's own, and clients of them.
+// Starts whole instances of the service on a real store of the test's own, with a client for each.
 
 import assert from "node:assert/strict";
 import type { DestinationStream } from "pino";
@@ -19,7 +19,7 @@ export type AuthorityOptions = {
   /** Further SA_* variables. */
   env?: Record<string, string>;
   redisArgs?: readonly string[];
-  /** Where the log goes; otherwise fatal lines go to stdout. */
+  /** Receives the log. Default: fatal lines go to stdout. */
   log?: DestinationStream;
 };
 
@@ -31,7 +31,7 @@ export async function startAuthorities(options: AuthorityOptions = {}) {
   try {
     return await startOn(redis, options);
   } catch (error) {
-    // What is left running would keep the test from ending.
+    // A running store would keep the test process alive.
     await redis.stop();
     throw error;
   }
@@ -42,7 +42,7 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     SA_STORE_URL: redis.url,
     SA_GRPC_LISTEN: "127.0.0.1:0",
     SA_HTTP_LISTEN: "127.0.0.1:0",
-    // The token keys are made there, and removed with the store.
+    // The token keys are generated there, and removed with the store.
     SA_DATA_DIR: redis.dataDir,
     SA_LOG_LEVEL: "fatal",
     ...(options.touchIntervalMs === undefined ? {} : { SA_TOUCH_INTERVAL: `${options.touchIntervalMs}ms` }),
@@ -76,7 +76,7 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     httpAddresses: servers.map((server) => server.addresses.http!),
     control,
 
-    /** The keys that hold a session: its record and fields, if they exist. */
+    /** Returns the keys of a session's record and fields, if they exist. */
     async keysOfSession(sessionId: string): Promise<string[]> {
       const base = baseOf(sessionId);
       const keys = [`${base}s:${sessionId}`, `${base}f:${sessionId}`];
@@ -84,18 +84,18 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
       return existing.filter((key) => key !== undefined);
     },
 
-    /** Ends a session's time as its timeout would: the record's deadline, its TTLs and its indexes say so. */
+    /** Expires a session now: its record and fields are gone, and its indexes say that its time has passed. */
     async expireNow(sessionId: string): Promise<void> {
       const base = baseOf(sessionId);
       await control.eval(EXPIRE_NOW, { keys: [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}live`] });
     },
 
-    /** Lets the grace of a secure session's secret pass, or of an id that was regenerated: as if its end had come. */
+    /** Ends the graces of a secure session's former secrets, or the grace of a former id. */
     async passGrace(sessionId: string): Promise<void> {
       await control.eval(PASS_GRACE, { keys: [`${baseOf(sessionId)}s:${sessionId}`] });
     },
 
-    /** The store's clock, in ms, once it is later than at every command it has answered so far. */
+    /** Returns the store's time in ms, once it is later than at every command that the store has replied to so far. */
     async nextMs(): Promise<number> {
       const startMs = await storeMs();
       for (;;) {
@@ -104,14 +104,14 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
       }
     },
 
-    /** The names of the audit events of a user, oldest first. */
+    /** Returns the names of a user's audit events, oldest first. */
     async auditEvents(userId: string, tenant = "default"): Promise<string[]> {
       const owner = `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
       const key = `sa:{${PARTITION_TAGS[partitionOfOwner(owner)]}}:a:${owner}`;
       return (await control.lRange(key, 0, -1)).map((entry) => entry.split(" ")[1]!);
     },
 
-    /** The scan that every test of the store ends with. */
+    /** Stops the instances and asserts that the store has no stray or inconsistent key. Ends every test file. */
     async assertStoreSound(): Promise<void> {
       await Promise.all(servers.map((server) => server.close()));
       const faults = await scanStore(control as never);
@@ -128,7 +128,7 @@ function baseOf(sessionId: string): string {
 }
 
 // Offsets are those of src/store/lua/includes/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
-// owner. What an expiry leaves behind stays: the sweep is there to find it.
+// owner. The index entries stay, as after a real expiry, for the sweep to find.
 const EXPIRE_NOW = `
   local raw = redis.call('GET', KEYS[1])
   local time = redis.call('TIME')
@@ -142,7 +142,7 @@ const EXPIRE_NOW = `
   redis.call('DEL', KEYS[1], KEYS[2])
   return 1`;
 
-// A forward (kind 255) is gone with its grace; in a secure session each rotated-away secret has its end.
+// A forward (kind 255) dies with its grace; a secure session's record has the end of each former secret's grace.
 const PASS_GRACE = `
   local raw = redis.call('GET', KEYS[1]) or ''
   local kind = string.byte(raw, 2)

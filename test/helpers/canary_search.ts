@@ -1,4 +1,4 @@
-// What the canary test needs to look for secrets: refusals as they are on the wires, the store's files, and every spelling.
+// The tools of the canary test: calls that are refused, the store's files, and a search for a secret in every encoding.
 
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
@@ -8,23 +8,23 @@ import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 
 export type RefusedCalls = ReturnType<typeof createRefusedCalls>;
 
-/** Calls that may fail, on both wires; all that they are answered then is added to `refusals`. */
+/** Makes calls that may fail, on both hosts. Everything that a failed call returns is added to `refusals`. */
 export function createRefusedCalls(addresses: { grpc: string; http: string }, cookie: string, refusals: string[]) {
   const grpc = new Client(addresses.grpc, credentials.createInsecure());
 
-  /** Over HTTP, with a body that need not be right. */
+  /** Calls over HTTP. The body may be malformed. */
   async function post(method: DescMethod, body: string, authorization: string): Promise<void> {
     const headers = { "content-type": "application/json", cookie, authorization };
     const response = await fetch(`http://${addresses.http}${pathOf(method)}`, { method: "POST", headers, body });
     const text = await response.text();
-    // A stream is not served as plain JSON, and says so without a body.
+    // A streaming method is not served as plain JSON: it is refused without a body.
     if (response.ok || text === "") return;
     const { details = [] } = JSON.parse(text) as { details?: { value: string }[] };
     refusals.push(text, JSON.stringify([...response.headers]));
     refusals.push(...details.map(({ value }) => asText(Buffer.from(value, "base64"))));
   }
 
-  /** Of any kind; of a stream, the first message only. */
+  /** Calls a method of any kind. Of a stream it waits for the first response only. */
   async function call(method: DescMethod, request: Record<string, JsonValue>, authorization: string): Promise<void> {
     if (method.methodKind === "unary") await post(method, JSON.stringify(request), authorization);
     const metadata = new Metadata();
@@ -33,7 +33,7 @@ export function createRefusedCalls(addresses: { grpc: string; http: string }, co
     const stream = grpc.makeBidiStreamRequest(
       pathOf(method),
       (sent: Buffer) => sent,
-      (answer) => answer,
+      (response) => response,
       metadata,
     );
     stream.on("data", () => stream.cancel());
@@ -50,14 +50,14 @@ export function createRefusedCalls(addresses: { grpc: string; http: string }, co
 const asText = (value: string | Buffer) => (typeof value === "string" ? value : value.toString("latin1"));
 const pathOf = (method: DescMethod) => `/${method.parent.typeName}/${method.name}`;
 
-/** The bytes of a store's files; they are to be uncompressed. */
+/** Returns the contents of a store's files, which must not be compressed. */
 export async function storedBytes(dataDir: string): Promise<Record<string, Buffer>> {
   const files = (await readdir(join(dataDir, "appendonlydir"))).filter((name) => name.endsWith(".aof"));
   const logs = await Promise.all(files.map((name) => readFile(join(dataDir, "appendonlydir", name))));
   return { "the RDB file": await readFile(join(dataDir, "dump.rdb")), "the AOF files": Buffer.concat(logs) };
 }
 
-/** Fails when `bytes` holds the secret, as it is or in any spelling: hexadecimal, or inside a base64 text. */
+/** Asserts that `bytes` holds the secret neither as it is, nor in hexadecimal, nor inside a base64 text. */
 export function assertAbsent(bytes: Buffer, secret: Buffer, what: string): void {
   const spellings = [secret, secret.toString("hex"), secret.toString("hex").toUpperCase()];
   for (const shift of [0, 1, 2]) {
@@ -65,7 +65,7 @@ export function assertAbsent(bytes: Buffer, secret: Buffer, what: string): void 
       const text = Buffer.concat([Buffer.alloc(shift), secret])
         .toString(encoding)
         .replaceAll("=", "");
-      // The characters at the edges share their bits with what is around them.
+      // The first and last characters share bits with the bytes around the secret.
       spellings.push(text.slice(Math.ceil((shift * 8) / 6), -1));
     }
   }

@@ -12,7 +12,7 @@ type Methods = typeof SessionService.method;
 type UnaryName = { [K in keyof Methods]: Methods[K] extends DescMethodUnary ? K : never }[keyof Methods];
 
 export type CallOptions = {
-  /** Milliseconds; 5,000 when not given. */
+  /** Default: 5,000. */
   timeoutMs?: number;
   metadata?: Record<string, string>;
 };
@@ -23,12 +23,12 @@ export type AuthorityClient = {
     options?: CallOptions,
   ) => Promise<MessageShape<Methods[K]["output"]>>;
 } & {
-  /** Sends raw request bytes; the raw answer. */
+  /** Sends an encoded request. Returns the encoded response. */
   raw(method: UnaryName, request: Uint8Array, options?: CallOptions): Promise<Buffer>;
   close(): void;
 };
 
-/** A failed call: the gRPC code by number, and what the error details say. */
+/** A failed call: the number of its gRPC code, and its error details. */
 export class CallError extends Error {
   readonly code: number;
   readonly reason: string | undefined;
@@ -60,7 +60,7 @@ function errorDetails(error: ServiceError) {
   };
 }
 
-/** `address` as grpc-js takes it: host:port or unix:/path. Clients of one address share a connection, unless told otherwise. */
+/** @param address host:port or unix:/path. Clients of one address share a connection unless `ownConnection` is true. */
 export function createAuthorityClient(address: string, { ownConnection = false } = {}): AuthorityClient {
   const client = new Client(address, credentials.createInsecure(), {
     "grpc.max_receive_message_length": -1,

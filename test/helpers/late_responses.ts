@@ -1,9 +1,9 @@
-// Client parts whose lookups are answered late, as on a busy link: after invalidations that came later.
+// Client parts that deliver the responses of lookups late, so that later invalidations overtake them.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientParts } from "../../src/client/client.ts";
 
-export function withLateAnswers(parts: ClientParts, delayMs: () => number): ClientParts {
+export function withLateResponses(parts: ClientParts, delayMs: () => number): ClientParts {
   return {
     ...parts,
     openConnection(address, credentials) {
@@ -11,9 +11,9 @@ export function withLateAnswers(parts: ClientParts, delayMs: () => number): Clie
       return {
         ...connection,
         async unary(method, request, timeoutMs) {
-          const answer = await connection.unary(method, request, timeoutMs);
+          const response = await connection.unary(method, request, timeoutMs);
           if (method.name === "BatchValidate") await sleep(delayMs());
-          return answer;
+          return response;
         },
       };
     },

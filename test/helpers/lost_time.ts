@@ -1,8 +1,8 @@
-// The time this process was kept from running, by other work on the machine: no deadline can be met in it.
+// Measures for how long other work on the machine kept this process from running: nothing can meet a deadline in that time.
 
 const TICK_MS = 5;
 
-/** Starts to count; the returned function ends that and tells how many ms were lost. */
+/** Starts to measure. The returned function stops, and returns how many milliseconds were lost. */
 export function countLostTime(): () => number {
   let lostMs = 0;
   let lastMs = performance.now();

@@ -1,6 +1,6 @@
-// Races: many rounds of rival calls, several at once, each round on a user of its own.
+// Runs many rounds of rival calls, several rounds at a time.
 
-/** Runs `rounds` rounds, `lanes` of them at a time. The first failure ends it. */
+/** Runs `rounds` rounds, `lanes` of them at a time, and stops at the first failure. @throws an error that names the round. */
 export async function race(rounds: number, round: (index: number) => Promise<void>, lanes = 24): Promise<void> {
   let next = 0;
   const lane = async () => {
@@ -17,7 +17,7 @@ export async function race(rounds: number, round: (index: number) => Promise<voi
   await Promise.all(Array.from({ length: lanes }, lane));
 }
 
-/** Starts all calls in a random order, each after a random number of turns of the event loop; their outcomes. */
+/** Starts the calls in random order, with random pauses of up to 3 turns of the event loop. Returns their outcomes. */
 export async function rivals<T extends readonly (() => Promise<unknown>)[]>(
   ...calls: T
 ): Promise<{ [K in keyof T]: PromiseSettledResult<Awaited<ReturnType<T[K]>>> }> {
@@ -25,7 +25,7 @@ export async function rivals<T extends readonly (() => Promise<unknown>)[]>(
   const outcomes: Promise<unknown>[] = [];
   for (const { call, index } of order) {
     const outcome = call();
-    // It may fail before the last rival has started; allSettled tells of it.
+    // It may reject before the last call has started. allSettled reports it.
     outcome.catch(() => undefined);
     outcomes[index] = outcome;
     for (let turns = Math.floor(Math.random() * 4); turns > 0; turns--) {
@@ -35,7 +35,7 @@ export async function rivals<T extends readonly (() => Promise<unknown>)[]>(
   return (await Promise.allSettled(outcomes)) as never;
 }
 
-/** The value of a call that must have succeeded. */
+/** Returns the value of a call. @throws the call's error if it failed. */
 export function valueOf<T>(outcome: PromiseSettledResult<T>): T {
   if (outcome.status === "rejected") throw outcome.reason;
   return outcome.value;

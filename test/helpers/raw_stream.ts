@@ -1,14 +1,14 @@
-// Server streams of gRPC over plain HTTP/2: little work for each message, for thousands of watchers in one process.
+// gRPC over plain HTTP/2: full control of headers, and little work for each message, for thousands of watchers.
 
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { create, toBinary, type DescMethod, type MessageInitShape } from "@bufbuild/protobuf";
 import { WatchInvalidationsRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 
-/** Larger than anything that waits, so that no stream waits for a window. */
+/** Larger than anything that is queued, so that no stream waits for its window. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 
-/** A connection that holds that many streams. */
+/** Opens a connection for many streams. */
 export function connectRaw(address: string): Promise<ClientHttp2Session> {
   return new Promise((resolve, reject) => {
     const session = connect(`http://${address}`, { settings: { initialWindowSize: WINDOW_BYTES, enablePush: false } });
@@ -23,13 +23,13 @@ export function connectRaw(address: string): Promise<ClientHttp2Session> {
 }
 
 export type RawStream = {
-  /** Resolves when it has ended, however that came. */
+  /** Resolves when the stream has ended, for whatever reason. */
   readonly closed: Promise<void>;
-  /** Cancels it; resolves when it has ended. */
+  /** Cancels the stream; resolves when it has ended. */
   close(): Promise<void>;
 };
 
-/** Watches; `onMessage` gets each message as it came. */
+/** Opens a watch; `onMessage` receives each message as encoded bytes. */
 export function openWatch(
   session: ClientHttp2Session,
   request: MessageInitShape<typeof WatchInvalidationsRequestSchema>,
@@ -52,7 +52,7 @@ export function openWatch(
   };
 }
 
-/** A call of gRPC, of which nothing but the headers has been sent. */
+/** Opens a gRPC call by sending its headers only. */
 export function openRpc(
   session: ClientHttp2Session,
   method: DescMethod,
@@ -67,7 +67,7 @@ export function openRpc(
   });
 }
 
-/** Calls the listener with the messages that have come together, at least one. */
+/** Calls the listener with the messages that arrive together, at least one. */
 export function onMessages(stream: ClientHttp2Stream, listener: (messages: Buffer[]) => void): void {
   let rest: Buffer = Buffer.alloc(0);
   stream.on("data", (chunk: Buffer) => {
@@ -83,7 +83,7 @@ export function onMessages(stream: ClientHttp2Stream, listener: (messages: Buffe
   });
 }
 
-/** A message as gRPC frames it. */
+/** Puts a message into a gRPC frame. */
 export function grpcFrame(message: Uint8Array): Buffer {
   const bytes = Buffer.alloc(5 + message.length);
   bytes.writeUInt32BE(message.length, 1);

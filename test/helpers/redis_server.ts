@@ -1,4 +1,4 @@
-// A real redis-server of the test's own, which can be stopped, killed, paused and started again.
+// Starts a real redis-server for a test, which the test can stop, kill, pause and restart.
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -8,52 +8,55 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Why tests that need a real store are skipped, or false. For `test(name, { skip: redisServerMissing() }, …)`. */
+/** Returns the reason to skip tests that need a real store, or false. Use it as `test(name, { skip: redisServerMissing() }, …)`. */
 export function redisServerMissing(): string | false {
   return spawnSync("redis-server", ["--version"]).error ? "redis-server is not installed" : false;
 }
 
 export type RedisServerOptions = {
-  /** Further arguments, such as `["--maxmemory-policy", "allkeys-lru"]`; they win over the defaults. */
+  /** Further arguments, such as `["--maxmemory-policy", "allkeys-lru"]`. They override the defaults. */
   readonly args?: readonly string[];
-  /** Listen on a Unix socket and on no port. */
+  /** Listens on a Unix socket and on no port. */
   readonly socket?: boolean;
-  /** Makes it a sentinel with this configuration. */
+  /** Starts a sentinel with this configuration. */
   readonly sentinel?: string;
-  /** A fixed port; otherwise a free one is taken. */
+  /** The port; a free one by default. */
   readonly port?: number;
 };
 
 export type RedisServer = {
-  /** As SA_STORE_URL has it. */
+  /** The address in the form of SA_STORE_URL. */
   readonly url: string;
-  /** 0 when it listens on a Unix socket. */
+  /** 0 if the server listens on a Unix socket. */
   readonly port: number;
   readonly socketPath: string | undefined;
   readonly dataDir: string;
-  /** Of the current process. */
+  /** The process id of the current process; it changes with a restart. */
   readonly pid: number;
-  /** Ends it and removes its data; safe to call again, and for a paused or killed one. */
+  /** Ends the server and removes its data. May be called again, and when the server is paused or killed. */
   stop(): Promise<void>;
-  /** kill -9. */
+  /** Kills the server by SIGKILL. */
   kill(): Promise<void>;
-  /** SIGSTOP: connections stay open and nothing answers. */
+  /** Stops the process by SIGSTOP: connections stay open, and no command gets a reply. */
   pause(): void;
   resume(): void;
-  /** kill -9 if it runs, then a new process on the same address and data (kept only with `--appendonly yes`). */
+  /** Kills the server if it runs, and starts it on the same address and data (kept only with `--appendonly yes`). */
   restart(): Promise<void>;
-  /** One command, its reply raw. For tests that look at the store behind the service's back. */
+  /** Sends one command over a connection of its own. Returns the raw reply. */
   command(...args: string[]): Promise<string>;
 };
 
-// A test file that fails half-way leaves no store behind.
+/** Generous, since a test machine may be busy. */
+const START_TIMEOUT_MS = 30_000;
+
+// A test file that fails half-way must leave no store behind.
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
 });
 
 export async function startRedisServer(options: RedisServerOptions = {}): Promise<RedisServer> {
-  // Short: the path of a Unix socket is limited to about 100 bytes.
+  // The path is short, because the path of a Unix socket is limited to about 100 bytes.
   const dataDir = await mkdtemp(join(tmpdir(), "sa-redis-"));
   const socketPath = options.socket === true ? join(dataDir, "redis.sock") : undefined;
   const port = socketPath === undefined ? (options.port ?? (await freePort())) : 0;
@@ -73,39 +76,39 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
     running.add(started);
     started.once("exit", () => running.delete(started));
     const ended = once(started, "exit").then(() => {
-      throw new Error(`redis-server ended at once:\n${output}`);
+      throw new Error(`redis-server ended during its start:\n${output}`);
     });
     ended.catch(() => undefined);
     try {
-      await Promise.race([ended, answers()]);
+      await Promise.race([ended, untilReady()]);
     } catch (error) {
       started.kill("SIGKILL");
       throw error;
     }
   }
 
-  async function answers(): Promise<void> {
-    const deadlineMs = performance.now() + 10_000;
+  async function untilReady(): Promise<void> {
+    const deadlineMs = performance.now() + START_TIMEOUT_MS;
     while (performance.now() < deadlineMs) {
-      // A replica that waits for its master, or a store with `--rename-command`, answers with an error: good enough.
+      // An error reply is enough: a replica that waits for its master sends one, and so does a renamed PING.
       const reply = await command("PING").catch(() => undefined);
       if (reply !== undefined && !reply.startsWith("-LOADING")) return;
       await sleep(10);
     }
-    throw new Error("redis-server did not answer within 10 s");
+    throw new Error(`redis-server did not reply within ${START_TIMEOUT_MS} ms`);
   }
 
   function command(...args: string[]): Promise<string> {
     return new Promise((resolve, reject) => {
       const socket = socketPath === undefined ? connect(port, "127.0.0.1") : connect(socketPath);
       let received = "";
-      socket.setTimeout(5_000, () => socket.destroy(new Error("redis-server does not answer")));
+      socket.setTimeout(5_000, () => socket.destroy(new Error("redis-server does not reply")));
       socket.on("error", reject);
       socket.on("data", (chunk) => {
         received += chunk.toString("latin1");
         if (replyEnd(received, 0) !== undefined) socket.destroy();
       });
-      // SHUTDOWN answers by closing.
+      // SHUTDOWN has no reply, and closes the connection.
       socket.on("close", () => resolve(received.trimEnd()));
       socket.write(encode(args));
     });
@@ -143,7 +146,7 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
   };
 }
 
-/** A port that was free a moment ago. */
+/** Returns a port that was free a moment ago. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -153,7 +156,7 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
-/** Where the reply that begins there ends, or undefined when not all of it has come. */
+/** Returns the end of the RESP reply that begins at `start`, or undefined if it is incomplete. */
 function replyEnd(text: string, start: number): number | undefined {
   const lineEnd = text.indexOf("\r\n", start);
   if (lineEnd === -1) return undefined;

@@ -1,15 +1,15 @@
-// A store with faults: a proxy in front of a real redis-server that sends it other commands than it was asked for.
+// A store with faults: a proxy that replaces some of the commands that it passes to a real redis-server.
 
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import type { RedisServer } from "./redis_server.ts";
 
-/** The command to send instead, or undefined to send it as it is. The first word is in upper case. */
+/** Returns the command to send instead, or undefined to send the command unchanged. The first word is in upper case. */
 export type Rewrite = (args: readonly string[]) => readonly string[] | undefined;
 
 export type FaultyStore = { readonly url: string; stop(): Promise<void> };
 
-/** Commands are rewritten, never replies, so that replies keep their order. */
+/** Starts the proxy. It rewrites commands and never replies, so that replies keep their order. */
 export async function startFaultyStore(upstream: RedisServer, rewrite: Rewrite): Promise<FaultyStore> {
   const sockets = new Set<Socket>();
   const server = createServer((client) => {
@@ -52,12 +52,12 @@ export async function startFaultyStore(upstream: RedisServer, rewrite: Rewrite):
   };
 }
 
-/** A command that answers with this error. */
+/** Returns a command to which the store replies with this error. */
 export function errorReply(text: string): readonly string[] {
   return ["EVAL", "return redis.error_reply(ARGV[1])", "0", text];
 }
 
-/** A command that answers with what the Lua expression gives; ARGV are the words of the command. */
+/** Returns a command to which the store replies with the result of the script; ARGV are the words of the command. */
 export function luaReply(script: string, args: readonly string[]): readonly string[] {
   return ["EVAL", script, "0", ...args];
 }

@@ -1,4 +1,4 @@
-// Both hosts over a little implementation of the test's own, and every wire format as a raw client: bytes in, bytes out.
+// Both hosts over a small implementation of the test's own, and a client that sends and receives bytes for every wire.
 
 import { fromBinary, type DescMethod, type JsonValue, type MessageShape } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
@@ -6,23 +6,30 @@ import { Client, credentials, Metadata, status, type ChannelCredentials, type Se
 import pino from "pino";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema, type Status } from "../../gen/google/rpc/status_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { createAuthentication, type Authenticate } from "../../src/auth/authentication.ts";
 import { startGrpcHost } from "../../src/transport/grpc/grpc_host.ts";
 import { startHttpHost } from "../../src/transport/http/http_host.ts";
-import type { Pages } from "../../src/transport/http/request_listener.ts";
+import type { Pages } from "../../src/ops/pages.ts";
 import { listenAddressText, type ListenAddress } from "../../src/lib/listen_address.ts";
 import { createPipeline, type PipelineOptions } from "../../src/rpc/pipeline.ts";
-import { createReadiness } from "../../src/ops/readiness.ts";
+import { createCallLog } from "../../src/ops/call_log.ts";
+import { healthRoutes } from "../../src/ops/health.ts";
+import { createReadiness, readinessPage } from "../../src/ops/readiness.ts";
+import { reflectionRoutes } from "../../src/ops/reflection.ts";
 import type { TlsOptions } from "../../src/transport/tls.ts";
 import { createRequestValidation } from "../../src/rpc/request_validation.ts";
-import type { SessionServiceImpl } from "../../src/service/handlers.ts";
+import { sessionRoutes } from "../../src/rpc/routes.ts";
+import type { EncodedHandlers, SessionServiceImpl } from "../../src/service/handlers.ts";
 
 const ANY_PORT: ListenAddress = { kind: "tcp", host: "127.0.0.1", port: 0 };
 const validation = createRequestValidation();
 validation.warm();
 
-export type HostsOptions = Partial<PipelineOptions> & {
+export type HostsOptions = Partial<Omit<PipelineOptions, "routes">> & {
   authenticate?: Authenticate;
+  encodedHandlers?: EncodedHandlers;
   grpcAddress?: ListenAddress;
   httpAddress?: ListenAddress;
   tls?: TlsOptions;
@@ -34,27 +41,37 @@ export type HostsOptions = Partial<PipelineOptions> & {
 export type Hosts = Awaited<ReturnType<typeof startHosts>>;
 
 export async function startHosts(implementation: SessionServiceImpl, options: HostsOptions = {}) {
-  const { grpcAddress, httpAddress, tls, pages = {}, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...rest } = options;
+  const { grpcAddress, httpAddress, tls, pages = {}, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...others } = options;
+  const { encodedHandlers = {}, ...pipelineOptions } = others;
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: "trace" }, { write: (line: string) => void log.push(JSON.parse(line)) });
   const readiness = createReadiness();
   const pipeline = createPipeline({
-    implementation,
-    readiness,
+    routes: [
+      ...sessionRoutes(implementation, encodedHandlers),
+      ...healthRoutes(readiness),
+      ...reflectionRoutes([SessionService, Health]),
+    ],
     authenticate: createAuthentication({ logger }).authenticate,
     validate: validation.validate,
-    logger,
     requestTimeoutMs: 5_000,
-    logSample: 1,
-    ...rest,
+    slowReaderMs: 10_000,
+    observers: [createCallLog(logger, 1)],
+    ...pipelineOptions,
   });
   const age = { maxConnectionAgeMs, ...(maxConnectionAgeGraceMs !== undefined && { maxConnectionAgeGraceMs }) };
   const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls, ...age });
-  const http = await startHttpHost({ pipeline, readiness, logger, address: httpAddress ?? ANY_PORT, tls, pages });
+  const http = await startHttpHost({
+    pipeline,
+    logger,
+    address: httpAddress ?? ANY_PORT,
+    tls,
+    pages: { "/readyz": () => readinessPage(readiness), ...pages },
+  });
   return {
     pipeline,
     readiness,
-    /** What was logged, parsed. */
+    /** The parsed lines of the log. */
     log,
     grpc,
     http,
@@ -79,7 +96,7 @@ export type Wire = {
   close(): void;
 };
 
-/** A failed call, in the same form whatever the wire. */
+/** A failed call, in the same form on every wire. */
 export class WireError extends Error {
   /** The gRPC code's name. */
   readonly code: string;
@@ -182,7 +199,7 @@ function grpcWebWire(baseUrl: string): Wire {
     name: "HTTP host, gRPC-Web",
     async call(method, request, options = {}) {
       const timeout: Record<string, string> =
-        options.timeoutMs === undefined ? {} : { "grpc-timeout": `${options.timeoutMs}m` };
+        options.timeoutMs === undefined ? {} : { "grpc-timeout": grpcTimeoutOf(options.timeoutMs) };
       const headers = { "content-type": "application/grpc-web+proto", ...timeout, ...options.headers };
       const envelope = Buffer.alloc(5 + request.length);
       envelope.writeUInt32BE(request.length, 1);
@@ -207,6 +224,11 @@ function grpcWebWire(baseUrl: string): Wire {
   };
 }
 
+/** Formats a grpc-timeout header, which has at most eight digits. */
+function grpcTimeoutOf(timeoutMs: number): string {
+  return timeoutMs < 1e8 ? `${timeoutMs}m` : `${timeoutMs / 1000}S`;
+}
+
 function pairOf(line: string): [string, string] {
   const colon = line.indexOf(":");
   return [line.slice(0, colon), line.slice(colon + 1).trim()];
@@ -220,7 +242,7 @@ export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-/** Posts JSON as curl does; the status and the parsed answer. */
+/** Posts JSON as curl does. Returns the status and the parsed response. */
 export async function postJson(baseUrl: string, method: DescMethod, body: string | Buffer) {
   const response = await post(
     baseUrl + pathOf(method),

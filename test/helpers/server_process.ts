@@ -1,4 +1,4 @@
-// An instance of the service in a process of its own, which can be killed, and which tells what it uses.
+// Runs an instance of the service in a process of its own, which can be killed, and which reports its CPU and memory.
 
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -7,7 +7,7 @@ import { loadConfig } from "../../src/config/config.ts";
 import { startServer } from "../../src/server.ts";
 import type { RedisServer } from "./redis_server.ts";
 
-/** What a process used since it began (cpu) and uses now (memory), after a garbage collection where it may force one. */
+/** CPU time since the start of a process, and its memory now, after a garbage collection if `--expose-gc` allows one. */
 export type Usage = { readonly cpuMicros: number; readonly heapBytes: number; readonly rssBytes: number };
 
 export type ServerProcess = {
@@ -15,11 +15,11 @@ export type ServerProcess = {
   readonly address: string;
   readonly pid: number;
   usage(): Promise<Usage>;
-  /** Anything that the module understands but "usage". */
+  /** Sends a message of the module's own. */
   send(message: string): void;
-  /** The same, and what it answers. */
+  /** Sends a message and resolves to the response. */
   ask(message: string): Promise<unknown>;
-  /** kill -9; harmless when it is gone. */
+  /** Kills the process with SIGKILL. Does nothing if it has exited. */
   kill(): Promise<void>;
 };
 
@@ -40,7 +40,7 @@ export function startServerProcess(
   return startMeasured(import.meta.filename, ["--serve"], variables, execArgv);
 }
 
-/** Runs a module that calls `serveUsage` when it has its address. */
+/** Runs a module that calls `serveUsage` with its address. */
 export async function startMeasured(
   module: string,
   args: readonly string[],
@@ -72,12 +72,12 @@ export async function startMeasured(
   };
 }
 
-/** In the child: says where it listens, and answers "usage" with what it uses; every other message is `onMessage`'s. */
+/** In the child: reports the address, responds to "usage", and passes every other message to `onMessage`. */
 export function serveUsage(address: string, onMessage?: (message: string) => void): void {
   process.on("message", (message: string) => {
     if (message !== "usage") return onMessage?.(message);
     const { user, system } = process.cpuUsage();
-    // Twice: what a finalizer lets go of is collected the second time.
+    // Twice: what a finalizer releases is collected the second time.
     globalThis.gc?.();
     globalThis.gc?.();
     const { heapUsed, rss } = process.memoryUsage();

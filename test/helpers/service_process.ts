@@ -1,4 +1,4 @@
-// The service as a supervisor starts it, by its command line: its log, its workers, its signals and its end.
+// Runs the service by its command line, as a process manager does: its log, its workers, its signals and its exit.
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -10,20 +10,20 @@ export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string
 
 export type ServiceProcess = {
   readonly pid: number;
-  /** What its start line says. */
+  /** From the line "serving". */
   readonly grpc: string;
   readonly http: string;
   readonly serving: LogLine;
   lines(): readonly LogLine[];
-  /** The first line, of now or later, that is as asked, from that many lines on. */
-  line(isIt: (line: LogLine) => boolean, from?: number): Promise<LogLine>;
-  /** The processes of its workers, in the order in which they became ready; those that died are not there. */
+  /** Resolves to the first line that matches, after `from` lines. Rejects if the service ends without one. */
+  line(matches: (line: LogLine) => boolean, from?: number): Promise<LogLine>;
+  /** The process ids of the live workers, in the order in which they became ready. */
   workers(): number[];
-  /** Resolves with a worker that became ready after that many lines. */
+  /** Resolves to a worker that became ready after `from` lines. */
   workerReady(from: number): Promise<number>;
-  /** To its first process alone, or as a terminal does, to all of them; harmless when they are gone. */
+  /** Signals the first process, or all of them as a terminal does. Does nothing if they have exited. */
   signal(signal: NodeJS.Signals, to?: "group"): void;
-  /** The exit code of its first process, or the signal that killed it, once every process that had its output is gone. */
+  /** Resolves to the first process's exit code or signal, when every process that shares its output has exited. */
   readonly ended: Promise<number | NodeJS.Signals>;
 };
 
@@ -35,14 +35,14 @@ process.on("exit", () => {
   for (const child of running) sendSignal(child, "SIGKILL", "group");
 });
 
-/** Starts it with these variables and no other; resolves when it serves. */
+/** Starts the service with only these variables; resolves when it serves. */
 export async function startService(env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
   const started = await startOrFail(env);
-  if ("code" in started) throw new Error(`it ended with ${started.code}: ${started.stdout}${started.stderr}`);
+  if ("code" in started) throw new Error(`the service ended with ${started.code}: ${started.stdout}${started.stderr}`);
   return started;
 }
 
-/** Starts it; resolves when it serves, or when all of it has ended before that. */
+/** Starts the service; resolves when it serves, or when all its processes have exited before that. */
 export async function startOrFail(env: Readonly<Record<string, string>>): Promise<ServiceProcess | FailedStart> {
   const child = spawn(process.execPath, ["src/main.ts"], {
     env: { PATH: process.env["PATH"], ...env },
@@ -52,38 +52,38 @@ export async function startOrFail(env: Readonly<Record<string, string>>): Promis
   });
   running.add(child);
   const lines: LogLine[] = [];
-  const looking = new Set<() => void>();
+  const pendingChecks = new Set<() => void>();
   let [stdout, stderr] = ["", ""];
   createInterface({ input: child.stdout }).on("line", (text) => {
     stdout += `${text}\n`;
     lines.push(JSON.parse(text) as LogLine);
-    for (const look of looking) look();
+    for (const check of pendingChecks) check();
   });
   child.stderr.on("data", (chunk) => (stderr += chunk));
   const ended = once(child, "close").then(([code, signal]) => {
     running.delete(child);
-    for (const look of looking) look();
+    for (const check of pendingChecks) check();
     return (code ?? signal) as number | NodeJS.Signals;
   });
   let over = false;
   void ended.then(() => (over = true));
 
-  function line(isIt: (line: LogLine) => boolean, from = 0): Promise<LogLine> {
+  function line(matches: (line: LogLine) => boolean, from = 0): Promise<LogLine> {
     return new Promise((resolve, reject) => {
-      const look = (): void => {
-        const found = lines.slice(from).find(isIt);
+      const check = (): void => {
+        const found = lines.slice(from).find(matches);
         if (found === undefined && !over) return;
-        looking.delete(look);
+        pendingChecks.delete(check);
         if (found === undefined) reject(new Error(`the service ended: ${stdout}${stderr}`));
         else resolve(found);
       };
-      looking.add(look);
-      void ended.then(look);
-      look();
+      pendingChecks.add(check);
+      void ended.then(check);
+      check();
     });
   }
 
-  const isReady = ({ msg }: LogLine) => msg === "a worker is ready";
+  const isReady = ({ msg }: LogLine) => msg === "worker ready";
   const serving = await line(({ msg }) => msg === "serving").catch(() => undefined);
   if (serving === undefined) return { code: await ended, stdout, stderr };
   return {
@@ -94,7 +94,7 @@ export async function startOrFail(env: Readonly<Record<string, string>>): Promis
     lines: () => lines,
     line,
     workers() {
-      const died = new Set(lines.filter(({ msg }) => msg.startsWith("a worker died")).map((each) => each["worker"]));
+      const died = new Set(lines.filter(({ msg }) => msg.startsWith("worker died")).map((each) => each["worker"]));
       return lines.filter((each) => isReady(each) && !died.has(each["worker"])).map((each) => Number(each["worker"]));
     },
     workerReady: async (from) => Number((await line(isReady, from))["worker"]),
@@ -103,7 +103,7 @@ export async function startOrFail(env: Readonly<Record<string, string>>): Promis
   };
 }
 
-/** Whether the process runs. One that has ended and that nobody has waited for does not, but still has its number. */
+/** Returns true if the process runs. A zombie, which has exited but keeps its id, does not. */
 export function isAlive(pid: number): boolean {
   const { stdout } = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" });
   return stdout.trim() !== "" && !stdout.startsWith("Z");
@@ -113,18 +113,18 @@ function sendSignal(child: ChildProcess, signal: NodeJS.Signals, to?: "group"): 
   try {
     process.kill(to === "group" ? -child.pid! : child.pid!, signal);
   } catch {
-    // All of it is gone.
+    // All processes have exited.
   }
 }
 
-/** Clients with a connection each, closed with the test. */
+/** Creates clients with a connection each, which are closed at the end of the test. */
 export function connect(t: TestContext, service: ServiceProcess, count: number): AuthorityClient[] {
   const clients = Array.from({ length: count }, () => createAuthorityClient(service.grpc, { ownConnection: true }));
   t.after(() => clients.forEach((client) => client.close()));
   return clients;
 }
 
-/** The worker that serves this client's connection; the service logs every call. */
+/** Resolves to the worker that serves this client's connection. The service must log every call. */
 export async function workerOf(service: ServiceProcess, client: AuthorityClient): Promise<number> {
   const from = service.lines().length;
   await client.createSession({ userId: "whose" });

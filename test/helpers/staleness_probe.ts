@@ -1,21 +1,21 @@
-// The staleness probe: readers that hammer cached clients, and note every answer that came too late to be VALID.
+// The staleness probe: readers that look up sessions in cached clients all the time, and record every stale response.
 //
-// The rules, for a session whose end was acknowledged: no VALID is returned more than a lease later; a lookup that begins
-// when memory is not safe is answered by the service alone, so it is never VALID; none is returned after a call with
-// `barrier` has.
+// The rules for a session whose end was acknowledged: no lookup returns it more than a lease later; no lookup returns it that
+// began while the cache was not safe, because then the service decides; and none returns it after a call with `barrier`
+// returned.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SessionClient } from "../../src/client/index.ts";
 
 export const LEASE_MS = 3000;
-/** For how long after its end a session is still asked for. */
+/** How long a session is still looked up after its end. */
 const AFTERLIFE_MS = 8000;
 const LOOKUPS_AT_ONCE = 12;
 
 export type Subject = {
   readonly name: string;
   readonly lookUp: (client: SessionClient) => Promise<unknown>;
-  /** When its end was acknowledged, on the clock of performance.now(). */
+  /** When the end of the session was acknowledged, on the clock of performance.now(). */
   endedMs?: number;
   /** When a call with `barrier` returned. */
   barrierMs?: number;
@@ -23,7 +23,7 @@ export type Subject = {
 
 export type Probe = ReturnType<typeof startProbe>;
 
-/** Reads until `stop` is called; `clients` are named after what happens to them. */
+/** Looks up sessions until `stop` is called; the names of the clients appear in the violations. */
 export function startProbe(clients: Record<string, SessionClient>) {
   const subjects: Subject[] = [];
   const violations: string[] = [];
@@ -48,18 +48,18 @@ export function startProbe(clients: Record<string, SessionClient>) {
     counts.staleValid++;
     const staleMs = returnedMs - endedMs;
     counts.worstStaleMs = Math.max(counts.worstStaleMs, staleMs);
-    const told = `${name}: ${subject.name} was VALID ${staleMs.toFixed(0)} ms after its end`;
-    if (staleMs > LEASE_MS) violations.push(`${told}: later than a lease`);
-    if (!wasSafe && startedMs > endedMs) violations.push(`${told}: and memory was not safe`);
-    if (returnedMs > barrierMs) violations.push(`${told}: and after the barrier`);
+    const stale = `${name}: ${subject.name} was VALID ${staleMs.toFixed(0)} ms after its end`;
+    if (staleMs > LEASE_MS) violations.push(`${stale}: later than a lease`);
+    if (!wasSafe && startedMs > endedMs) violations.push(`${stale}: and the cache was not safe`);
+    if (returnedMs > barrierMs) violations.push(`${stale}: and after the barrier`);
   }
 
   async function read(name: string, client: SessionClient): Promise<void> {
     while (!stopping) {
       const oldestMs = performance.now() - AFTERLIFE_MS;
-      const asked = subjects.filter(({ endedMs = Infinity }) => endedMs > oldestMs);
-      const chosen = Array.from({ length: LOOKUPS_AT_ONCE }, () => asked[Math.floor(Math.random() * asked.length)]);
-      // Not awaited: lookups that hang in a fault do not keep the others from asking.
+      const current = subjects.filter(({ endedMs = Infinity }) => endedMs > oldestMs);
+      const chosen = Array.from({ length: LOOKUPS_AT_ONCE }, () => current[Math.floor(Math.random() * current.length)]);
+      // Not awaited, so that lookups that hang during a fault do not delay the others.
       for (const subject of chosen) if (subject !== undefined) void lookUp(name, client, subject);
       await sleep(5);
     }

@@ -1,5 +1,5 @@
-// The scan that ends every test of the store: no key without a TTL but the three that may, and every live session in
-// its indexes, and the reverse.
+// Scans a store for faults: keys without a TTL, live sessions that an index lacks, index entries without a session, and gaps in
+// a change log.
 
 import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
@@ -8,13 +8,13 @@ import { SessionRecord } from "../../src/store/session_record.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 
-/** A live session: its indexes must say the same. `device` is percent-encoded, and empty but for device sessions. */
+/** What the indexes must agree with. `device` is percent-encoded, and empty unless it is a device session. */
 type Live = { expiresMs: number; accessedMs: number; owner: string; device: string };
 
 const KINDS = ["s", "f", "u", "o", "d", "p", "a", "x", "t", "r", "q", "i", "log", "live", "tail", "meta", "probe"];
 const WITHOUT_TTL = ["log", "live", "meta"];
 
-/** Every fault found in the store; empty when it is as it must be. Nothing may write while it runs. */
+/** Returns a description of every fault in the store. Nothing may write to the store in the meantime. */
 export async function scanStore(client: AnyClient): Promise<string[]> {
   const send = (...args: string[]) => client.sendCommand(args) as Promise<unknown>;
   const now = (await serverTimeMs(client)) as number;
@@ -37,8 +37,8 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (bytes === null) return;
     const record = new SessionRecord(partsOf(key).rest, bytes as unknown as Buffer);
     if (expiresAt !== record.expiresMs)
-      faults.push(`${key} expires at ${expiresAt}, its record says ${record.expiresMs}`);
-    // What a regeneration leaves under the old id for its grace is in no index.
+      faults.push(`${key} expires at ${expiresAt}, its record at ${record.expiresMs}`);
+    // The forward from a former id to its successor is in no index.
     if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.contractBytes).device?.deviceId ?? "");
     const { expiresMs, lastAccessedMs: accessedMs, owner } = record;
@@ -90,7 +90,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   }
   await inBatches(ofKind("d"), async (key) => {
     for (const [device, id] of Object.entries((await send("HGETALL", key)) as Record<string, string>)) {
-      // The sweep clears the entry of a session that a timeout has ended.
+      // The sweep removes the entry of an expired session.
       if (!unswept.has(id)) check(key, id, partsOf(key).rest, device);
       onDevices.add(id);
     }

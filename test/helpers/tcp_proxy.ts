@@ -1,4 +1,4 @@
-// A proxy in front of a TCP or Unix listener that cuts, refuses, blackholes, and drops single pub/sub messages of a store.
+// A proxy in front of a TCP or Unix listener that can cut, refuse and freeze connections, and drop pub/sub messages of a store.
 
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
@@ -6,17 +6,17 @@ import { connect, createServer, type Socket } from "node:net";
 export type Upstream = { readonly path: string } | { readonly port: number; readonly host: string };
 
 export type TcpProxy = {
-  /** Where it listens: a path for `listen.path`, else 127.0.0.1:port. */
+  /** The address that it listens on: `listen.path` if given, otherwise 127.0.0.1:port. */
   readonly address: string;
-  /** Destroys connections; only those that have subscribed when asked so. How many there were. */
+  /** Destroys all connections, or only those that have subscribed. Returns their number. */
   cut(onlySubscribers?: boolean): number;
-  /** New connections are closed at once while this is on. */
+  /** Closes new connections at once while this is on. */
   refuse(on: boolean): void;
-  /** Nothing passes, in either direction, and nothing ends; what was held back passes when it is off again. */
+  /** Holds back all bytes in both directions while this is on, without closing anything. They pass afterwards. */
   blackhole(on: boolean, onlySubscribers?: boolean): void;
-  /** Pub/sub messages of the channel for which this is true are swallowed. Undefined: none. */
+  /** Drops each pub/sub message of the channel for which the function returns true; undefined drops none. */
   dropMessages(isDropped: (() => boolean) | undefined): void;
-  /** How many messages were swallowed. */
+  /** Returns how many messages were dropped. */
   dropped(): number;
   stop(): Promise<void>;
 };
@@ -24,7 +24,7 @@ export type TcpProxy = {
 type Connection = { client: Socket; server: Socket; subscribed: boolean; held: (() => void)[]; unread: Buffer };
 
 const CHANNEL = "sa:changes";
-/** How a subscriber hears of one publication (RESP2). */
+/** The beginning of a published message as a subscriber receives it (RESP2). */
 const PUSH = Buffer.from(`*3\r\n$7\r\nmessage\r\n$${CHANNEL.length}\r\n${CHANNEL}\r\n$`);
 
 export async function startTcpProxy(upstream: () => Upstream, listen: { path?: string } = {}): Promise<TcpProxy> {
@@ -66,13 +66,13 @@ export async function startTcpProxy(upstream: () => Upstream, listen: { path?: s
     }
   });
 
-  /** Cuts the stream into replies, so that a message that is swallowed leaves the protocol whole. */
+  /** Splits the stream into replies, so that it stays well-formed without the dropped messages. */
   function withoutDropped(each: Connection, chunk: Buffer): Buffer {
     each.unread = Buffer.concat([each.unread, chunk]);
     const kept: Buffer[] = [];
     for (;;) {
       const at = each.unread.indexOf(PUSH);
-      // A push may have begun in the last bytes: they wait for what follows, unless they are a whole other reply.
+      // The last bytes may be the beginning of a push, so they wait for more bytes.
       if (at !== 0) {
         const until = at === -1 ? each.unread.length - partialPushLength(each.unread) : at;
         kept.push(each.unread.subarray(0, until));
@@ -125,7 +125,7 @@ export async function startTcpProxy(upstream: () => Upstream, listen: { path?: s
   };
 }
 
-/** How many of the last bytes may be the beginning of a push. */
+/** Returns how many of the last bytes may be the beginning of a push. */
 function partialPushLength(bytes: Buffer): number {
   for (let length = Math.min(bytes.length, PUSH.length - 1); length > 0; length--) {
     if (bytes.subarray(-length).equals(PUSH.subarray(0, length))) return length;

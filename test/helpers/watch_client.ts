@@ -1,4 +1,4 @@
-// A raw watcher over grpc-js for tests: it records all that a stream brings with its time, and can stall, renew and be cut.
+// A watch client over grpc-js for tests. It records every event of a stream with its time, and can stall, renew and cancel.
 
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
@@ -14,9 +14,9 @@ import { CallError } from "./grpc_client.ts";
 export type WatchRequest = MessageInitShape<typeof WatchInvalidationsRequestSchema>;
 export type WatchEvent = WatchInvalidationsResponse["event"];
 
-/** What one stream brought; all times are of performance.now(). */
+/** What one stream received. All times are on the clock of performance.now(). */
 export type StreamRecord = {
-  /** The position it was asked to continue from; empty: from now. */
+  /** The position that the stream resumed from; empty if it started from now. */
   readonly resumedFrom: string;
   readonly startedMs: number;
   readonly events: { readonly atMs: number; readonly event: WatchEvent }[];
@@ -27,18 +27,18 @@ export type StreamRecord = {
 
 export type WatchStream = {
   readonly record: StreamRecord;
-  /** Resolves with how the stream ended; undefined for an end without an error. Never rejects. */
+  /** Resolves with the error that ended the stream, or with undefined if there was none. Never rejects. */
   readonly ended: Promise<CallError | undefined>;
-  /** Resolves with the first event, of now or later, that is as asked; rejects when the stream ends or it takes too long. */
-  until(isIt: (event: WatchEvent) => boolean, timeoutMs?: number): Promise<WatchEvent>;
+  /** Resolves with the first recorded or later event that matches. Rejects if the stream ends first, or after the timeout. */
+  until(matches: (event: WatchEvent) => boolean, timeoutMs?: number): Promise<WatchEvent>;
   opened(): Promise<{ watchId: string; position: string }>;
-  /** Sends a renewal on the stream's own connection; resolves when it was accepted. */
+  /** Sends a renewal on the connection of the stream; resolves when the service has accepted it. */
   renew(nonce: string): Promise<void>;
-  /** Renews, and resolves with the checkpoint that brings the nonce back. */
+  /** Renews, and resolves with the position of the checkpoint that returns the nonce. */
   checkpoint(timeoutMs?: number): Promise<string>;
-  /** The position to resume from: of the last opening, checkpoint or reset. */
+  /** Returns the position to resume from: that of the last opening, checkpoint or reset. */
   lastPosition(): string;
-  /** Stops reading. */
+  /** Stops reading until `unstall`. */
   stall(): void;
   unstall(): void;
   cancel(): void;
@@ -47,7 +47,7 @@ export type WatchStream = {
 export type WatchClient = {
   watch(request?: WatchRequest): WatchStream;
   renew(watchId: string, nonce: string): Promise<void>;
-  /** Ends the connection and every stream on it. */
+  /** Closes the connection and every stream on it. */
   close(): void;
 };
 
@@ -58,7 +58,7 @@ const asIs = (bytes: Buffer) => bytes;
 
 let lastNonce = 0;
 
-/** One connection of its own, so that a watcher that stalls does not stall others. */
+/** Opens a connection of its own, so that a stalled watcher does not stall others. */
 export function createWatchClient(address: string, headers: Record<string, string> = {}): WatchClient {
   const client = new Client(address, credentials.createInsecure(), {
     "grpc.use_local_subchannel_pool": 1,
@@ -96,7 +96,7 @@ export function createWatchClient(address: string, headers: Record<string, strin
         atMs: performance.now(),
         event: fromBinary(WatchInvalidationsResponseSchema, message).event,
       });
-      for (const look of waiting) look();
+      for (const check of waiting) check();
     });
     const ended = new Promise<CallError | undefined>((resolve) => {
       call.on("error", (error: ServiceError) => (failure ??= new CallError(error)));
@@ -104,29 +104,29 @@ export function createWatchClient(address: string, headers: Record<string, strin
         record.endedMs = performance.now();
         if (status.code !== 0) failure ??= new CallError(status);
         resolve(failure);
-        for (const look of waiting) look();
+        for (const check of waiting) check();
       });
     });
 
-    function until(isIt: (event: WatchEvent) => boolean, timeoutMs = 5000): Promise<WatchEvent> {
+    function until(matches: (event: WatchEvent) => boolean, timeoutMs = 5000): Promise<WatchEvent> {
       let seen = 0;
       return new Promise((resolve, reject) => {
         const settle = (done: () => void) => {
           clearTimeout(timer);
-          waiting.delete(look);
+          waiting.delete(check);
           done();
         };
-        const look = () => {
+        const check = () => {
           for (; seen < record.events.length; seen++) {
             const { event } = record.events[seen]!;
-            if (isIt(event)) return settle(() => resolve(event));
+            if (matches(event)) return settle(() => resolve(event));
           }
           if (record.endedMs !== undefined) settle(() => reject(failure ?? new Error("the stream has ended")));
         };
-        const late = () => settle(() => reject(new Error(`what was awaited did not come within ${timeoutMs} ms`)));
+        const late = () => settle(() => reject(new Error(`no such event within ${timeoutMs} ms`)));
         const timer = setTimeout(late, timeoutMs);
-        waiting.add(look);
-        look();
+        waiting.add(check);
+        check();
       });
     }
 
@@ -135,7 +135,7 @@ export function createWatchClient(address: string, headers: Record<string, strin
       return event.value as { watchId: string; position: string };
     }
 
-    async function renewThis(nonce: string): Promise<void> {
+    async function renewStream(nonce: string): Promise<void> {
       const { watchId } = await opened();
       record.renewals.set(nonce, performance.now());
       await renew(watchId, nonce);
@@ -146,12 +146,12 @@ export function createWatchClient(address: string, headers: Record<string, strin
       ended,
       until,
       opened,
-      renew: renewThis,
+      renew: renewStream,
       async checkpoint(timeoutMs) {
         const nonce = `n${++lastNonce}`;
-        const answered = until((event) => event.case === "checkpoint" && event.value.nonce === nonce, timeoutMs);
-        await Promise.all([renewThis(nonce), answered]);
-        return ((await answered).value as { position: string }).position;
+        const returned = until((event) => event.case === "checkpoint" && event.value.nonce === nonce, timeoutMs);
+        await Promise.all([renewStream(nonce), returned]);
+        return ((await returned).value as { position: string }).position;
       },
       lastPosition() {
         const positions = record.events.map(({ event }) => positionOf(event));
@@ -166,7 +166,7 @@ export function createWatchClient(address: string, headers: Record<string, strin
   return { watch, renew, close: () => client.close() };
 }
 
-/** The position that an event carries, if any. */
+/** Returns the position that an event carries, or undefined. */
 export function positionOf(event: WatchEvent): string | undefined {
   return event.case === "opened" || event.case === "checkpoint" || event.case === "reset"
     ? event.value.position

@@ -1,8 +1,8 @@
-// Every command in the README and the pages under docs/ that is marked ```sh run, run in order against a real server.
+// Runs the blocks of the README and of docs/ that are marked ```sh run, page by page, against a real server.
 
 import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -13,7 +13,7 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 const ROOT = new URL("../../", import.meta.url).pathname;
 const skip = redisServerMissing() || (spawnSync("grpcurl", ["--version"]).error ? "grpcurl is not installed" : false);
 
-/** What the output of a page must hold, besides that no command fails. */
+/** What the output of each page must contain. Besides, no command may fail. */
 const EXPECTED: Record<string, RegExp[]> = {
   "README.md": [/CreateSession\n/, /"sessionId": "[\w-]{28}"/, /"cart": \[/, /"deleted": true/, /VERDICT_INVALID/],
   "docs/simple-sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
@@ -23,13 +23,10 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/bulk-validation.md": [/"bulk-alice"[^]*"bulk-bob"[^]*VERDICT_INVALID[^]*"bulk-alice"[^]*"bulk-bob"/],
   "docs/device-sessions.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
   "docs/watch.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
-  "docs/security.md": [
-    /SESSION_LIMIT_REACHED/,
-    /REVOKED_SINCE_LOGIN/,
-    /ipMismatch/,
-    /USER_REVOKED/,
-    /SESSION_STATE_ENDED/,
-  ],
+  "docs/regeneration.md": [/VERDICT_INVALID[^]*VERDICT_VALID[^]*"book"/],
+  "docs/session-limits.md": [/SESSION_LIMIT_REACHED/, /REVOKED_SINCE_LOGIN/],
+  "docs/ip-binding.md": [/"ipMismatch": true/, /IP_MISMATCH/],
+  "docs/audit.md": [/USER_REVOKED/, /SESSION_STATE_ENDED/],
 };
 
 let authorities: Authorities;
@@ -46,22 +43,22 @@ after(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-const pages = ["README.md", ...readdirSync(join(ROOT, "docs")).map((name) => `docs/${name}`)];
+const pages = ["README.md", ...globSync("docs/*.md", { cwd: ROOT })];
 const blocksOf = (page: string) =>
   [...readFileSync(join(ROOT, page), "utf8").matchAll(/^```sh run\n(.*?)^```$/gms)].map((match) => match[1]!);
 
-/** The page's commands as one script against this test's server; a line that begins with ! must fail. */
+/** Returns the page's commands as one script that calls this test's server. A line that begins with ! must fail. */
 function scriptOf(page: string): string {
   const commands = blocksOf(page)
     .join("\n")
-    .replace(/^! (.*)$/gm, "if $1; then echo 'this was to be refused' >&2; exit 1; fi")
+    .replace(/^! (.*)$/gm, "if $1; then echo 'a command succeeded that the page says fails' >&2; exit 1; fi")
     .replaceAll("localhost:50051", authorities.servers[0]!.addresses.grpc!)
     .replaceAll("localhost:8080", authorities.servers[0]!.addresses.http!)
     .replaceAll("/tmp/", `${scratch}/`);
   return `set -euo pipefail\n${commands}`;
 }
 
-describe("the commands of", { skip, concurrency: 2 }, () => {
+describe("the commands of a page work, and print what it says:", { skip, concurrency: 2 }, () => {
   for (const page of pages.filter((name) => blocksOf(name).length > 0)) {
     test(page, async () => {
       const run = promisify(execFile)("bash", ["-c", scriptOf(page)], { cwd: ROOT, timeout: 60_000 });
@@ -72,10 +69,10 @@ describe("the commands of", { skip, concurrency: 2 }, () => {
     });
   }
 
-  test("every page with commands says what to expect of them", () => {
-    const silent = pages.filter((page) => blocksOf(page).length > 0 && !EXPECTED[page]);
+  test("every page with commands has an expected output in this file", () => {
+    const unexpected = pages.filter((page) => blocksOf(page).length > 0 && !EXPECTED[page]);
     assert.deepEqual(
-      silent.filter((page) => page !== "docs/operations.md" && page !== "docs/configuration.md"),
+      unexpected.filter((page) => page !== "docs/operations.md" && page !== "docs/configuration.md"),
       [],
     );
   });

@@ -1,4 +1,4 @@
-// docs/configuration.md lists every variable as the code has it, and no other.
+// docs/configuration.md lists the environment variables exactly as the code defines them.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { variableTexts } from "../../src/config/variables.ts";
 
 const page = readFileSync("docs/configuration.md", "utf8");
 
-test("each variable has its row, with shape, unit and default", () => {
+test("each variable has a row with its shape, unit and default", () => {
   const rows = variableTexts().map(({ name, shape, default: fallback, doc }) => {
     return `| \`${name}\` | ${shape} | ${fallback} | ${doc} |`;
   });

@@ -1,4 +1,4 @@
-// The consumers under examples/watch/: each misses nothing while its server is killed and while it is killed itself.
+// The consumers under examples/watch/ miss no change when their server is killed, nor when they are killed themselves.
 
 import assert from "node:assert/strict";
 import { execFile, spawn, spawnSync, type ChildProcess } from "node:child_process";
@@ -15,9 +15,12 @@ import { startServerProcess } from "../helpers/server_process.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const EXAMPLES = join(ROOT, "examples/watch");
-/** What a language's own tools may take to come over the network, before its test is skipped. */
+/** How long a language's tools may take to download; its test is skipped after that. */
 const TOOLS_TIMEOUT_MS = 60_000;
-const REVOCATIONS = 60;
+/** How many sessions end in each part of the test. */
+const REVOCATIONS = 10;
+const PAUSE_MS = 20;
+const WAIT_MS = 30_000;
 
 const run = promisify(execFile);
 const noStore = redisServerMissing();
@@ -38,7 +41,7 @@ after(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-/** How to run a consumer: the program, and its arguments before the address and the position's file. */
+/** How to run a consumer: the program, and the arguments that come before the address and the position file. */
 type Consumer = {
   readonly command: readonly [string, ...string[]];
   readonly scheme?: string;
@@ -46,16 +49,18 @@ type Consumer = {
 };
 
 describe("the examples of a watch", { concurrency: true }, () => {
-  test("TypeScript", { skip: noStore }, (t) =>
+  test("the TypeScript example misses nothing", { skip: noStore }, (t) =>
     missesNothing(t, async () => ({ command: ["node", join(EXAMPLES, "typescript/watch.ts")], scheme: "http://" })),
   );
-  test("Go", { skip: lacks("go", "version") }, (t) => missesNothing(t, buildGo));
-  test("Python", { skip: lacks("python3", "-m", "pip", "--version") }, (t) => missesNothing(t, preparePython));
+  test("the Go example misses nothing", { skip: lacks("go", "version") }, (t) => missesNothing(t, buildGo));
+  test("the Python example misses nothing", { skip: lacks("python3", "-c", "import venv, ensurepip") }, (t) =>
+    missesNothing(t, preparePython),
+  );
 
-  test("the page shows the file", () => {
+  test("docs/watch.md contains the TypeScript example", () => {
     const page = readFileSync(join(ROOT, "docs/watch.md"), "utf8");
-    const shown = /^```ts\n(.*?)^```$/ms.exec(page)?.[1];
-    assert.equal(shown, readFileSync(join(EXAMPLES, "typescript/watch.ts"), "utf8"));
+    const quoted = /^```ts\n(.*?)^```$/ms.exec(page)?.[1];
+    assert.equal(quoted, readFileSync(join(EXAMPLES, "typescript/watch.ts"), "utf8"));
   });
 });
 
@@ -85,12 +90,13 @@ async function preparePython(): Promise<Consumer> {
   return { command: [python, join(EXAMPLES, "python/watch.py")], env: { PYTHONPATH: out } };
 }
 
-/** A step that needs the network: without it, the test is skipped and does not fail. */
+/** Runs a step that needs the network. Without it, the test is skipped instead of failing. */
 async function tools(program: string, args: readonly string[], options: object = {}): Promise<void> {
   try {
     await run(program, args, { timeout: TOOLS_TIMEOUT_MS, ...options });
   } catch (error) {
-    throw new ToolsMissing(`${program} ${args.join(" ")} failed: ${(error as Error).message.split("\n")[1] ?? ""}`);
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new ToolsMissing(`${program} ${args.join(" ")} failed: ${(stderr || stdout).trim().split("\n")[0]}`);
   }
 }
 
@@ -102,8 +108,8 @@ async function missesNothing(t: TestContext, prepare: () => Promise<Consumer>): 
     if (error instanceof ToolsMissing) return t.skip(error.message);
     throw error;
   }
-  const positionFile = join(scratch, `position-${t.name}`);
-  // The first thing it is to survive: a position that no instance can read.
+  const positionFile = join(scratch, `position-${t.name.replaceAll(" ", "-")}`);
+  // The consumer must survive a position that no instance can read.
   writeFileSync(positionFile, "garbage");
   const { command, scheme = "", env } = consumer;
 
@@ -125,45 +131,68 @@ async function missesNothing(t: TestContext, prepare: () => Promise<Consumer>): 
     child.kill("SIGKILL");
     await server.kill();
   });
+  const received = () => output.match(/^invalidated /gm)?.length ?? 0;
+  const receivesMore = async (count: number, otherwise: string) => {
+    const before = received();
+    await until(() => received() >= before + count, otherwise);
+  };
   await until(() => existsSync(positionFile) && readFileSync(positionFile, "utf8") !== "garbage", "it never began");
   assert.match(output, /^reset\n/);
 
-  // Sessions end all the while, on an instance that nothing happens to.
-  const revoking = revokeMany(t.name);
-  await sleep(1000);
+  // Sessions keep ending, through an instance that is never killed.
+  const revocations = startRevocations(t.name);
+  await receivesMore(REVOCATIONS, "it received nothing");
   await server.kill();
-  await sleep(1000);
+  await revocations.more(REVOCATIONS);
   server = await startServer(address);
-  await sleep(1500);
+  await receivesMore(2 * REVOCATIONS, "it did not resume after the server's restart");
   child.kill("SIGKILL");
   await once(child, "exit");
-  await sleep(500);
+  await revocations.more(REVOCATIONS);
   child = startConsumer();
-  const revoked = await revoking;
+  await receivesMore(2 * REVOCATIONS, "it did not resume after its own restart");
+  const revoked = await revocations.stop();
 
   const missing = () => revoked.filter((id) => !output.includes(`invalidated ${id}\n`));
   await until(
     () => missing().length === 0,
     () => `missed ${missing().length} of ${revoked.length}\n${output}`,
   );
-  assert.equal(output.match(/^reset$/gm)?.length, 1, "the resumed streams were to need no reset");
+  assert.equal(output.match(/^reset$/gm)?.length, 1, "a resumed stream needed a reset");
 }
 
-/** Ends sessions one after the other, for about 6 s; their ids. */
-async function revokeMany(userId: string): Promise<string[]> {
+/** Creates and ends sessions, one after the other, until it is stopped. */
+function startRevocations(user: string) {
   const client = authorities.clients[0]!;
   const ids: string[] = [];
-  for (let i = 0; i < REVOCATIONS; i++) {
-    const { session } = await client.createSession({ userId: `${userId}-${i}` });
-    await client.invalidateSession({ sessionId: session!.sessionId });
-    ids.push(session!.sessionId);
-    await sleep(100);
-  }
-  return ids;
+  let stopped = false;
+  const loop = async () => {
+    while (!stopped) {
+      const { session } = await client.createSession({ userId: `${user} ${ids.length}` });
+      await client.invalidateSession({ sessionId: session!.sessionId });
+      ids.push(session!.sessionId);
+      await sleep(PAUSE_MS);
+    }
+  };
+  const ended = loop();
+  ended.catch(() => undefined);
+  return {
+    /** Resolves when `count` more sessions have ended. */
+    async more(count: number): Promise<void> {
+      const before = ids.length;
+      await until(() => ids.length >= before + count, "no more sessions end");
+    },
+    /** Resolves with the ids of the sessions that have ended. */
+    async stop(): Promise<string[]> {
+      stopped = true;
+      await ended;
+      return ids;
+    },
+  };
 }
 
 async function until(done: () => boolean, otherwise: string | (() => string)): Promise<void> {
-  for (const deadlineMs = performance.now() + 15_000; !done(); await sleep(20)) {
+  for (const deadlineMs = performance.now() + WAIT_MS; !done(); await sleep(20)) {
     if (performance.now() > deadlineMs) assert.fail(typeof otherwise === "string" ? otherwise : otherwise());
   }
 }

@@ -1,4 +1,4 @@
-// The published package: packed, installed, imported from plain JavaScript, type-checked, and its page's example run.
+// The published package can be packed, installed, imported from JavaScript and type-checked, and its example works.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -29,7 +29,7 @@ after(async () => {
   rmSync(project, { recursive: true });
 });
 
-/** As npm would, but for the dependencies, which need no network: they are links to ours. */
+/** Installs the packed package as npm would, except that its dependencies are links to ours and need no network. */
 async function installInto(folder: string): Promise<void> {
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder], { cwd: ROOT });
   const tarball = /"filename": "([^"]+)"/.exec(stdout)?.[1];
@@ -48,7 +48,7 @@ async function installInto(folder: string): Promise<void> {
 }
 
 describe("the package", () => {
-  test("plain JavaScript validates a token with it", { skip }, async () => {
+  test("plain JavaScript validates a token with the package", { skip }, async () => {
     const { token } = await authorities.clients[0]!.createSecureSession({ userId: "pat" });
     writeFileSync(
       join(project, "use.js"),
@@ -63,7 +63,7 @@ describe("the package", () => {
     assert.deepEqual([stdout, stderr], ["pat undefined\n", ""]);
   });
 
-  test("TypeScript knows its types, and refuses what is wrong", async () => {
+  test("TypeScript finds its types and refuses wrong ones", async () => {
     const options = "--noEmit --strict --module nodenext --target es2024 --types node".split(" ");
     const check = (text: string) => {
       writeFileSync(
@@ -79,7 +79,7 @@ describe("the package", () => {
     await assert.rejects(check("client.statistics().hits = 'many';"), /use\.ts/);
   });
 
-  test("nothing but the client can be imported, and its files are the client's alone", async () => {
+  test("only the client can be imported, and only its files are packed", async () => {
     writeFileSync(join(project, "other.js"), `import "session-authority/src/server.ts";`);
     await assert.rejects(run("node", ["other.js"], { cwd: project }), /ERR_PACKAGE_PATH_NOT_EXPORTED/);
     const built = join(project, "node_modules/session-authority/dist");
@@ -87,7 +87,7 @@ describe("the package", () => {
     assert.deepEqual(readdirSync(join(built, "src")), ["client"]);
   });
 
-  test("the page shows the example, and the example works", { skip }, async () => {
+  test("docs/cached-client.md contains the example, and the example works", { skip }, async () => {
     const page = readFileSync(join(ROOT, "docs/cached-client.md"), "utf8");
     assert.deepEqual(
       [...page.matchAll(/^```ts\n(.*?)^```$/gms)].map((match) => match[1]),

@@ -1,9 +1,9 @@
-// The reference model of sessions of every variant: what the service must answer, without a store, a clock or a race.
-// Its time is the number of the step.
+// The reference model of sessions of every variant: the responses that the service must give. It has no store, no clock and no
+// concurrency; its time is the number of the step.
 
 import {
   incremented,
-  mergePatchByTheBook,
+  rfc7396MergePatch,
   type Data,
   type Explained,
   type Kind,
@@ -16,38 +16,44 @@ import {
 const NOT_FOUND = { error: "SESSION_NOT_FOUND" };
 const FIELDS_MAX = 128;
 
+/** A presented token's session, and whether its secret is the current one, within its grace, reused, or of no session. */
+type Presented = { readonly session?: ModelSession; readonly secret: "current" | "grace" | "reused" | "none" };
+
 export class SessionsModel {
   step = 0;
   readonly #live = new Map<string, ModelSession>();
-  /** Ids that were regenerated with a grace that lasts. */
+  /** Former ids within their grace, and the ids that replaced them. */
   readonly #forwards = new Map<string, string>();
   readonly #ended = new Map<string, { userId: string; reason: string }>();
-  readonly #made = new Map<string, ModelToken & { kind: Kind }>();
-  readonly #lastOn = new Map<string, ModelSession>();
-  readonly #revoked = new Map<string, number>();
+  /** By user and request id. */
+  readonly #createdByRequest = new Map<string, ModelToken & { kind: Kind }>();
+  /** The session of the last login on each device, of any user. */
+  readonly #lastOnDevice = new Map<string, ModelSession>();
+  /** The step of each user's last DeleteUserSessions. */
+  readonly #revokedAt = new Map<string, number>();
   readonly #audit: { userId: string; entry: string }[] = [];
 
-  /** The live session of an id, or of the id before it while its grace lasts. */
+  /** Returns the live session that has this id, or had it and is within the grace of its regeneration. */
   find(id: string): ModelSession | undefined {
     const next = this.#forwards.get(id);
     return next === undefined ? this.#live.get(id) : this.find(next);
   }
 
-  of(userId: string): ModelSession[] {
+  sessionsOf(userId: string): ModelSession[] {
     return [...this.#live.values()].filter((session) => session.userId === userId);
   }
 
-  /** `id` is what the service calls the session if it made one. */
+  /** @param id The id that the service gave the session; unused if the create fails. */
   create(id: string, login: Login): Outcome<ModelSession> {
     const { userId, kind, device } = login;
     const requestKey = `${userId}\n${login.requestId}`;
-    const made = login.requestId === "" ? undefined : this.#made.get(requestKey);
-    if (made) return this.#retry(made, login);
-    if (login.authenticated !== undefined && login.authenticated <= (this.#revoked.get(userId) ?? -1)) {
+    const earlier = login.requestId === "" ? undefined : this.#createdByRequest.get(requestKey);
+    if (earlier) return this.#retry(earlier, login);
+    if (login.authenticated !== undefined && login.authenticated <= (this.#revokedAt.get(userId) ?? -1)) {
       return { error: "REVOKED_SINCE_LOGIN" };
     }
-    const replaced = this.#onDevice(userId, device);
-    const others = this.of(userId).filter((session) => session !== replaced);
+    const replaced = this.#sessionOnDevice(userId, device);
+    const others = this.sessionsOf(userId).filter((session) => session !== replaced);
     const excess = login.limit ? Math.max(0, others.length + 1 - login.limit.max) : 0;
     if (excess > 0 && !login.limit!.evict) return { error: "SESSION_LIMIT_REACHED" };
     const oldest = others.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
@@ -60,17 +66,17 @@ export class SessionsModel {
       ...{ graces: new Set<number>(), voids: new Set<number>(), created: this.step, accessed: this.step },
     };
     this.#live.set(id, session);
-    if (login.requestId !== "") this.#made.set(requestKey, { id, secret: login.secret, kind });
-    if (kind === "device") this.#lastOn.set(device, session);
-    this.#tell(session, "created");
+    if (login.requestId !== "") this.#createdByRequest.set(requestKey, { id, secret: login.secret, kind });
+    if (kind === "device") this.#lastOnDevice.set(device, session);
+    this.#addToAudit(session, "created");
     return { value: session };
   }
 
-  #retry(made: ModelToken & { kind: Kind }, { kind, secret }: Login): Outcome<ModelSession> {
-    if (made.kind !== kind) return { error: "REQUEST_ID_REUSED" };
-    const session = this.find(made.id);
+  #retry(earlier: ModelToken & { kind: Kind }, { kind, secret }: Login): Outcome<ModelSession> {
+    if (earlier.kind !== kind) return { error: "REQUEST_ID_REUSED" };
+    const session = this.find(earlier.id);
     if (!session) return { error: "REQUEST_ID_SPENT" };
-    // The answer with the token before was lost, so nobody may hold it.
+    // The response with the earlier token was lost, so nobody holds that token.
     return kind === "secure" ? this.#replaceSecret(session, secret, undefined) : { value: session };
   }
 
@@ -86,7 +92,7 @@ export class SessionsModel {
 
   update(id: string, data: Data, merge: boolean, expectedVersion: bigint): Outcome<ModelSession> {
     return this.#change(this.find(id), expectedVersion, (session) => {
-      session.data = merge ? (mergePatchByTheBook(session.data ?? {}, data ?? {}) as Data) : data;
+      session.data = merge ? (rfc7396MergePatch(session.data ?? {}, data ?? {}) as Data) : data;
     });
   }
 
@@ -127,30 +133,30 @@ export class SessionsModel {
   }
 
   validateToken(token: ModelToken, touch: boolean): Outcome<ModelSession> {
-    const { session, proof } = this.#present(token);
-    if (proof !== "current" && proof !== "grace") return NOT_FOUND;
+    const { session, secret } = this.#present(token);
+    if (secret !== "current" && secret !== "grace") return NOT_FOUND;
     return touch ? this.#touch(session) : { value: session! };
   }
 
-  rotate(token: ModelToken, secret: number): Outcome<ModelSession> {
-    const { session, proof } = this.#present(token);
-    if (proof === "grace") return { error: "ROTATED_CONCURRENTLY" };
-    if (proof !== "current") return NOT_FOUND;
-    return this.#replaceSecret(session!, secret, session!.secret);
+  rotate(token: ModelToken, newSecret: number): Outcome<ModelSession> {
+    const { session, secret } = this.#present(token);
+    if (secret === "grace") return { error: "ROTATED_CONCURRENTLY" };
+    if (secret !== "current") return NOT_FOUND;
+    return this.#replaceSecret(session!, newSecret, session!.secret);
   }
 
   revokeToken(token: ModelToken): boolean {
-    const { session, proof } = this.#present(token);
-    if (proof === "current" || proof === "grace") this.#end(session!, "revoked");
-    return proof !== "none";
+    const { session, secret } = this.#present(token);
+    if (secret === "current" || secret === "grace") this.#end(session!, "revoked");
+    return secret !== "none";
   }
 
-  /** Gives a session a new id, whoever shows its id, or its token when it is a secure one. */
-  regenerate(shown: string | ModelToken, newId: string, grace: boolean, secret: number): Outcome<ModelSession> {
-    const byToken = typeof shown !== "string";
-    const session = this.#live.get(byToken ? shown.id : shown);
+  /** @param presented The token of a secure session, the id of any other. */
+  regenerate(presented: string | ModelToken, newId: string, grace: boolean, secret: number): Outcome<ModelSession> {
+    const byToken = typeof presented !== "string";
+    const session = this.#live.get(byToken ? presented.id : presented);
     if (!session || (session.kind === "secure") !== byToken) return NOT_FOUND;
-    if (byToken && this.#present(shown).proof !== "current") return NOT_FOUND;
+    if (byToken && this.#present(presented).secret !== "current") return NOT_FOUND;
     this.#live.delete(session.id);
     this.#ended.set(session.id, { userId: session.userId, reason: "regenerated" });
     if (grace) this.#forwards.set(session.id, newId);
@@ -159,28 +165,28 @@ export class SessionsModel {
     if (byToken && grace) session.graces.add(session.secret);
     if (byToken) session.secret = secret;
     session.version += 1n;
-    this.#tell(session, "regenerated");
+    this.#addToAudit(session, "regenerated");
     return this.#touch(session);
   }
 
-  /** Ends the graces of a user's sessions; the ids whose records say so. */
+  /** Ends all graces of a user's sessions. Returns the current and former ids whose records hold a grace. */
   passGrace(userId: string): string[] {
-    const sessions = this.of(userId);
-    const before = [...this.#forwards.keys()].filter((id) => sessions.includes(this.find(id)!));
-    for (const id of before) this.#forwards.delete(id);
+    const sessions = this.sessionsOf(userId);
+    const formerIds = [...this.#forwards.keys()].filter((id) => sessions.includes(this.find(id)!));
+    for (const id of formerIds) this.#forwards.delete(id);
     for (const session of sessions) session.graces.clear();
-    return [...sessions.map(({ id }) => id), ...before];
+    return [...sessions.map(({ id }) => id), ...formerIds];
   }
 
-  /** The session on a device: of a user, or of whoever logged in there last. */
+  /** Reads the session of a user on a device; without a user, that of the last login on the device. */
   getDevice(device: string, userId?: string): Outcome<ModelSession> {
-    if (userId !== undefined) return this.#touch(this.#onDevice(userId, device));
-    const last = this.#lastOn.get(device);
+    if (userId !== undefined) return this.#touch(this.#sessionOnDevice(userId, device));
+    const last = this.#lastOnDevice.get(device);
     return this.#touch(last && this.#live.get(last.id));
   }
 
   revokeDevice(userId: string, device: string): boolean {
-    const session = this.#onDevice(userId, device);
+    const session = this.#sessionOnDevice(userId, device);
     if (session) this.#end(session, "device_revoked");
     return session !== undefined;
   }
@@ -193,9 +199,9 @@ export class SessionsModel {
 
   endAllOf(userId: string, exceptId: string): number {
     const kept = this.find(exceptId);
-    const ended = this.of(userId).filter((session) => session !== kept);
+    const ended = this.sessionsOf(userId).filter((session) => session !== kept);
     for (const session of ended) this.#end(session, "user_revoked", false);
-    this.#revoked.set(userId, this.step);
+    this.#revokedAt.set(userId, this.step);
     this.#audit.push({ userId, entry: "user_revoked  " });
     return ended.length;
   }
@@ -207,24 +213,24 @@ export class SessionsModel {
     return end ? { state: "ended", ...end } : { state: "unknown", userId: "", reason: "unspecified" };
   }
 
-  /** `<event> <session_id> <device>` of each mutation, oldest first. */
+  /** Returns `<event> <session_id> <device>` for each mutation, oldest first. */
   audit(userId: string): string[] {
-    return this.#audit.filter((told) => told.userId === userId).map((told) => told.entry);
+    return this.#audit.filter((each) => each.userId === userId).map((each) => each.entry);
   }
 
-  #onDevice(userId: string, device: string): ModelSession | undefined {
-    return this.of(userId).find((session) => session.kind === "device" && session.device === device);
+  #sessionOnDevice(userId: string, device: string): ModelSession | undefined {
+    return this.sessionsOf(userId).find((session) => session.kind === "device" && session.device === device);
   }
 
-  /** What a token proves now. A secret that is neither the current one nor in its grace ends the session. */
-  #present({ id, secret }: ModelToken): { session?: ModelSession; proof: "current" | "grace" | "reused" | "none" } {
+  /** Returns what the secret of a presented token is. A reused secret ends the session. */
+  #present({ id, secret }: ModelToken): Presented {
     const session = this.find(id);
-    if (!session) return { proof: "none" };
-    if (secret === session.secret) return { session, proof: "current" };
-    if (session.voids.has(secret)) return { proof: "none" };
-    if (session.graces.has(secret)) return { session, proof: "grace" };
+    if (!session) return { secret: "none" };
+    if (secret === session.secret) return { session, secret: "current" };
+    if (session.voids.has(secret)) return { secret: "none" };
+    if (session.graces.has(secret)) return { session, secret: "grace" };
     this.#end(session, "token_reused");
-    return { proof: "reused" };
+    return { secret: "reused" };
   }
 
   #replaceSecret(session: ModelSession, secret: number, retired: number | undefined) {
@@ -232,7 +238,7 @@ export class SessionsModel {
     else session.graces.add(retired);
     session.secret = secret;
     session.version += 1n;
-    this.#tell(session, "rotated");
+    this.#addToAudit(session, "rotated");
     return this.#touch(session);
   }
 
@@ -248,7 +254,7 @@ export class SessionsModel {
     const fault = change(session);
     if (fault) return { error: fault };
     session.version += 1n;
-    this.#tell(session, "data_updated");
+    this.#addToAudit(session, "data_updated");
     return this.#touch(session);
   }
 
@@ -258,13 +264,13 @@ export class SessionsModel {
     return { value: session };
   }
 
-  #end(session: ModelSession, reason: string, told = true): void {
+  #end(session: ModelSession, reason: string, audited = true): void {
     this.#live.delete(session.id);
     this.#ended.set(session.id, { userId: session.userId, reason });
-    if (told) this.#tell(session, reason);
+    if (audited) this.#addToAudit(session, reason);
   }
 
-  #tell({ userId, id, device }: ModelSession, event: string): void {
+  #addToAudit({ userId, id, device }: ModelSession, event: string): void {
     this.#audit.push({ userId, entry: `${event} ${id} ${device}` });
   }
 }

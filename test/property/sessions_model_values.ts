@@ -1,9 +1,9 @@
-// The values of the reference model, and what it does to single ones by the book: a merge patch and an increment.
+// The types of the reference model, and its merge patch and increment, written after their specifications.
 
 export type Kind = "simple" | "hash" | "secure" | "device";
 export type Data = Record<string, unknown> | undefined;
 
-/** What a Create asks for. */
+/** A Create request. */
 export type Login = {
   readonly userId: string;
   readonly kind: Kind;
@@ -14,9 +14,9 @@ export type Login = {
   readonly requestId: string;
   readonly idleMs: number;
   readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
-  /** The step in which the user proved who they are. */
+  /** The step in which the login began. */
   readonly authenticated: number | undefined;
-  /** The number of the secret that a secure session gets. */
+  /** The number of the secret that a new secure session gets. */
   readonly secret: number;
 };
 
@@ -26,18 +26,18 @@ export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "idleMs"> 
   data: Data;
   fields: Map<string, string>;
   secret: number;
-  /** The secrets before, each as long as its grace lasts. */
+  /** The former secrets that are within their grace. */
   graces: Set<number>;
-  /** The secrets that a retried create replaced: dead, and their use is no theft. */
+  /** The secrets that a retried create replaced: they are invalid, and their use does not end the session. */
   voids: Set<number>;
   readonly created: number;
   /** The step of the last access that slid the idle timeout. */
   accessed: number;
 };
 
-/** A token: the id and the secret that it was minted for. */
+/** A token: the id and the number of the secret that it was minted for. */
 export type ModelToken = { readonly id: string; readonly secret: number };
-/** A failed call by its reason, or the answer. */
+/** The reason of a failed call, or the response. */
 export type Outcome<T> = { readonly error: string } | { readonly value: T };
 export type Explained = { state: "alive" | "ended" | "unknown"; userId: string; reason: string };
 
@@ -45,12 +45,12 @@ const INT64_MAX = 2n ** 63n - 1n;
 const INT64_MIN = -(2n ** 63n);
 
 /** The pseudo code of RFC 7396 section 2, word for word, on Maps so that no member name is special. */
-export function mergePatchByTheBook(target: unknown, patch: unknown): unknown {
+export function rfc7396MergePatch(target: unknown, patch: unknown): unknown {
   if (!isObject(patch)) return patch;
   const result = new Map(Object.entries(isObject(target) ? target : {}));
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) result.delete(name);
-    else result.set(name, mergePatchByTheBook(result.get(name), value));
+    else result.set(name, rfc7396MergePatch(result.get(name), value));
   }
   return Object.fromEntries(result);
 }
@@ -59,7 +59,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The sum as an int64, or why there is none. */
+/** Returns the sum as an int64, or the reason of the error. */
 export function incremented(text: string, delta: bigint): bigint | "NOT_AN_INTEGER" | "INTEGER_OVERFLOW" {
   if (!/^(0|-?[1-9]\d{0,18})$/.test(text)) return "NOT_AN_INTEGER";
   const before = BigInt(text);

@@ -1,4 +1,4 @@
-// Steps on sessions of every variant: regenerate, let time pass, explain, read the audit trail.
+// Steps on sessions of every variant: regenerate, pass a grace, expire, explain, list audit events.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -13,13 +13,13 @@ const regenerate = stepOf(
   fc.record({ n: which, byToken: fc.boolean(), grace: fc.boolean() }),
   async (run, s) => {
     const [id, token] = [run.id(s.n), run.token(s.n)];
-    const shown = s.byToken ? { token: token.token } : { sessionId: id };
-    const actual = await outcomeOf(run.client.regenerateSession({ ...shown, ...(s.grace && { grace: GRACE }) }));
+    const credential = s.byToken ? { token: token.token } : { sessionId: id };
+    const actual = await outcomeOf(run.client.regenerateSession({ ...credential, ...(s.grace && { grace: GRACE }) }));
     const newId = "value" in actual ? actual.value.session!.sessionId : "";
     if (newId !== "") assert.ok(!run.ids.includes(newId), "an id was used twice");
     const expected = run.model.regenerate(s.byToken ? token : id, newId, s.grace, run.nextSecret);
     run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
-    if ("value" in actual) run.noteAnswer(actual.value.session!, actual.value.token);
+    if ("value" in actual) run.noteSession(actual.value.session!, actual.value.token);
   },
 );
 
@@ -52,9 +52,9 @@ const audit = fc.record({ user: two, pageSize: fc.constantFrom(3, 1000) }).map(
       assertAudited(run, run.user(s.user), s.pageSize),
 );
 
-/** Exactly one entry for each mutation, in their order; the sweep tells of expiries when it comes across them. */
+/** Asserts one entry for each mutation, in their order. Expiries may be out of order: the sweep writes them. */
 async function assertAudited(run: Run, userId: string, pageSize: number): Promise<void> {
-  // To explain a session sweeps its partition.
+  // ExplainSession sweeps the session's partition.
   for (const sessionId of run.unswept) await assertExplained(run, sessionId);
   run.unswept.clear();
   const events = await allPages(async (pageToken) => {
@@ -75,12 +75,12 @@ async function assertAudited(run: Run, userId: string, pageSize: number): Promis
   assert.deepEqual(actual.filter(isExpiry).toSorted(), expected.filter(isExpiry).toSorted());
 }
 
-/** What ends every run: the trails of both users tell all of it. */
+/** The last step of every run: the trails of both users are complete. */
 export const assertAllAudited: Step = async (run) => {
   for (const n of [0, 1]) await assertAudited(run, run.user(n), 1000);
 };
 
-export const securitySteps: fc.Arbitrary<Step> = fc.oneof(
+export const regenerationAndAuditSteps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: regenerate },
   { weight: 2, arbitrary: passGrace },
   expire,

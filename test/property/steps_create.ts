@@ -1,4 +1,4 @@
-// Steps that create a session of any variant: under limits, with a request id, with the time of the login.
+// Steps that create a session of any variant, with and without a limit, a request id and the time of the login.
 
 import fc from "fast-check";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -17,8 +17,8 @@ type Options = {
   readonly requestId: string;
   readonly idleMs: number;
   readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
-  /** How many steps ago the user proved who they are. */
-  readonly provedAgo: number | undefined;
+  /** How many steps ago the login began. */
+  readonly loginAgo: number | undefined;
 };
 
 const options: fc.Arbitrary<Options> = fc.record({
@@ -28,15 +28,15 @@ const options: fc.Arbitrary<Options> = fc.record({
   fields,
   device: two,
   requestId: fc.oneof({ weight: 3, arbitrary: fc.constant("") }, fc.constantFrom("r1", "r2")),
-  // Not all the same, or what is accessed first would end first.
+  // Different ones, so that the session accessed first is not always the first to expire.
   idleMs: fc.constantFrom(DAY_MS, DAY_MS, 2 * DAY_MS, DAY_MS / 24),
   limit: sometimes(3, fc.record({ max: fc.integer({ min: 1, max: 4 }), evict: fc.boolean() })),
-  provedAgo: sometimes(3, fc.nat(6)),
+  loginAgo: sometimes(3, fc.nat(6)),
 });
 
 export const createSteps = stepOf("create", options, async (run, o) => {
-  const step = Math.max(0, run.model.step - (o.provedAgo ?? 0));
-  const authenticated = o.provedAgo === undefined ? undefined : step;
+  const step = Math.max(0, run.model.step - (o.loginAgo ?? 0));
+  const authenticated = o.loginAgo === undefined ? undefined : step;
   const { kind, requestId, idleMs, limit } = o;
   const login = {
     userId: run.user(o.user),
@@ -50,7 +50,7 @@ export const createSteps = stepOf("create", options, async (run, o) => {
   const id = "value" in actual ? actual.value.session.sessionId : "";
   const expected = run.model.create(id, login);
   run.assertSame("value" in actual ? { value: actual.value.session } : actual, expected);
-  if ("value" in actual) run.noteAnswer(actual.value.session, actual.value.token);
+  if ("value" in actual) run.noteSession(actual.value.session, actual.value.token);
 });
 
 type Login = Parameters<Run["model"]["create"]>[1];

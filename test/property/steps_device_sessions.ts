@@ -1,4 +1,4 @@
-// Steps on device sessions by their device: read, with and without the user, and revoke.
+// Steps on device sessions by their device: get, with and without the user, and revoke.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";

@@ -1,4 +1,4 @@
-// A run of random steps: what all steps share, and how an answer is compared with the model's.
+// A run of random steps: what all steps share, and the comparison of a response with the model's.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -9,7 +9,7 @@ import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { SessionsModel } from "./sessions_model.ts";
 import type { ModelSession, ModelToken, Outcome } from "./sessions_model_values.ts";
 
-/** One step: does the same to the model and the service, and compares. */
+/** Calls the service and the model, and compares their responses. */
 export type Step = (run: Run) => Promise<void>;
 
 export type Token = ModelToken & { readonly token: string };
@@ -18,16 +18,16 @@ export const DAY_MS = 86_400_000;
 const UNKNOWN_ID = "A".repeat(28);
 const UNKNOWN_TOKEN: Token = { token: `sat1_${"A".repeat(116)}`, id: UNKNOWN_ID, secret: -1 };
 
-/** The model, what the service has handed out so far (dead or not), and names that no other run has. */
+/** The model, the ids and tokens that the service has returned so far (dead or not), and names that no other run has. */
 export class Run {
   readonly model = new SessionsModel();
   readonly ids: string[] = [];
   readonly tokens: Token[] = [];
-  /** Ended by their timeout; the sweep may have told of them, or not yet. */
+  /** Expired sessions, which the sweep may not have recorded yet. */
   readonly unswept = new Set<string>();
   readonly authorities: Authorities;
   readonly #name: string;
-  /** When each step began, by the store's clock: later than everything in the step before. */
+  /** The start of each step by the store's clock, later than everything in the step before. */
   readonly #clockMs: number[] = [];
 
   constructor(authorities: Authorities, name: string) {
@@ -41,7 +41,7 @@ export class Run {
     this.model.step++;
   }
 
-  /** Another instance from step to step. */
+  /** A client of another instance in each step. */
   get client(): AuthorityClient {
     const { clients } = this.authorities;
     return clients[this.model.step % clients.length]!;
@@ -52,30 +52,30 @@ export class Run {
   id = (n: number) => this.#pick(this.ids, n, (id) => id) ?? UNKNOWN_ID;
   token = (n: number) => this.#pick(this.tokens, n, ({ id }) => id) ?? UNKNOWN_TOKEN;
 
-  /** One of those handed out, the newest first; for an even number, of those that still lead to a session, if any do. */
+  /** Picks from all, the newest first; for an even number, from those that still have a live session, if there are any. */
   #pick<T>(all: readonly T[], n: number, idOf: (item: T) => string): T | undefined {
     const live = n % 2 === 0 ? all.filter((item) => this.model.find(idOf(item)) !== undefined) : [];
     const from = live.length > 0 ? live : all;
     return from.at(-1 - ((n >> 1) % Math.max(1, from.length)));
   }
 
-  /** Lets the graces of a user's sessions pass: into the store it is written, since no test waits for a clock. */
+  /** Ends the graces of a user's sessions, by a write to the store. */
   async passGrace(userId: string): Promise<void> {
     for (const id of this.model.passGrace(userId)) await this.authorities.passGrace(id);
   }
 
-  /** The number of the secret that is made next. */
+  /** The number of the next secret that the service makes. */
   get nextSecret(): number {
     return this.tokens.length;
   }
 
-  /** Takes note of a session that the service has answered, with its new token if it has one. */
-  noteAnswer({ sessionId }: Session, token: string): void {
+  /** Notes the id of a session that the service returned, and its new token if there is one. */
+  noteSession({ sessionId }: Session, token: string): void {
     if (!this.ids.includes(sessionId)) this.ids.push(sessionId);
     if (token !== "") this.tokens.push({ token, id: sessionId, secret: this.nextSecret });
   }
 
-  /** 0: not checked; -1: the version that is right; else as given. */
+  /** Returns the session's version for -1, and any other number as it is. 0 means that it is not checked. */
   expectedVersion(id: string, version: number): bigint {
     return version < 0 ? (this.model.find(id)?.version ?? 1n) : BigInt(version);
   }
@@ -106,7 +106,7 @@ export class Run {
   }
 }
 
-/** A step with random parameters, which a counterexample shows by its name. */
+/** Makes a step with random parameters; a counterexample shows its name and parameters. */
 export function stepOf<P>(name: string, parameters: fc.Arbitrary<P>, take: (run: Run, parameters: P) => Promise<void>) {
   return parameters.map((p): Step => {
     const step = (run: Run) => take(run, p);
@@ -114,14 +114,14 @@ export function stepOf<P>(name: string, parameters: fc.Arbitrary<P>, take: (run:
   });
 }
 
-/** The name of an enum's value, in lower case. */
+/** Returns the name of an enum's value, in lower case. */
 export function nameOf(names: Readonly<Record<string, number>>, value: number): string {
   return Object.keys(names)
     .find((name) => names[name] === value)!
     .toLowerCase();
 }
 
-/** What a call came to; a failure without a reason of the contract fails the test. */
+/** Returns a call's response or the reason of its failure; a failure without a reason fails the test. */
 export async function outcomeOf<T>(call: Promise<T>): Promise<Outcome<T>> {
   try {
     return { value: await call };
@@ -131,9 +131,9 @@ export async function outcomeOf<T>(call: Promise<T>): Promise<Outcome<T>> {
   }
 }
 
-export const sessionOf = async (answer: Promise<{ session?: Session }>) => (await answer).session!;
+export const sessionOf = async (response: Promise<{ session?: Session }>) => (await response).session!;
 
-/** All pages of a list. */
+/** Returns the items of all pages of a list. */
 export async function allPages<T>(
   page: (pageToken: string) => Promise<{ nextPageToken: string; items: readonly T[] }>,
 ): Promise<T[]> {
@@ -146,11 +146,12 @@ export async function allPages<T>(
   }
 }
 
-/** Undefined, but one time in `times`. */
+/** A value one time in `times`, otherwise undefined. */
 export function sometimes<T>(times: number, value: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> {
   return fc.oneof({ weight: times - 1, arbitrary: fc.constant(undefined) }, value);
 }
 
-/** Which of the ids or tokens, which of the users and devices. */
+/** Picks an id or a token. */
 export const which = fc.nat(11);
+/** Picks a user or a device. */
 export const two = fc.nat(1);

@@ -9,24 +9,24 @@ const validateToken = stepOf(
   "validateToken",
   fc.record({ n: which, noTouch: fc.boolean() }),
   async (run, { n, noTouch }) => {
-    const shown = run.token(n);
-    const { verdict, session } = await run.client.validateToken({ token: shown.token, noTouch });
-    const expected = run.model.validateToken(shown, !noTouch);
+    const token = run.token(n);
+    const { verdict, session } = await run.client.validateToken({ token: token.token, noTouch });
+    const expected = run.model.validateToken(token, !noTouch);
     assert.equal(verdict, "value" in expected ? Verdict.VALID : Verdict.INVALID);
     if ("value" in expected) run.assertSame({ value: session! }, expected);
     else assert.equal(session, undefined);
   },
 );
 
-/** Several ids and, last, a token in one message: each answers for itself. */
+/** Several ids and, last, a token in one request. */
 const batch = { ids: fc.array(which, { maxLength: 3 }), n: which, touch: fc.boolean() };
 const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, s) => {
-  const [ids, shown] = [s.ids.map((n) => run.id(n)), run.token(s.n)];
-  const expected = [...ids.map((id) => run.model.validate(id, false)), run.model.validateToken(shown, s.touch)];
+  const [ids, token] = [s.ids.map((n) => run.id(n)), run.token(s.n)];
+  const expected = [...ids.map((id) => run.model.validate(id, false)), run.model.validateToken(token, s.touch)];
   const { results } = await run.client.batchValidate({
     entries: [
       ...ids.map((value) => ({ handle: { case: "sessionId" as const, value } })),
-      { handle: { case: "token" as const, value: shown.token }, touch: s.touch },
+      { handle: { case: "token" as const, value: token.token }, touch: s.touch },
     ],
   });
   assert.equal(results.length, expected.length);
@@ -37,28 +37,28 @@ const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, s) =
 });
 
 const rotateToken = stepOf("rotateToken", which, async (run, n) => {
-  const shown = run.token(n);
-  const actual = await outcomeOf(run.client.rotateToken({ token: shown.token }));
-  const expected = run.model.rotate(shown, run.nextSecret);
+  const token = run.token(n);
+  const actual = await outcomeOf(run.client.rotateToken({ token: token.token }));
+  const expected = run.model.rotate(token, run.nextSecret);
   run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
-  if ("value" in actual) run.noteAnswer(actual.value.session!, actual.value.token);
+  if ("value" in actual) run.noteSession(actual.value.session!, actual.value.token);
 });
 
 const revokeToken = stepOf("revokeToken", which, async (run, n) => {
-  const shown = run.token(n);
-  const { deleted } = await run.client.revokeToken({ token: shown.token });
-  assert.equal(deleted, run.model.revokeToken(shown));
+  const token = run.token(n);
+  const { deleted } = await run.client.revokeToken({ token: token.token });
+  assert.equal(deleted, run.model.revokeToken(token));
 });
 
-const shown = fc.oneof({ weight: 2, arbitrary: validateToken }, rotateToken, revokeToken, batchValidate);
+const tokenStep = fc.oneof({ weight: 2, arbitrary: validateToken }, rotateToken, revokeToken, batchValidate);
 
-const shownLate = stepOf("late", shown, async (run, step) => {
+const afterGrace = stepOf("after the grace", tokenStep, async (run, step) => {
   for (const n of [0, 1]) await run.passGrace(run.user(n));
   await step(run);
 });
 
-export const tokenSteps: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 3, arbitrary: shown },
+export const secureSteps: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 3, arbitrary: tokenStep },
   { weight: 2, arbitrary: rotateToken },
-  shownLate,
+  afterGrace,
 );

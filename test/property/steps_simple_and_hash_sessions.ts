@@ -1,4 +1,4 @@
-// Steps on sessions by their id: read, validate, change, end, list.
+// Steps on sessions by their id: get, validate, change, end, list.
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -43,7 +43,7 @@ const setFields = stepOf(
 const increment = stepOf("increment", fc.record({ n: which, field: name, delta }), async (run, s) => {
   const sessionId = run.id(s.n);
   const call = run.client.incrementSessionField({ sessionId, field: s.field, delta: s.delta });
-  const actual = await outcomeOf(call.then((answer) => answer.value));
+  const actual = await outcomeOf(call.then((response) => response.value));
   assert.deepEqual(actual, run.model.increment(sessionId, s.field, s.delta));
 });
 
@@ -84,17 +84,17 @@ const list = stepOf(
     const [userId, pageSize] = [run.user(s.user), s.pageSize];
     const method = s.devices ? run.client.listUserDevices : run.client.listUserSessions;
     const listed = await allPages(async (pageToken) => {
-      const { sessions, nextPageToken } = await method({ userId, pageSize, pageToken });
-      return { items: sessions, nextPageToken };
+      const page = await method({ userId, pageSize, pageToken });
+      return { items: page.sessions, nextPageToken: page.nextPageToken };
     });
-    const of = run.model.of(userId).filter((session) => !s.devices || session.kind === "device");
-    const expected = of.toSorted((x, y) => (x.id < y.id ? -1 : 1));
+    const sessions = run.model.sessionsOf(userId).filter((session) => !s.devices || session.kind === "device");
+    const expected = sessions.toSorted((x, y) => (x.id < y.id ? -1 : 1));
     assert.equal(listed.length, expected.length);
     expected.forEach((session, i) => run.assertSame({ value: listed[i]! }, { value: session }));
   },
 );
 
-export const sessionSteps: fc.Arbitrary<Step> = fc.oneof(
+export const simpleAndHashSteps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: getSession },
   validateSession,
   updateData,

@@ -1,4 +1,4 @@
-// Names and values that break naive code: separators, special members, control characters, wide characters.
+// Field names and values that break naive code: separators, special members, control characters, wide characters.
 
 import fc from "fast-check";
 

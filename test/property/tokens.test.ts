@@ -1,4 +1,4 @@
-// A million tokens and ids that we make, a million that we did not, and what a bad token costs the store: nothing.
+// A million genuine tokens and ids are distinct and verify, a million others do not, and a bad token costs no store call.
 
 import assert from "node:assert/strict";
 import { createSecretKey, createHash, randomBytes, randomInt } from "node:crypto";
@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ValidateTokenRequestSchema } from "../../gen/session/v1/secure_sessions_pb.ts";
 import { newSessionId, partitionOfSessionId } from "../../src/domain/session_id.ts";
-import { mintToken, newSecret, openToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
+import { mintToken, newSecret, verifyToken, type Secret, type TokenKeyRing } from "../../src/domain/token.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
@@ -26,39 +26,39 @@ const ringOf = (active: ReturnType<typeof keyOf>, ...others: ReturnType<typeof k
 const bytesOf = (token: string) => Buffer.from(token.slice("sat1_".length), "base64url");
 const digestOf = (bytes: Buffer) => createHash("sha256").update(bytes).digest();
 
-/** Whether all are different, told by 64 bits of each: chance makes two of a million alike in one of 10^7 runs. */
-function allDifferent(prefixes: BigUint64Array): boolean {
+/** Returns true if all are distinct in 64 bits; a collision by chance happens in one of 10^7 runs. */
+function allDistinct(prefixes: BigUint64Array): boolean {
   prefixes.sort();
   return prefixes.every((prefix, i) => i === 0 || prefix !== prefixes[i - 1]);
 }
 
-test("10^6 tokens and ids: all parse, and none is like another", () => {
+test("10^6 tokens and ids all verify and are distinct", () => {
   const ring = ringOf(keyOf(65_535));
   const [ids, secrets] = [new BigUint64Array(MILLION), new BigUint64Array(MILLION)];
   for (let i = 0; i < MILLION; i++) {
     const sessionId = newSessionId(i % 256);
     const secret = newSecret();
     const token = mintToken(ring, "t", sessionId, secret);
-    const opened = openToken(ring, "t", token);
-    if (partitionOfSessionId(sessionId) !== i % 256 || opened?.sessionId !== sessionId) {
-      assert.fail(`${token} of ${sessionId} does not parse`);
+    const verified = verifyToken(ring, "t", token);
+    if (partitionOfSessionId(sessionId) !== i % 256 || verified?.sessionId !== sessionId) {
+      assert.fail(`${token} of ${sessionId} does not verify`);
     }
-    if (!opened.digest.equals(secret.digest)) assert.fail(`${token} opens with another digest`);
+    if (!verified.digest.equals(secret.digest)) assert.fail(`${token} has another digest`);
     ids[i] = Buffer.from(sessionId, "base64url").readBigUInt64BE(1);
     secrets[i] = secret.secret.readBigUInt64BE();
   }
-  assert.ok(allDifferent(ids), "two ids are alike");
-  assert.ok(allDifferent(secrets), "two secrets are alike");
+  assert.ok(allDistinct(ids), "two ids are equal");
+  assert.ok(allDistinct(secrets), "two secrets are equal");
 });
 
-test("10^6 tokens that were not minted here: none opens, none throws", () => {
+test("10^6 forged or malformed tokens: none verifies, none throws", () => {
   const [active, old] = [keyOf(7), keyOf(6)];
   const ring = ringOf(active, old);
   const stranger = ringOf({ ...active, key: createSecretKey(randomBytes(32)) });
   const genuine = Array.from({ length: 500 }, () => mintToken(ring, "t", newSessionId(randomInt(256)), newSecret()));
   genuine.push(...Array.from({ length: 500 }, () => mintToken(ringOf(old), "t", newSessionId(0), newSecret())));
   const known = new Set(genuine);
-  for (const token of genuine) assert.ok(openToken(ring, "t", token), "a genuine token does not open");
+  for (const token of genuine) assert.ok(verifyToken(ring, "t", token), "a genuine token does not verify");
 
   for (let tried = 0; tried < MILLION;) {
     const [a, b] = [genuine[randomInt(1000)]!, genuine[randomInt(1000)]!];
@@ -66,15 +66,15 @@ test("10^6 tokens that were not minted here: none opens, none throws", () => {
     // A mutation may change nothing.
     if (known.has(token)) continue;
     tried++;
-    let opened;
+    let verified;
     try {
-      opened = openToken(ring, "t", token);
+      verified = verifyToken(ring, "t", token);
     } catch (error) {
       assert.fail(`${JSON.stringify(token)} throws ${String(error)}`);
     }
-    if (opened !== undefined) assert.fail(`${JSON.stringify(token)} opens`);
+    if (verified !== undefined) assert.fail(`${JSON.stringify(token)} verifies`);
   }
-  for (const token of genuine) assert.equal(openToken(ring, "u", token), undefined, "opens for another tenant");
+  for (const token of genuine) assert.equal(verifyToken(ring, "u", token), undefined, "verifies for another tenant");
 });
 
 const letter = () => ALPHABET[randomInt(64)]!;
@@ -164,20 +164,20 @@ describe("through the service", { skip: redisServerMissing() }, () => {
     return Object.assign({ message: error.message }, error);
   };
 
-  test("a bad token costs no store call and is answered like an expired one, by every method", async () => {
+  test("a bad token costs no store call and gets the response of an expired one, by every method", async () => {
     const [mine, expired] = await Promise.all([
       client.createSecureSession({ userId: "u" }, as("ours")),
       client.createSecureSession({ userId: "u" }, as("ours")),
     ]);
     const theirs = await client.createSecureSession({ userId: "u" }, as("theirs"));
     await authorities.expireNow(expired.session!.sessionId);
-    const answers = {
+    const expected = {
       validate: await validate(expired.token),
       rotate: await failureOf(client.rotateToken({ token: expired.token }, as("ours"))),
       regenerate: await failureOf(client.regenerateSession({ token: expired.token }, as("ours"))),
       revoke: await client.revokeToken({ token: expired.token }, as("ours")),
     };
-    assert.deepEqual([answers.rotate.reason, answers.revoke.deleted], ["SESSION_NOT_FOUND", false]);
+    assert.deepEqual([expected.rotate.reason, expected.revoke.deleted], ["SESSION_NOT_FOUND", false]);
 
     const bad: Record<string, string[]> = {
       malformed: ["x", "sat1_", mine.token.slice(0, -1), `${mine.token}A`, ` ${mine.token}`, "\u0000", "s".repeat(256)],
@@ -194,16 +194,16 @@ describe("through the service", { skip: redisServerMissing() }, () => {
     for (const [what, tokens] of Object.entries(bad)) {
       const commands = await traffic.during(async () => {
         for (const token of tokens) {
-          assert.deepEqual(await validate(token), answers.validate, what);
-          assert.deepEqual(await failureOf(client.rotateToken({ token }, as("ours"))), answers.rotate, what);
-          assert.deepEqual(await failureOf(client.regenerateSession({ token }, as("ours"))), answers.regenerate, what);
-          assert.deepEqual(await client.revokeToken({ token }, as("ours")), answers.revoke, what);
+          assert.deepEqual(await validate(token), expected.validate, what);
+          assert.deepEqual(await failureOf(client.rotateToken({ token }, as("ours"))), expected.rotate, what);
+          assert.deepEqual(await failureOf(client.regenerateSession({ token }, as("ours"))), expected.regenerate, what);
+          assert.deepEqual(await client.revokeToken({ token }, as("ours")), expected.revoke, what);
         }
       });
-      assert.deepEqual(commands, [], `${what}: reached the store`);
+      assert.deepEqual(commands, [], `${what}: cost store calls`);
     }
 
-    // The counter counts, and what was left alone is alive; a key that only verifies opens it as well.
+    // The count works: a good token costs a store call. A token of a verify-only key is good, too.
     const commands = await traffic.during(() => validate(mine.token));
     assert.match(commands.join(), new RegExp(`"GET" "sa:.*${mine.session!.sessionId}`));
     for (const token of [mine.token, resigned(ringOf(verifyOnly), "ours", mine.token)]) {
@@ -215,33 +215,33 @@ describe("through the service", { skip: redisServerMissing() }, () => {
 
 type Traffic = { during(run: () => Promise<unknown>): Promise<string[]>; close(): void };
 
-// What the service does of itself: pings, the clock, the ends of the logs, the sweep (a script on 4 keys); and what
-// scripts do.
+// The commands that are not those of calls: the service's own (pings, the clock, the tails of the change logs, the sweep, which is
+// a script on 4 keys) and the commands inside scripts.
 const BACKGROUND = / lua\] |\] "(PING|TIME|MGET|XRANGE)"|\] "EVAL(SHA)?" "(\\.|[^"\\])*" "4" /;
 
-/** What reaches the store for calls, by its own MONITOR. */
+/** Records the commands that calls send to the store, by its MONITOR. */
 async function watchTraffic({ redis, control }: Authorities): Promise<Traffic> {
   const lines: string[] = [];
-  let heard: () => void = () => undefined;
+  let onLines: () => void = () => undefined;
   let rest = "";
   const socket: Socket = connect(redis.socketPath!);
   socket.setEncoding("utf8").on("data", (chunk: string) => {
     const received = (rest + chunk).split("\r\n");
     rest = received.pop()!;
     lines.push(...received);
-    heard();
+    onLines();
   });
   socket.write("MONITOR\r\n");
 
   let marks = 0;
-  /** The line of a marker, once it and all lines before it are here. */
+  /** Sends a marker. Returns the index of its line, once it and all lines before it are here. */
   async function mark(): Promise<number> {
     const text = `"mark-${marks++}"`;
     await control.sendCommand(["ECHO", text.slice(1, -1)]);
     for (;;) {
       const at = lines.findLastIndex((line) => line.includes(text));
       if (at >= 0) return at;
-      await new Promise<void>((resolve) => (heard = resolve));
+      await new Promise<void>((resolve) => (onLines = resolve));
     }
   }
 

@@ -1,4 +1,4 @@
-// The race suite on the real service: two instances on one real store, every race with all variants.
+// The race suite on the real service: two instances share a real store, and every race covers all kinds of sessions.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 import { createAuthoritySubject, type AuthoritySubject } from "./authority_subject.ts";
 import { RACES } from "./suite.ts";
 
-const ROUNDS = Number(process.env["RACE_ROUNDS"] ?? 10_000);
+const ROUNDS = rounds({ quick: 300, all: 10_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;
@@ -19,7 +20,8 @@ let dataDir: string;
 before(async () => {
   if (skip) return;
   dataDir = await mkdtemp(join(tmpdir(), "sa-races-"));
-  // Every access slides, so that each of them writes. The instances share the key ring of their data directory.
+  // Every access slides the idle timeout, so that each of them writes. The instances share the key ring of their data
+  // directory.
   authorities = await startAuthorities({ instances: 2, touchIntervalMs: 0, env: { SA_DATA_DIR: dataDir } });
   subject = await createAuthoritySubject(authorities);
 });
@@ -31,7 +33,7 @@ after(async () => {
 });
 
 for (const [name, race] of Object.entries(RACES)) {
-  test(`${name}: ${ROUNDS} rounds`, { skip }, () => race(subject, ROUNDS));
+  test(`${name} holds for ${ROUNDS} rounds`, { skip }, () => race(subject, ROUNDS));
 }
 
-test("the store is sound afterwards", { skip }, () => authorities.assertStoreSound());
+test("the store is consistent afterwards", { skip }, () => authorities.assertStoreSound());

@@ -1,24 +1,24 @@
-// The race subject that is the real service: every call goes over gRPC to another instance than the one before it.
+// The real service as the subject of the race suite. Consecutive calls go to different instances, over gRPC.
 
 import { Verdict, OnExceed, type Session } from "../../gen/session/v1/session_pb.ts";
 import { CHANGES_CHANNEL } from "../../src/store/keys.ts";
 import type { Authorities } from "../helpers/authority.ts";
 import { CallError } from "../helpers/grpc_client.ts";
-import { inTurn, type Held, type Login, type RaceSubject } from "./subject.ts";
+import { inTurn, type HeldSession, type Login, type RaceSubject } from "./subject.ts";
 
-const FENCE_CHANNEL = "races:fence";
-/** Of a token's bytes: key id and session_id; the secret follows. */
+const MARKER_CHANNEL = "races:marker";
+/** Where the secret begins in a token's bytes: after the key id and the session_id. */
 const SECRET_OFFSET = 2 + 21;
 
 export type AuthoritySubject = RaceSubject & { close(): void };
 
 export async function createAuthoritySubject(authorities: Authorities): Promise<AuthoritySubject> {
   const instance = inTurn(authorities.clients);
-  const feed = await openFeed(authorities);
+  const publications = await subscribeToChanges(authorities);
 
   return {
     async create(userId, login = {}) {
-      return told(createSession(userId, login), { SESSION_LIMIT_REACHED: undefined });
+      return reasonAsValue(createSession(userId, login), { SESSION_LIMIT_REACHED: undefined });
     },
 
     async validate(bearer) {
@@ -34,7 +34,7 @@ export async function createAuthoritySubject(authorities: Authorities): Promise<
         return session && noteOf(session);
       }
       const got = instance().getSession({ sessionId: bearer });
-      return told(
+      return reasonAsValue(
         got.then(({ session }) => noteOf(session!)),
         { SESSION_NOT_FOUND: undefined },
       );
@@ -49,21 +49,21 @@ export async function createAuthoritySubject(authorities: Authorities): Promise<
 
     async setField(sessionId, name, value) {
       const written = instance().setSessionFields({ sessionId, fields: { [name]: value } });
-      return told(
+      return reasonAsValue(
         written.then(() => true),
         { SESSION_NOT_FOUND: false },
       );
     },
 
     async regenerate(bearer) {
-      const answer = instance().regenerateSession(isToken(bearer) ? { token: bearer } : { sessionId: bearer });
-      return told(answer.then(heldOf), { SESSION_NOT_FOUND: undefined });
+      const regenerated = instance().regenerateSession(isToken(bearer) ? { token: bearer } : { sessionId: bearer });
+      return reasonAsValue(regenerated.then(heldSessionOf), { SESSION_NOT_FOUND: undefined });
     },
 
     async rotate(token) {
       const rotated = instance().rotateToken({ token });
-      return told(
-        rotated.then((answer) => ({ token: answer.token })),
+      return reasonAsValue(
+        rotated.then(({ token: next }) => ({ token: next })),
         { ROTATED_CONCURRENTLY: "rotated by another call" as const, SESSION_NOT_FOUND: "gone" as const },
       );
     },
@@ -78,10 +78,10 @@ export async function createAuthoritySubject(authorities: Authorities): Promise<
 
     keysOf: (sessionId) => authorities.keysOfSession(sessionId),
     endSteps: (sessionId) => [() => instance().deleteSession({ sessionId })],
-    ...feed,
+    ...publications,
   };
 
-  async function createSession(userId: string, { variant, deviceId, note = "", limit }: Login): Promise<Held> {
+  async function createSession(userId: string, { variant, deviceId, note = "", limit }: Login): Promise<HeldSession> {
     const common = {
       userId,
       ...(limit && {
@@ -93,24 +93,24 @@ export async function createAuthoritySubject(authorities: Authorities): Promise<
     };
     switch (variant) {
       case "hash":
-        return heldOf(await instance().createHashSession({ ...common, fields: { note } }));
+        return heldSessionOf(await instance().createHashSession({ ...common, fields: { note } }));
       case "secure":
-        return heldOf(await instance().createSecureSession({ ...common, data: { note } }));
+        return heldSessionOf(await instance().createSecureSession({ ...common, data: { note } }));
       case "device":
-        return heldOf(
+        return heldSessionOf(
           await instance().createDeviceSession({ ...common, device: { deviceId: deviceId! }, data: { note } }),
         );
       default:
-        return heldOf(await instance().createSession({ ...common, data: { note } }));
+        return heldSessionOf(await instance().createSession({ ...common, data: { note } }));
     }
   }
 }
 
-/** What every script publishes, straight from the store. */
-async function openFeed(authorities: Authorities) {
+/** Subscribes to what the scripts publish, directly at the store. */
+async function subscribeToChanges(authorities: Authorities) {
   const listeners = new Map<string, () => void>();
-  const fences = new Map<string, () => void>();
-  let lastFence = 0;
+  const markers = new Map<string, () => void>();
+  let lastMarker = 0;
   const subscriber = authorities.control.duplicate();
   subscriber.on("error", () => undefined);
   await subscriber.connect();
@@ -118,17 +118,17 @@ async function openFeed(authorities: Authorities) {
     const [, reason, id] = change.split(" ");
     if (reason !== "created" && reason !== "changed") listeners.get(id!)?.();
   });
-  await subscriber.subscribe(FENCE_CHANNEL, (fence) => fences.get(fence)!());
+  await subscriber.subscribe(MARKER_CHANNEL, (marker) => markers.get(marker)!());
 
   return {
     onEnded: (id: string, listener: () => void) => void listeners.set(id, listener),
-    async feedDelivered() {
-      const fence = String(lastFence++);
-      // The store delivers to one connection in the order of the publications, whatever their channels.
-      const delivered = new Promise<void>((resolve) => fences.set(fence, resolve));
-      await authorities.control.publish(FENCE_CHANNEL, fence);
+    async publicationsDelivered() {
+      const marker = String(lastMarker++);
+      // The store delivers to one connection in the order of publication, across all channels.
+      const delivered = new Promise<void>((resolve) => markers.set(marker, resolve));
+      await authorities.control.publish(MARKER_CHANNEL, marker);
       await delivered;
-      fences.delete(fence);
+      markers.delete(marker);
     },
     close: () => subscriber.destroy(),
   };
@@ -138,7 +138,7 @@ function isToken(bearer: string): boolean {
   return bearer.startsWith("sat1_");
 }
 
-function heldOf({ session, token }: { session?: Session; token?: string }): Held {
+function heldSessionOf({ session, token }: { session?: Session; token?: string }): HeldSession {
   return { id: session!.sessionId, bearer: token || session!.sessionId };
 }
 
@@ -146,8 +146,8 @@ function noteOf(session: Session): string {
   return session.fields["note"] ?? String(session.data?.["note"]);
 }
 
-/** The call's value, or what its error stands for; other errors are thrown. */
-async function told<T, F>(call: Promise<T>, reasons: Readonly<Record<string, F>>): Promise<T | F> {
+/** Returns the call's value, or the value that `reasons` has for its error. @throws any other error. */
+async function reasonAsValue<T, F>(call: Promise<T>, reasons: Readonly<Record<string, F>>): Promise<T | F> {
   try {
     return await call;
   } catch (error) {

@@ -1,4 +1,4 @@
-// Every mutation of simple and hash sessions against its worst rival, over two instances on one real store.
+// Mutations of simple and hash sessions race against the calls that could undo them, over two instances on one store.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -7,8 +7,9 @@ import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { race, rivals, valueOf } from "../helpers/races.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 
-const ROUNDS = 5000;
+const ROUNDS = rounds({ quick: 300, all: 5_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;
@@ -17,7 +18,7 @@ let b: AuthorityClient;
 
 before(async () => {
   if (skip) return;
-  // Every access slides, so that each Get writes.
+  // Every access slides the idle timeout, so that each GetSession writes.
   authorities = await startAuthorities({ instances: 2, touchIntervalMs: 0 });
   [a, b] = authorities.clients as [AuthorityClient, AuthorityClient];
 });
@@ -37,7 +38,7 @@ function isCode(outcome: PromiseSettledResult<unknown>, reason: string): boolean
 
 async function assertDead(client: AuthorityClient, sessionId: string): Promise<void> {
   const { verdict } = await client.validateSession({ sessionId });
-  assert.equal(verdict, Verdict.INVALID, "alive after it was ended");
+  assert.equal(verdict, Verdict.INVALID, "a session is alive after its end");
 }
 
 test("get against delete: a session never comes back", { skip }, async () => {
@@ -56,7 +57,7 @@ test("get against delete: a session never comes back", { skip }, async () => {
   });
 });
 
-test("delete against delete: one of them ended it", { skip }, async () => {
+test("delete against delete: exactly one reports that it ended the session", { skip }, async () => {
   await race(ROUNDS, async (index) => {
     const { session } = await a.createSession(users("delete-delete", index));
     const { sessionId } = session!;
@@ -85,7 +86,7 @@ test("update against update with expected_version: no update is lost", { skip },
   });
 });
 
-test("update against update without it: the last whole write wins", { skip }, async () => {
+test("update against update without expected_version: the last whole write wins", { skip }, async () => {
   await race(ROUNDS, async (index) => {
     const { session } = await a.createSession(users("last-write", index));
     const { sessionId } = session!;
@@ -93,7 +94,7 @@ test("update against update without it: the last whole write wins", { skip }, as
       () => a.updateSessionData({ sessionId, data: { one: "a", two: "a" } }),
       () => b.updateSessionData({ sessionId, data: { one: "b", two: "b" } }),
     );
-    const last = written.map(valueOf).find((answer) => answer.session!.version === 3n);
+    const last = written.map(valueOf).find(({ session: updated }) => updated!.version === 3n);
     const { session: now } = await a.getSession({ sessionId });
     assert.deepEqual(now!.data, last!.session!.data);
     assert.equal(now!.version, 3n);
@@ -147,7 +148,7 @@ test("set and increment against delete: no key comes back", { skip }, async () =
 });
 
 test("set and increment against expiry: no key comes back, none without a TTL", { skip }, async () => {
-  // Each session is written to without pause from before its end until it is gone.
+  // Each session is written to without a pause, from shortly before its end until it is gone.
   const timeout = { seconds: 1n, nanos: 0 };
   await race(
     ROUNDS,
@@ -158,8 +159,8 @@ test("set and increment against expiry: no key comes back, none without a TTL", 
         absoluteTimeout: timeout,
       });
       const { sessionId } = session!;
-      const endsInMs = Number(session!.expiresAt!.seconds) * 1000 + session!.expiresAt!.nanos / 1e6 - Date.now();
-      await new Promise((resolve) => setTimeout(resolve, Math.max(0, endsInMs - 40)));
+      const remainingMs = Number(session!.expiresAt!.seconds) * 1000 + session!.expiresAt!.nanos / 1e6 - Date.now();
+      await new Promise((resolve) => setTimeout(resolve, Math.max(0, remainingMs - 40)));
       for (;;) {
         const [first, second] = await rivals(
           () => b.incrementSessionField({ sessionId, field: "n", delta: 1n }, { timeoutMs: 10_000 }),
@@ -188,7 +189,7 @@ test("increment against increment: the sum is exact", { skip }, async () => {
   });
 });
 
-test("create against delete-user-sessions: nothing is alive that no list shows", { skip }, async () => {
+test("create against delete-user-sessions: every live session is in the list", { skip }, async () => {
   await race(ROUNDS, async (index) => {
     const user = users("create-revoke", index);
     const { session: old } = await a.createSession(user);
@@ -206,7 +207,7 @@ test("create against delete-user-sessions: nothing is alive that no list shows",
   });
 });
 
-test("the same request_id twice at once: one session", { skip }, async () => {
+test("the same request_id twice at once creates one session", { skip }, async () => {
   await race(ROUNDS, async (index) => {
     const request = { ...users("request-id", index), requestId: `login-${index}` };
     const outcomes = await rivals(

@@ -1,22 +1,22 @@
-// What the race suite asks of a store of sessions, in plain values. The real service answers it, and each known-bad store
-// the part of it that it is about.
+// The operations that the race suite needs of a session store, in plain values. The real service implements all of them, each
+// known-bad store the part that shows its fault.
 
 export type Variant = "simple" | "hash" | "secure" | "device";
 
-/** A session as its holder knows it. */
-export type Held = {
-  /** Its handle, as lists show it. */
+/** A session as the caller that created it knows it. */
+export type HeldSession = {
+  /** The session_id, as lists return it. */
   readonly id: string;
-  /** What opens it: the id itself, or the token of a secure session. */
+  /** What the caller presents to use the session: the id itself, or the token of a secure session. */
   readonly bearer: string;
 };
 
 export type Login = {
-  /** A simple session when not given. A store that knows one variant only makes that one. */
+  /** A simple session by default. A store that has only one variant ignores it. */
   readonly variant?: Variant;
-  /** What a device session is on. */
+  /** The device of a device session. */
   readonly deviceId?: string;
-  /** Kept with the session. */
+  /** Stored with the session. */
   readonly note?: string;
   readonly limit?: { readonly max: number; readonly onExceed: "reject" | "evict" };
 };
@@ -24,45 +24,45 @@ export type Login = {
 export type Rotation = { readonly token: string } | "rotated by another call" | "gone";
 
 export type RaceSubject = {
-  /** Undefined: the limit refused it. */
-  create(userId: string, login?: Login): Promise<Held | undefined>;
-  /** Whether it opens a live session; an access that slides nothing. */
+  /** Creates a session. Returns undefined if the limit refuses it. */
+  create(userId: string, login?: Login): Promise<HeldSession | undefined>;
+  /** Returns true if the bearer belongs to a live session. Does not slide the idle timeout. */
   validate(bearer: string): Promise<boolean>;
-  /** An access that slides the idle timeout: the session's note, undefined when it is dead. */
+  /** Returns the session's note and slides the idle timeout. Returns undefined if the session is not alive. */
   access(bearer: string): Promise<string | undefined>;
-  /** Whether this call ended it. */
+  /** Ends the session. Returns true if this call ended it. */
   remove(id: string): Promise<boolean>;
-  /** Ends it as its timeout would. */
+  /** Ends the session as its timeout would. */
   expire(id: string): Promise<void>;
-  /** How many sessions this call ended. */
+  /** Ends the sessions of a user. Returns how many this call ended. */
   revokeAll(userId: string): Promise<number>;
-  /** The ids of a user's live sessions. */
+  /** Returns the ids of a user's live sessions. */
   list(userId: string): Promise<readonly string[]>;
-  /** The ids of a user's live sessions on devices. */
+  /** Returns the ids of a user's live device sessions. */
   listDevices(userId: string): Promise<readonly string[]>;
-  /** Writes one field of a hash session; whether it was there to be written. */
+  /** Writes one field of a hash session. Returns false if the session is not alive. */
   setField(id: string, name: string, value: string): Promise<boolean>;
-  /** The session under a new id; undefined: this call did not do it. */
-  regenerate(bearer: string): Promise<Held | undefined>;
+  /** Gives the session a new id. Returns undefined if this call did not do it. */
+  regenerate(bearer: string): Promise<HeldSession | undefined>;
   rotate(token: string): Promise<Rotation>;
-  /** Whether this call ended the token's session. */
+  /** Ends the session of a token. Returns true if this call ended it. */
   revokeToken(token: string): Promise<boolean>;
-  /** What somebody makes who knows the session of a token but not its secret. */
+  /** Makes a token with the same session_id and another secret. */
   forge(token: string): string;
-  /** The keys that still hold a session: its record and fields. */
+  /** Returns those keys of a session that exist: its record and its fields. */
   keysOf(id: string): Promise<readonly string[]>;
-  /** The steps of the writer that ends a session: it may die after any of them. */
+  /** Returns the steps of the process that ends a session. It may die after any of them. */
   endSteps(id: string): readonly (() => Promise<unknown>)[];
-  /** Calls the listener when the feed of changes says that the session has ended. */
+  /** Calls the listener when the store publishes that the session has ended. */
   onEnded(id: string, listener: () => void): void;
-  /** Resolves once the feed has delivered all that was published before the call. */
-  feedDelivered(): Promise<void>;
+  /** Resolves when everything that was published before the call has been delivered. */
+  publicationsDelivered(): Promise<void>;
 };
 
 /** A part of a subject. */
 export type Part<K extends keyof RaceSubject> = Pick<RaceSubject, K>;
 
-/** Each call answers the next of the items, in a circle: consecutive calls use different connections. */
+/** Returns a function that returns the items in turn, so that consecutive calls use different connections. */
 export function inTurn<T>(items: readonly T[]): () => T {
   let turn = 0;
   return () => items[turn++ % items.length]!;

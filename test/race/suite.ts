@@ -1,25 +1,25 @@
-// The race suite: what must hold whatever the interleaving. Each race runs many rounds, every round on users of its own,
-// and throws on the first violation.
+// The race suite: what must hold in every interleaving of calls. Each race runs many rounds, each round on its own users,
+// and throws at the first violation.
 
 import assert from "node:assert/strict";
 import { race, rivals, valueOf } from "../helpers/races.ts";
-import type { Held, Login, Part, RaceSubject, Variant } from "./subject.ts";
+import type { HeldSession, Login, Part, RaceSubject, Variant } from "./subject.ts";
 
 const VARIANTS: readonly Variant[] = ["simple", "hash", "secure", "device"];
-/** How many calls want to be the one that rotates, or regenerates. */
+/** How many calls compete to rotate or to regenerate. */
 const RIVALS = 3;
 
-/** N calls with one bearer: one rotates it, every other is told so; then its token is the one that goes on. */
+/** Rotations of one token: one wins, the others learn that another call won, and only the winner's token goes on. */
 export async function rotateAgainstRotate(
   subject: Part<"create" | "rotate" | "validate">,
   rounds: number,
 ): Promise<void> {
   await race(rounds, async (index) => {
     const { bearer } = await login(subject, `rotate-${index}`, { variant: "secure" });
-    const answers = await allOf(times(RIVALS, () => () => subject.rotate(bearer)));
-    const tokens = answers.flatMap((answer) => (typeof answer === "object" ? [answer.token] : []));
+    const rotations = await allOf(times(RIVALS, () => () => subject.rotate(bearer)));
+    const tokens = rotations.flatMap((rotation) => (typeof rotation === "object" ? [rotation.token] : []));
     assert.equal(tokens.length, 1, `${tokens.length} rotations won`);
-    const others = answers.filter((answer) => typeof answer !== "object");
+    const others = rotations.filter((rotation) => typeof rotation !== "object");
     assert.deepEqual(others, Array(RIVALS - 1).fill("rotated by another call"));
     assert.ok(await subject.validate(tokens[0]!), "the winner's token is dead");
     assert.ok(await subject.validate(bearer), "the old token is dead within its grace");
@@ -27,7 +27,7 @@ export async function rotateAgainstRotate(
   });
 }
 
-/** N regenerations of one session: one wins; one session is alive afterwards, with what it kept. */
+/** Regenerations of one session: one wins, and one session is alive afterwards, with its data. */
 export async function regenerateAgainstRegenerate(
   subject: Part<"create" | "regenerate" | "access" | "validate" | "list">,
   rounds: number,
@@ -35,16 +35,16 @@ export async function regenerateAgainstRegenerate(
   await race(rounds, async (index) => {
     const [user, note] = [`regenerate-${index}`, `note ${index}`];
     const old = await login(subject, user, { ...variantOf(index), note });
-    const answers = await allOf(times(RIVALS, () => () => subject.regenerate(old.bearer)));
-    const successors = answers.filter((answer) => answer !== undefined);
+    const regenerated = await allOf(times(RIVALS, () => () => subject.regenerate(old.bearer)));
+    const successors = regenerated.filter((session) => session !== undefined);
     assert.equal(successors.length, 1, `${successors.length} regenerations won`);
     await assertDead(subject, old.bearer);
-    assert.equal(await subject.access(successors[0]!.bearer), note, "the successor is not what the session was");
+    assert.equal(await subject.access(successors[0]!.bearer), note, "the successor lacks the session's data");
     assert.deepEqual(await subject.list(user), [successors[0]!.id]);
   });
 }
 
-/** 20 logins of one user at once under a limit of 3, of all variants, and somebody who counts meanwhile. */
+/** 20 logins of one user at once under a limit of 3, of all variants, while another call counts the sessions. */
 export async function createAgainstLimit(subject: Part<"create" | "list" | "validate">, rounds: number): Promise<void> {
   await race(rounds, async (index) => {
     const user = `limit-${index}`;
@@ -56,16 +56,16 @@ export async function createAgainstLimit(subject: Part<"create" | "list" | "vali
     const listed = await subject.list(user);
     assert.equal(listed.length, 3, `${listed.length} sessions are alive under a limit of 3`);
     assert.equal(made.length, onExceed === "reject" ? 3 : 20, `${onExceed}: ${made.length} logins succeeded`);
-    // Those of the index and a few of the others: that no record is in no index is for the scan at the end to see.
-    const asked = made.filter(({ id }) => listed.includes(id) || Math.random() < 0.1);
-    const verdicts = await Promise.all(asked.map(({ bearer }) => subject.validate(bearer)));
-    const alive = asked.filter((_, n) => verdicts[n]).map(({ id }) => id);
+    // Checks the sessions of the index and a few others. The scan at the end finds records that are in no index.
+    const checked = made.filter(({ id }) => listed.includes(id) || Math.random() < 0.1);
+    const verdicts = await Promise.all(checked.map(({ bearer }) => subject.validate(bearer)));
+    const alive = checked.filter((_, n) => verdicts[n]).map(({ id }) => id);
     assert.deepEqual(alive.toSorted(), listed.toSorted(), "the index disagrees");
   });
 }
 
-/** Logins of a user with more sessions than the store looks at one by one, at the limit, against what else moves them. */
-export async function createAgainstCrowd(
+/** Logins at the limit of a user with so many sessions that the store keeps their order, against other changes of them. */
+export async function createAmongManySessions(
   subject: Part<"create" | "access" | "remove" | "expire" | "regenerate" | "revokeAll" | "validate">,
   rounds: number,
 ): Promise<void> {
@@ -75,24 +75,24 @@ export async function createAgainstCrowd(
   await race(
     Math.ceil(rounds / 50),
     async (index) => {
-      const user = `crowd-${index}`;
-      const crowd = await Promise.all(times(most + 4, (n) => login(subject, user, variantOf(n))));
-      // From now on the store keeps their order.
-      crowd.push(await login(subject, user, evict));
-      const any = () => crowd[Math.floor(Math.random() * crowd.length)]!;
+      const user = `many-${index}`;
+      const sessions = await Promise.all(times(most + 4, (n) => login(subject, user, variantOf(n))));
+      // From this login on, the store keeps the order of the sessions.
+      sessions.push(await login(subject, user, evict));
+      const any = () => sessions[Math.floor(Math.random() * sessions.length)]!;
       const [revoked, removed, regenerated, , ...outcomes] = await rivals(
         async () => (index % 4 === 0 ? subject.revokeAll(user) : 0),
         () => subject.remove(any().id),
         () => subject.regenerate(any().bearer),
-        // A timeout ends what is there; whether it is, is up to the others.
+        // The session may already be gone by another call.
         () => subject.expire(any().id),
         ...times(4, (n) => () => login(subject, user, { ...variantOf(n), ...evict })),
         ...times(4, () => () => subject.access(any().bearer)),
       );
       for (const outcome of [revoked, removed, ...outcomes]) valueOf<unknown>(outcome);
-      const made = outcomes.slice(0, 4).map((outcome) => valueOf(outcome) as Held);
+      const made = outcomes.slice(0, 4).map((outcome) => valueOf(outcome) as HeldSession);
       const successor = valueOf(regenerated);
-      const all = [...crowd, ...made, ...(successor ? [successor] : [])];
+      const all = [...sessions, ...made, ...(successor ? [successor] : [])];
       const verdicts = await Promise.all(all.map(({ bearer }) => subject.validate(bearer)));
       const alive = verdicts.filter(Boolean).length;
       assert.ok(alive <= most, `${alive} sessions are alive under a limit of ${most}`);
@@ -104,7 +104,7 @@ export async function createAgainstCrowd(
   );
 }
 
-/** Ways to revoke against accesses and rotations: once one has returned, no token of the session opens anything. */
+/** Ways to revoke against accesses and rotations: after one has returned, no token of the session is valid. */
 export async function revokeAgainstValidate(
   subject: Part<"create" | "validate" | "access" | "remove"> & Partial<Part<"rotate" | "revokeAll" | "revokeToken">>,
   rounds: number,
@@ -123,7 +123,7 @@ export async function revokeAgainstValidate(
     const [revoked, rotated] = await rivals(
       async () => {
         assert.ok(await revoke(), "the revoke ended nothing");
-        assert.ok(!(await subject.validate(bearer)), "VALID after the revoke returned");
+        assert.ok(!(await subject.validate(bearer)), "valid after the revoke returned");
       },
       async () => (secure ? await subject.rotate?.(bearer) : undefined),
       () => subject.validate(bearer),
@@ -155,7 +155,7 @@ export async function slideAgainstDelete(
   });
 }
 
-/** A login against the revocation of all sessions of its user: nothing is alive that no list shows. */
+/** A login against the revocation of all sessions of its user: every live session is in the list. */
 export async function revokeAllAgainstCreate(
   subject: Part<"create" | "revokeAll" | "validate" | "list">,
   rounds: number,
@@ -170,7 +170,7 @@ export async function revokeAllAgainstCreate(
     const { id, bearer } = valueOf(created);
     for (const session of old) await assertDead(subject, session.bearer);
     const alive = await subject.validate(bearer);
-    assert.deepEqual(await subject.list(user), alive ? [id] : [], "a session is alive that no list shows");
+    assert.deepEqual(await subject.list(user), alive ? [id] : [], "a session is alive that no list contains");
     assert.equal(valueOf(revoked), alive ? 2 : 3, "the count of ended sessions is wrong");
   });
 }
@@ -191,7 +191,7 @@ export async function deviceLoginAgainstDeviceLogin(
   });
 }
 
-/** Logins of two users on one device: neither touches the other's session. */
+/** Logins of two users on one device: neither affects the other's session. */
 export async function twoUsersOnOneDevice(
   subject: Part<"create" | "validate" | "listDevices">,
   rounds: number,
@@ -202,7 +202,7 @@ export async function twoUsersOnOneDevice(
     const logins = await allOf(users.map((user) => () => login(subject, user, device)));
     for (const [n, { id, bearer }] of logins.entries()) {
       assert.ok(await subject.validate(bearer), "a login on a shared device ended another user's session");
-      assert.deepEqual(await subject.listDevices(users[n]!), [id], "a shared device is not shown as each user's own");
+      assert.deepEqual(await subject.listDevices(users[n]!), [id], "a shared device is not in the list of each user");
     }
   });
 }
@@ -226,13 +226,13 @@ export async function fieldWriteAgainstEnd(
   });
 }
 
-/** A revoke by who does not hold the token ends nothing; one by a token rotated away does what it says. */
-export async function revokeWithoutProof(
+/** A revoke with a forged secret ends nothing. One with a rotated token ends the session exactly if it reports so. */
+export async function revokeWithoutSecret(
   subject: Part<"create" | "rotate" | "validate" | "revokeToken" | "forge">,
   rounds: number,
 ): Promise<void> {
   await race(rounds, async (index) => {
-    const { bearer } = await login(subject, `proof-${index}`, { variant: "secure" });
+    const { bearer } = await login(subject, `secret-${index}`, { variant: "secure" });
     const [revoked, rotated, valid] = await rivals(
       () => subject.revokeToken(subject.forge(bearer)),
       () => subject.rotate(bearer),
@@ -244,21 +244,25 @@ export async function revokeWithoutProof(
     const third = await subject.rotate(second.token);
     assert.ok(typeof third === "object", "a forged token ended the session");
     const ended = await subject.revokeToken(bearer);
-    assert.equal(await subject.validate(third.token), !ended, "a stale token did not do what it said");
+    assert.equal(
+      await subject.validate(third.token),
+      !ended,
+      "a revoke with a rotated token reported the wrong outcome",
+    );
   });
 }
 
-/** A writer that may die under way ends a session: the feed tells it exactly if it is dead, and never too early. */
-export async function endAgainstFeed(
-  subject: Part<"create" | "validate" | "endSteps" | "onEnded" | "feedDelivered">,
+/** A process that may die on the way ends a session: the end is published exactly if it took place, and not before. */
+export async function endAgainstPublication(
+  subject: Part<"create" | "validate" | "endSteps" | "onEnded" | "publicationsDelivered">,
   rounds: number,
 ): Promise<void> {
   await race(rounds, async (index) => {
-    const { id, bearer } = await login(subject, `feed-${index}`, variantOf(index));
+    const { id, bearer } = await login(subject, `publication-${index}`, variantOf(index));
     const verdicts: Promise<boolean>[] = [];
     subject.onEnded(id, () => {
       const verdict = subject.validate(bearer);
-      // It may fail before it is looked at below.
+      // It may reject before it is awaited below.
       verdict.catch(() => undefined);
       verdicts.push(verdict);
     });
@@ -272,26 +276,30 @@ export async function endAgainstFeed(
     );
     valueOf(ended);
     const dead = !(await subject.validate(bearer));
-    await subject.feedDelivered();
-    assert.equal(verdicts.length, dead ? 1 : 0, "a session has ended and nobody was told, or the reverse");
-    for (const verdict of verdicts) assert.ok(!(await verdict), "told of an end before it was visible");
+    await subject.publicationsDelivered();
+    assert.equal(
+      verdicts.length,
+      dead ? 1 : 0,
+      dead ? "a session has ended without a publication" : "published without an end",
+    );
+    for (const verdict of verdicts) assert.ok(!(await verdict), "an end was published before it was visible");
   });
 }
 
-/** All of them, for a subject that answers everything. */
+/** All races, for a subject that implements every operation. */
 export const RACES: Readonly<Record<string, (subject: RaceSubject, rounds: number) => Promise<void>>> = {
   rotateAgainstRotate,
   regenerateAgainstRegenerate,
   createAgainstLimit,
-  createAgainstCrowd,
+  createAmongManySessions,
   revokeAgainstValidate,
   slideAgainstDelete,
   revokeAllAgainstCreate,
   deviceLoginAgainstDeviceLogin,
   twoUsersOnOneDevice,
   fieldWriteAgainstEnd,
-  revokeWithoutProof,
-  endAgainstFeed,
+  revokeWithoutSecret,
+  endAgainstPublication,
 };
 
 function times<T>(count: number, make: (n: number) => T): T[] {
@@ -303,7 +311,7 @@ function variantOf(n: number): Login & { variant: Variant } {
   return { variant, ...(variant === "device" && { deviceId: `device ${n}` }) };
 }
 
-async function login(subject: Part<"create">, userId: string, how: Login = {}): Promise<Held> {
+async function login(subject: Part<"create">, userId: string, how: Login = {}): Promise<HeldSession> {
   const held = await subject.create(userId, how);
   assert.ok(held, "refused without a limit");
   return held;
@@ -315,5 +323,5 @@ async function allOf<T>(calls: (() => Promise<T>)[]): Promise<T[]> {
 }
 
 async function assertDead(subject: Part<"validate">, bearer: string): Promise<void> {
-  assert.ok(!(await subject.validate(bearer)), "alive after it was ended");
+  assert.ok(!(await subject.validate(bearer)), "alive after its end");
 }

@@ -1,4 +1,4 @@
-// The configuration: what each variable means, and that every fault is told at once, without a secret.
+// The configuration: what each variable means, and that all faults are reported together, without a secret.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -117,7 +117,7 @@ test("the data directory follows XDG_DATA_HOME when that is absolute", () => {
   assert.equal(loadConfig({ SA_DATA_DIR: "here" }).dataDir, join(process.cwd(), "here"));
 });
 
-test("all faults are told at once, each with the variable, the value and what is expected", () => {
+test("all faults are reported together, each with the variable, the value and what is expected", () => {
   const faults = faultsOf({
     SA_GRPC_LISTEN: "127.0.0.1",
     SA_IDLE_TIMEOUT: "10",
@@ -138,7 +138,7 @@ test("all faults are told at once, each with the variable, the value and what is
     'SA_API_KEYS_FILE="/does/not/exist": expected a file that can be read (ENOENT)',
     'SA_LOG_LEVEL="loud": expected one of fatal, error, warn, info, debug, trace, silent',
     'SA_LOG_SAMPLE="-1": expected a whole number from 0 to 1000000',
-    "SA_DRAIN_TIMEOUT: expected a value, and it is empty; remove the variable to have the default",
+    "SA_DRAIN_TIMEOUT: expected a value, but it is empty; remove the variable to use the default",
     'SA_INSECURE="yes": expected true or false',
     "SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it",
   ]);
@@ -172,7 +172,7 @@ describe("a duration", () => {
     });
   }
 
-  test("off and 0 mean something where they are named", () => {
+  test("off and 0 are accepted only by the variables that document them", () => {
     assert.equal(loadConfig({ SA_MAX_CONNECTION_AGE: "off" }).maxConnectionAgeMs, undefined);
     assert.equal(loadConfig({ SA_MAX_CONNECTION_AGE: "off", SA_WORKERS: "2" }).maxConnectionAgeMs, undefined);
     assert.equal(loadConfig({ SA_TOUCH_INTERVAL: "0ms" }).touchIntervalMs, 0);
@@ -202,7 +202,7 @@ describe("a listener", () => {
     ["unix:///tmp/a.sock", { kind: "unix", path: "/tmp/a.sock" }],
     ["off", undefined],
   ] as const) {
-    test(`${text} is taken, and needs no credentials`, () => {
+    test(`${text} is accepted, and requires no credentials`, () => {
       assert.deepEqual(loadConfig({ SA_GRPC_LISTEN: text }).grpcListen, address);
       assert.deepEqual(loadConfig({ SA_HTTP_LISTEN: text }).httpListen, address);
     });
@@ -250,7 +250,7 @@ describe("a listener that other machines can reach", () => {
     "[2001:db8::1]:1",
     "127.0.0.1.nip.io:1",
   ]) {
-    test(`${text} is refused, and the fault says how to cure it`, () => {
+    test(`${text} is refused, and the fault names what to set`, () => {
       const [fault] = faultsOf({ SA_HTTP_LISTEN: text });
       for (const part of ["SA_HTTP_LISTEN", "SA_TLS_CERT_FILE", "SA_API_KEYS_FILE", "SA_INSECURE=true"]) {
         assert.ok(fault!.includes(part), fault);
@@ -260,7 +260,7 @@ describe("a listener that other machines can reach", () => {
     });
   }
 
-  test("needs both TLS and callers that prove who they are", () => {
+  test("requires both TLS and caller authentication", () => {
     const open = { SA_GRPC_LISTEN: "0.0.0.0:1" };
     assert.match(faultsOf({ ...open, ...tls }).join(), /expected SA_API_KEYS_FILE or SA_TLS_CLIENT_CA_FILE, or/);
     assert.match(
@@ -272,7 +272,7 @@ describe("a listener that other machines can reach", () => {
   });
 });
 
-test("a store on another machine needs token keys that its instances share", () => {
+test("a store on another machine requires token keys that its instances share", () => {
   assert.match(faultsOf({ SA_STORE_URL: "redis://store" }).join(), /^SA_TOKEN_KEYS_FILE: .*keys generate/);
   assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://store", SA_TOKEN_KEYS_FILE: file }), []);
   assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://127.0.0.1" }), []);

@@ -1,4 +1,4 @@
-// Our HMAC-SHA256 is node:crypto's, for every key and message.
+// HmacSha256 equals the HMAC-SHA256 of node:crypto for every key and message.
 
 import assert from "node:assert/strict";
 import { createHmac, createSecretKey } from "node:crypto";
@@ -10,7 +10,7 @@ const bytes = (minLength: number, maxLength: number) =>
   fc.uint8Array({ minLength, maxLength }).map((array) => Buffer.from(array));
 const messages = fc.nat(300).chain((length) => fc.array(bytes(length, length), { minLength: 1, maxLength: 4 }));
 
-test("is what node:crypto makes of the same key and message", () => {
+test("equals the HMAC of node:crypto", () => {
   fc.assert(
     fc.property(bytes(1, 64), messages, (key, [first, ...others]) => {
       const secret = createSecretKey(key);
@@ -24,6 +24,6 @@ test("is what node:crypto makes of the same key and message", () => {
   );
 });
 
-test("takes no key that would have to be hashed first", () => {
+test("throws for a key over 64 bytes, which HMAC would have to hash first", () => {
   assert.throws(() => new HmacSha256(createSecretKey(Buffer.alloc(65)), 0), RangeError);
 });

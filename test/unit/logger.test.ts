@@ -1,16 +1,25 @@
-// The log: JSON lines in which no credential appears, however it got there.
+// The log: its lines as JSON and as text for people, and that no credential gets into either.
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { createLogger, redactText, redactUrl } from "../../src/ops/logger.ts";
+import { stripVTControlCharacters } from "node:util";
+import type { Logger } from "pino";
+import { createLogger, formatForPeople, redactText, redactUrl } from "../../src/ops/logger.ts";
 
 const SESSION_ID = "Ab3dEfGh1jKlMnOpQrStUvWxYz-_";
 const TOKEN = "sat1_AAEC-_x";
 
-function logged(write: (log: ReturnType<typeof createLogger>) => void): Record<string, unknown> {
+function logged(write: (log: Logger) => void): Record<string, unknown> {
   let text = "";
   write(createLogger({ logLevel: "info" }, { write: (line) => void (text += line) }));
   return JSON.parse(text) as Record<string, unknown>;
+}
+
+async function loggedForPeople(write: (log: Logger) => void): Promise<string> {
+  let text = "";
+  write(createLogger({ logLevel: "info" }, await formatForPeople({ write: (line) => void (text += line) })));
+  return text;
 }
 
 test("a line has its level by name, an ISO time and the service", () => {
@@ -31,17 +40,47 @@ test("credentials are redacted by their name, at any depth that is logged", () =
   assert.ok(!/s[1-5]"/.test(JSON.stringify(line)), JSON.stringify(line));
 });
 
-test("credentials are redacted inside messages, errors and stacks", () => {
-  const line = logged((log) =>
-    log.error(
-      { err: new Error(`cannot read sa:{00a}:s:${SESSION_ID}`, { cause: new Error(`bad ${TOKEN}`) }) },
-      `redis://user:hunter2@host:1 with Authorization: Bearer hunter2hunter2`,
-    ),
+function logCredentials(log: Logger): void {
+  log.error(
+    { err: new Error(`cannot read sa:{00a}:s:${SESSION_ID}`, { cause: new Error(`bad ${TOKEN}`) }) },
+    `redis://user:hunter2@host:1 with Authorization: Bearer hunter2hunter2`,
   );
-  const text = JSON.stringify(line);
-  for (const secret of [SESSION_ID, TOKEN, "hunter2"]) assert.ok(!text.includes(secret), text);
-  assert.ok(text.includes("cannot read sa:{00a}:s:[redacted]"));
+  log.info(TOKEN);
+}
+
+test("credentials are redacted inside messages, errors and stacks", async () => {
+  const json: string[] = [];
+  logCredentials(createLogger({ logLevel: "info" }, { write: (line) => void json.push(line) }));
+  const text = await loggedForPeople(logCredentials);
+  for (const written of [json.join(""), text]) {
+    for (const secret of [SESSION_ID, TOKEN, "hunter2"]) assert.ok(!written.includes(secret), written);
+    assert.ok(written.includes("cannot read sa:{00a}:s:[redacted]"), written);
+  }
 });
+
+test("a line for people has the time, the level, the message and its fields", async () => {
+  const text = await loggedForPeople((log) => log.warn({ port: 1 }, "hello"));
+  assert.match(stripVTControlCharacters(text), /^\[\d\d:\d\d:\d\d\.\d{3}\] WARN: hello \{"port":1\} *\n$/);
+});
+
+test(
+  "stdout gets lines for people if it is a terminal, and JSON otherwise",
+  { skip: spawnSync("script", ["--version"]).error ? "script of util-linux is not installed" : false },
+  () => {
+    const module = new URL("../../src/ops/logger.ts", import.meta.url).href;
+    const program = `
+      const { createLogger, openLogOutput } = await import(${JSON.stringify(module)});
+      createLogger({ logLevel: "info" }, await openLogOutput()).info("Bearer hunter2hunter2");
+      process.exit();`;
+    const arguments_ = ["--input-type=module", "--eval", program];
+    const piped = spawnSync(process.execPath, arguments_, { encoding: "utf8" });
+    assert.equal((JSON.parse(piped.stdout) as { msg: string }).msg, "Bearer [redacted]");
+    const command = [process.execPath, ...arguments_].map((word) => `'${word}'`).join(" ");
+    const terminal = spawnSync("script", ["--quiet", "--command", command, "/dev/null"], { encoding: "utf8" });
+    assert.match(terminal.stdout, /INFO.*Bearer \[redacted\]/);
+    assert.doesNotMatch(terminal.stdout, /"msg"|hunter2/);
+  },
+);
 
 test("what is no credential stays", () => {
   const text = "http://localhost:8080/x GetSession createServiceImplementations 0123456789abcdef0123456789ab 10 s";

@@ -1,4 +1,4 @@
-// Watchers that want the same are one group, and nothing else is.
+// Subscriptions of one tenant with equal filters form one group, and no others do.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,20 +9,20 @@ import { createSubscription } from "../../src/watch/subscription.ts";
 
 const { REVOKED, EXPIRED } = InvalidationReason;
 
-type Wanted = { users?: string[]; sessions?: string[]; reasons?: InvalidationReason[] };
+type FilterInit = { users?: string[]; sessions?: string[]; reasons?: InvalidationReason[] };
 
-function filterOf(tenant: string, { users = [], sessions = [], reasons = [] }: Wanted): WatchFilter {
+function filterOf(tenant: string, { users = [], sessions = [], reasons = [] }: FilterInit): WatchFilter {
   const owners = new Set(users.map((user) => ownerOf(tenant, user)));
   return { ownerPrefix: ownerPrefixOf(tenant), owners, sessionIds: new Set(sessions), reasons: new Set(reasons) };
 }
 
-test("the order of what a watcher names makes no difference, and anything else does", () => {
+test("filters that differ only in order share a group; any other difference makes another group", () => {
   const groups = createFilterGroups();
-  const join = (tenant: string, wanted: Wanted) =>
-    groups.join(createSubscription(""), tenant, filterOf(tenant, wanted));
+  const join = (tenant: string, init: FilterInit) =>
+    groups.join(createSubscription(""), tenant, filterOf(tenant, init));
   const all = join("acme", {});
   assert.equal(join("acme", {}), all);
-  assert.equal(all.watchers.size, 2);
+  assert.equal(all.subscriptions.size, 2);
   const two = join("acme", { users: ["a", "b"], reasons: [REVOKED, EXPIRED] });
   assert.equal(join("acme", { users: ["b", "a"], reasons: [EXPIRED, REVOKED] }), two);
   const others = [
@@ -39,7 +39,7 @@ test("the order of what a watcher names makes no difference, and anything else d
   assert.deepEqual(new Set(groups.all()), distinct);
 });
 
-test("a group goes with its last watcher", () => {
+test("a group is removed with its last subscription", () => {
   const groups = createFilterGroups();
   const filter = filterOf("acme", { users: ["a"] });
   const [first, second] = [createSubscription("1"), createSubscription("2")];
@@ -47,10 +47,10 @@ test("a group goes with its last watcher", () => {
   groups.join(second, "acme", filter);
   groups.leave(first, group);
   assert.deepEqual([...groups.all()], [group]);
-  assert.deepEqual([...group.watchers], [second]);
+  assert.deepEqual([...group.subscriptions], [second]);
   groups.leave(second, group);
   assert.deepEqual([...groups.all()], []);
-  // Twice, as when a stream ends twice; nobody who came meanwhile loses the group.
+  // A subscription may leave twice, as when a stream ends twice. That must not remove the new group with the same filter.
   const again = groups.join(first, "acme", filter);
   groups.leave(second, group);
   assert.deepEqual([...groups.all()], [again]);

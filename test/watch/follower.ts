@@ -1,4 +1,4 @@
-// A watcher that goes on: when its stream breaks it resumes from its last position, on whatever instance answers.
+// A watcher that follows through faults: when its stream breaks, it resumes from its last position on any live instance.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { createWatchClient, type WatchClient, type WatchStream } from "../helpers/watch_client.ts";
@@ -9,17 +9,17 @@ import type { World } from "./world.ts";
 export type Follower = {
   readonly record: WatcherRecord;
   stream(): WatchStream;
-  /** Breaks the stream, and does not resume until told so. */
+  /** Cancels the stream, and does not resume before `reconnect`. */
   disconnect(): void;
   reconnect(): void;
-  /** Resolves when a checkpoint answers a renewal, on this stream or on one after it. */
+  /** Resolves when a checkpoint returns the nonce of a renewal, on this stream or on a later one. */
   settle(timeoutMs: number): Promise<void>;
   stop(): Promise<void>;
 };
 
 const NO_FILTER: Filter = { userIds: [], sessionIds: [], reasons: [] };
 
-/** Opens on `instance`; resolves when that is done. */
+/** Resolves when the stream to `instance` has opened. */
 export async function follow(
   world: World,
   random: Random,
@@ -31,23 +31,23 @@ export async function follow(
   let client: WatchClient;
   let stream: WatchStream;
   let stopped = false;
-  let held = false;
+  let isHeld = false;
   let position = "";
 
-  function open(on: number): void {
-    client = createWatchClient(world.instances[on]!.front.address);
+  function open(instance: number): void {
+    client = createWatchClient(world.instances[instance]!.front.address);
     const { userIds, sessionIds, reasons } = record.filter;
     const filter = { userIds: [...userIds], sessionIds: [...sessionIds], reasons: [...reasons] };
     stream = client.watch({ ...filter, resumePosition: position });
     record.streams.push(stream.record);
   }
 
-  async function goOn(): Promise<void> {
+  async function resumeUntilStopped(): Promise<void> {
     while (!stopped) {
       await stream.ended;
       position = stream.lastPosition();
       client.close();
-      while (held && !stopped) await sleep(5);
+      while (isHeld && !stopped) await sleep(5);
       if (stopped) return;
       await sleep(10);
       const alive = world.instances.flatMap((each, i) => (each.alive ? [i] : []));
@@ -57,16 +57,16 @@ export async function follow(
 
   open(instance);
   await stream!.opened();
-  const going = goOn();
+  const resuming = resumeUntilStopped();
 
   return {
     record,
     stream: () => stream,
     disconnect() {
-      held = true;
+      isHeld = true;
       stream.cancel();
     },
-    reconnect: () => void (held = false),
+    reconnect: () => void (isHeld = false),
     async settle(timeoutMs) {
       const deadlineMs = performance.now() + timeoutMs;
       for (;;) {
@@ -86,7 +86,7 @@ export async function follow(
     async stop() {
       stopped = true;
       stream.cancel();
-      await going;
+      await resuming;
       client.close();
     },
   };

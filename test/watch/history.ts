@@ -1,22 +1,22 @@
-// Recorded histories: what was written, what the store told, and what each watcher was sent.
+// Recorded histories: the acknowledged writes, the changes in the store's logs, and the events that each watcher received.
 
 import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
 import type { Position } from "../../src/domain/position.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
 import type { StreamRecord } from "../helpers/watch_client.ts";
 
-/** A change that a call acknowledged to its writer; all times are of performance.now(). */
+/** A change that a call acknowledged. All times are on the clock of performance.now(). */
 export type Write = {
   readonly sessionId: string;
   readonly userId: string;
   readonly reason: InvalidationReason;
-  /** Of CHANGED, which may happen to a session many times. */
+  /** Only for CHANGED, which may happen to a session many times. */
   readonly version?: bigint | undefined;
   readonly startMs: number;
   readonly ackedMs: number;
 };
 
-/** A change as the store's log tells it. */
+/** A change as it is in the store's log. */
 export type KnownChange = {
   readonly id: string;
   readonly partition: number;
@@ -24,7 +24,7 @@ export type KnownChange = {
   readonly seq: number;
   readonly sessionId: string;
   readonly userId: string;
-  /** UNSPECIFIED for what invalidates nothing, such as a creation. */
+  /** UNSPECIFIED for a change that invalidates nothing, such as a creation. */
   readonly reason: InvalidationReason;
   readonly version: bigint;
 };
@@ -39,7 +39,7 @@ export type WatcherRecord = { readonly name: string; readonly filter: Filter; re
 
 export type History = {
   readonly seed: number;
-  /** What was done to the service, for people. */
+  /** The names of the faults, for failure messages. */
   readonly faults: string[];
   readonly writes: Write[];
   readonly known: Map<string, KnownChange>;
@@ -47,7 +47,7 @@ export type History = {
   readonly decode: (position: string) => Position;
 };
 
-/** The bytes of a change, in the log and on the channel alike; src/store/lua/includes/change.lua writes them. */
+/** Parses a change from the log or the channel. src/store/lua/includes/change.lua writes it. */
 export function parseKnown(change: string): KnownChange {
   const [id = "", reason = "", sessionId = "", owner = "", version = "0"] = change.split(" ");
   const [epoch, seq] = id.split("-").map(Number) as [number, number];
@@ -73,13 +73,13 @@ export function matches(filter: Filter, change: Pick<KnownChange, "userId" | "se
   );
 }
 
-/** What names a write in the invalidation that tells of it. */
+/** Returns a key that a write and its invalidation share. */
 export function writeKey(change: Pick<Write, "sessionId" | "reason" | "version">): string {
   const version = change.reason === InvalidationReason.CHANGED ? ` ${change.version}` : "";
   return `${change.sessionId} ${InvalidationReasonSchema.value[change.reason]?.localName}${version}`;
 }
 
-/** A history as text, for a failure to be looked into. */
+/** Returns a history as JSON, to investigate a failure. */
 export function historyText(history: History, violations: readonly string[]): string {
   const plain = (_key: string, value: unknown) =>
     typeof value === "bigint" ? String(value) : value instanceof Map ? [...value.entries()] : value;

@@ -1,4 +1,4 @@
-// The watch under load: many watchers that come and go miss nothing, and opening and closing them leaves nothing behind.
+// The watch under load: watchers miss nothing while others come and go, and opening and closing them leaks no memory.
 //
 // WATCH_LOAD_SECONDS and WATCH_CYCLES make it longer; `npm run soak:load` sets them.
 
@@ -20,7 +20,7 @@ const CONNECTIONS = 20;
 const WATCHERS = 1000;
 const PER_SECOND = 500;
 const CHURN_PER_SECOND = 50;
-/** A watcher hears of one user in this many; the first one of each connection hears of all. */
+/** Each watcher watches one of this many users, except the first of each connection, which watches all. */
 const USERS = 100;
 const TICK_MS = 20;
 const MAX_HEAP_PER_CYCLE = 1024;
@@ -46,20 +46,21 @@ after(async () => {
   await redis.stop();
 });
 
-/** When each session was ended, by its user: what a watcher is to hear. */
+/** For each user, when each of its sessions was ended. A watcher must receive all of them. */
 const endedMs = Array.from({ length: USERS }, () => new Map<string, number>());
 const latenciesMs: number[] = [];
 
-type Load = {
+type LoadWatcher = {
   readonly stream: RawStream;
-  /** Rejects when it ends before it has opened: an instance that cannot ask the store in time refuses watchers. */
+  /** Rejects if the stream ends before it opens: an instance refuses watchers while it cannot read the store in time. */
   readonly opened: Promise<void>;
+  /** Returns the number of missed invalidations and of resets. */
   missed(): number;
 };
 
-/** Watches one user, or all of them, and keeps account of what comes. */
-function watch(session: ClientHttp2Session, user: number | undefined): Load {
-  const heard = new Map<string, string>();
+/** Watches one user, or all if `user` is undefined, and records the events. */
+function watch(session: ClientHttp2Session, user: number | undefined): LoadWatcher {
+  const received = new Map<string, string>();
   const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
   opened.catch(() => undefined);
   let resets = 0;
@@ -70,8 +71,8 @@ function watch(session: ClientHttp2Session, user: number | undefined): Load {
     else if (event.case === "reset") resets++;
     else if (event.case === "invalidation") {
       const { changeId, sessionId, userId } = event.value;
-      if (heard.has(changeId)) return;
-      heard.set(changeId, sessionId);
+      if (received.has(changeId)) return;
+      received.set(changeId, sessionId);
       const startedMs = endedMs[Number(userId.slice(5))]!.get(sessionId);
       if (startedMs !== undefined) latenciesMs.push(performance.now() - startedMs);
     }
@@ -81,9 +82,9 @@ function watch(session: ClientHttp2Session, user: number | undefined): Load {
     stream,
     opened,
     missed() {
-      const ids = new Set(heard.values());
-      const due = (user === undefined ? endedMs : [endedMs[user]!]).flatMap((ended) => [...ended.keys()]);
-      return resets + due.filter((id) => !ids.has(id)).length;
+      const ids = new Set(received.values());
+      const expected = (user === undefined ? endedMs : [endedMs[user]!]).flatMap((ended) => [...ended.keys()]);
+      return resets + expected.filter((id) => !ids.has(id)).length;
     },
   };
 }
@@ -124,21 +125,21 @@ describe("the watch under load", { skip }, () => {
     await Promise.all(watchers.map(({ stream }) => stream.close()));
   });
 
-  test("opening and closing leaves nothing behind", openAndClose);
+  test("opening and closing leaks no memory", openAndClose);
 });
 
 async function createSessions(): Promise<{ user: number; sessionId: string }[]> {
-  const made: { user: number; sessionId: string }[] = [];
+  const created: { user: number; sessionId: string }[] = [];
   const total = PER_SECOND * LOAD_SECONDS;
   for (let from = 0; from < total; from += 100) {
     const batch = Array.from({ length: Math.min(100, total - from) }, (_, i) => (from + i) % USERS);
-    const replies = await Promise.all(batch.map((user) => client.createSession({ userId: `user-${user}` })));
-    replies.forEach(({ session }, i) => made.push({ user: batch[i]!, sessionId: session!.sessionId }));
+    const responses = await Promise.all(batch.map((user) => client.createSession({ userId: `user-${user}` })));
+    responses.forEach(({ session }, i) => created.push({ user: batch[i]!, sessionId: session!.sessionId }));
   }
-  return made;
+  return created;
 }
 
-/** Ends the sessions on time; each delivery is counted from before its call. */
+/** Ends the sessions at a steady rate. Latencies count from before the call. */
 function invalidations(idsOf: { user: number; sessionId: string }[], startedMs: number): Promise<unknown>[] {
   return idsOf.map(async ({ user, sessionId }, i) => {
     const tick = Math.floor((i / PER_SECOND) * (1000 / TICK_MS)) * TICK_MS;
@@ -149,7 +150,7 @@ function invalidations(idsOf: { user: number; sessionId: string }[], startedMs: 
   });
 }
 
-/** Opens and closes watchers until then; how many. */
+/** Opens and closes watchers until `untilMs`; resolves with their number. */
 async function churn(startedMs: number, untilMs: number): Promise<number> {
   let count = 0;
   for (; performance.now() < untilMs; count++) {
@@ -165,7 +166,7 @@ async function openAndClose(t: TestContext): Promise<void> {
   let refused = 0;
   async function cycles(count: number): Promise<void> {
     for (let done = 0; done < count; done += CONNECTIONS * 5) {
-      // HTTP/2 servers end a connection on which too many streams are cancelled: here after some 1,000, and 33 a second.
+      // An HTTP/2 server ends a connection with too many cancelled streams: here more than 1,000 at once and 33 a second.
       for (const [i, session] of sessions.entries()) {
         if (session.closed || session.destroyed) sessions[i] = await connectRaw(server.address);
       }
@@ -175,12 +176,12 @@ async function openAndClose(t: TestContext): Promise<void> {
     }
     await sleep(500);
   }
-  // What is kept once, compiled code and caches, is there after the first ones.
+  // The first cycles fill what stays allocated once, such as compiled code and caches.
   await cycles(Math.min(CYCLES, 2000));
   const { heapBytes } = await server.usage();
   await cycles(CYCLES);
   const slope = ((await server.usage()).heapBytes - heapBytes) / CYCLES;
-  t.diagnostic(`${CYCLES} cycles: ${Math.round(slope)} bytes of heap each; ${refused} were refused`);
+  t.diagnostic(`${CYCLES} cycles: ${Math.round(slope)} bytes of heap each; ${refused} refused`);
   assert.ok(refused < CYCLES / 20);
-  assert.ok(slope < MAX_HEAP_PER_CYCLE, `${slope} bytes of heap stay behind each cycle`);
+  assert.ok(slope < MAX_HEAP_PER_CYCLE, `${slope} bytes of heap leak in each cycle`);
 }

@@ -1,4 +1,4 @@
-// Random operations of all variants on users of their own, each with the changes that its answer acknowledges.
+// Random operations on sessions of all variants. Each returns the changes that its response acknowledges.
 
 import { InvalidationReason, OnExceed, Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
 import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
@@ -16,15 +16,15 @@ type Held = {
   /** The token before the last rotation. */
   stale: string;
   version: bigint;
-  /** How often the store had lost everything when it was created. */
+  /** How often the store had lost its data when the session was created. */
   readonly losses: number;
 };
 type User = { readonly id: string; readonly held: Map<string, Held> };
 
-/** What a call acknowledged: `[session_id, reason, version]`. */
+/** The changes that a call acknowledged. */
 type Acked = [sessionId: string, reason: InvalidationReason, version?: bigint][];
 
-/** The answer does not say what happened, or the call failed: nothing more is known of the user. */
+/** The response does not show what happened, so the state of the user is unknown from here on. */
 class Unsure extends Error {}
 
 const R = InvalidationReason;
@@ -35,9 +35,9 @@ export type Writers = {
   /** All users so far. */
   readonly userIds: string[];
   readonly sessionIds: string[];
-  /** Runs so many operations, several at a time. */
+  /** Runs this many operations, several at a time. */
   run(operations: number): Promise<void>;
-  /** Changes of one user, one after the other, to fill queues with. */
+  /** Makes this many changes of one user, to fill the queues of watchers. */
   flood(changes: number): Promise<void>;
 };
 
@@ -48,7 +48,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
   const users: User[] = Array.from({ length: lanes }, newUser);
 
   function newUser(): User {
-    // Of the greatest length now and then: it makes big messages.
+    // Some user ids are long, to make large messages.
     const id = `${prefix}-u${userIds.length}${random.chance(0.2) ? "x".repeat(200) : ""}`;
     userIds.push(id);
     return { id, held: new Map() };
@@ -69,7 +69,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
         writes.push({ sessionId, userId: user.id, reason, version, startMs, ackedMs });
       }
     } catch {
-      // Which of its sessions live is no longer known; what was acknowledged before must still be told.
+      // Which sessions of the user are alive is unknown now. Earlier acknowledged changes must still be sent.
       users[lane] = newUser();
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
@@ -93,7 +93,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
     const common = { userId: user.id, ...(evicts && { limit }) };
     const device = variant === "device" ? random.pick(DEVICES) : "";
-    const answer: { session?: Session | undefined; token?: string } = await {
+    const response: { session?: Session | undefined; token?: string } = await {
       simple: () => client().createSession({ ...common, data: { a: 1 } }),
       hash: () => client().createHashSession({ ...common, fields: { n: "0" } }),
       secure: () => client().createSecureSession({ ...common, data: { a: 1 } }),
@@ -101,9 +101,9 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     }[variant]();
     const replaced = [...user.held.values()].filter((held) => evicts || (device !== "" && held.device === device));
     for (const { id } of replaced) user.held.delete(id);
-    const { sessionId: id, version } = answer.session!;
+    const { sessionId: id, version } = response.session!;
     sessionIds.push(id);
-    user.held.set(id, { id, variant, token: answer.token ?? "", stale: "", device, version, losses });
+    user.held.set(id, { id, variant, token: response.token ?? "", stale: "", device, version, losses });
     return replaced.filter(isKept).map((held) => [held.id, R.EVICTED]);
   }
 
@@ -164,7 +164,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     user.held.delete(held.id);
     const { sessionId: id, version } = session!;
     sessionIds.push(id);
-    // The secret of before is another session's: reuse of it is not what this is about.
+    // The previous token belongs to another session id, so its reuse would not end this session.
     user.held.set(id, { ...held, id, token, stale: "", version });
     return [[held.id, R.REGENERATED]];
   }
@@ -183,12 +183,12 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     return ended(user, held, R.EXPIRED);
   }
 
-  // Some answers are the same when the session was lost with its store; then they acknowledge nothing.
+  // Some responses are the same if the store lost the session; then they acknowledge nothing.
   function isKept(held: Held): boolean {
     return held.losses === world.losses();
   }
 
-  // One call at a time works on a session, so each change is the next version.
+  // Only one call at a time changes a session, so each change is the next version.
   function changed(held: Held): Acked {
     held.version++;
     return [[held.id, R.CHANGED, held.version]];
@@ -215,7 +215,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     async flood(changes) {
       const userId = `${prefix}-flood${"y".repeat(235)}`;
       userIds.push(userId);
-      // The fault before this one may not be over.
+      // The previous fault may still have an effect.
       const created = await client()
         .createHashSession({ userId, fields: { n: "0" } })
         .catch(() => undefined);

@@ -1,4 +1,4 @@
-// The named properties of a watch, each checked over a recorded history. A check returns what it finds broken.
+// The properties of a watch. Each checks a recorded history and returns the violations that it finds.
 
 import type { LogEnd, Position } from "../../src/domain/position.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
@@ -7,27 +7,27 @@ import { matches, writeKey, type History, type KnownChange, type WatcherRecord }
 
 export type Property = (history: History) => string[];
 
-/** A stream with its positions decoded and its deliveries indexed. */
-type Read = {
+/** A stream with decoded positions and an index of its invalidations. */
+type IndexedStream = {
   readonly stream: StreamRecord;
   readonly start: Position | undefined;
-  /** By change_id and by writeKey: the index of the first event that told of it. */
-  readonly toldById: Map<string, number>;
-  readonly toldByKey: Map<string, number>;
+  /** The index of the first event with this change_id, and of the first with this writeKey. */
+  readonly indexById: Map<string, number>;
+  readonly indexByKey: Map<string, number>;
   readonly checkpoints: { index: number; nonce: string; position: Position }[];
   readonly resets: { index: number; atMs: number; partition: number | undefined; position: Position }[];
 };
 
-const readOnce = new WeakMap<StreamRecord, Read>();
+const indexed = new WeakMap<StreamRecord, IndexedStream>();
 
-function read(history: History, stream: StreamRecord): Read {
-  const known = readOnce.get(stream);
+function indexStream(history: History, stream: StreamRecord): IndexedStream {
+  const known = indexed.get(stream);
   if (known !== undefined) return known;
-  const result: Read = {
+  const result: IndexedStream = {
     stream,
     start: undefined,
-    toldById: new Map(),
-    toldByKey: new Map(),
+    indexById: new Map(),
+    indexByKey: new Map(),
     checkpoints: [],
     resets: [],
   };
@@ -40,18 +40,18 @@ function read(history: History, stream: StreamRecord): Read {
       result.resets.push({ index, atMs, partition: event.value.partition, position: decoded! });
     if (event.case !== "invalidation") continue;
     const key = writeKey(event.value);
-    if (!result.toldById.has(event.value.changeId)) result.toldById.set(event.value.changeId, index);
-    if (!result.toldByKey.has(key)) result.toldByKey.set(key, index);
+    if (!result.indexById.has(event.value.changeId)) result.indexById.set(event.value.changeId, index);
+    if (!result.indexByKey.has(key)) result.indexByKey.set(key, index);
   }
-  readOnce.set(stream, result);
+  indexed.set(stream, result);
   return result;
 }
 
-/** The changes of a user come in the order of their log. */
+/** The changes of a user arrive in the order of their log. */
 export const ordered: Property = (history) =>
   eachStream(history, (where, { stream }) => {
     const last = new Map<string, { epoch: number; seq: number }>();
-    return told(stream).flatMap(({ userId, changeId }) => {
+    return invalidationsOf(stream).flatMap(({ userId, changeId }) => {
       const change = logEndOf(changeId);
       const before = last.get(userId);
       last.set(userId, change);
@@ -59,12 +59,12 @@ export const ordered: Property = (history) =>
     });
   });
 
-/** One stream tells of each change once, and a change_id means one change wherever it is told. */
+/** A stream sends each change once, and a change_id names the same change on every stream. */
 export const unique: Property = (history) => {
   const meanings = new Map<string, string>();
   return eachStream(history, (where, { stream }) => {
     const seen = new Set<string>();
-    return told(stream).flatMap((change) => {
+    return invalidationsOf(stream).flatMap((change) => {
       const { changeId } = change;
       const meaning = writeKey(change);
       const again = seen.has(changeId) ? [`${where}: ${changeId} came twice`] : [];
@@ -76,19 +76,21 @@ export const unique: Property = (history) => {
   });
 };
 
-/** What was acknowledged before a renewal was sent is told before the renewal's checkpoint, or a reset covers it. */
+/** A change that was acknowledged before a renewal was sent comes before the renewal's checkpoint, or a reset covers it. */
 export const reliable: Property = (history) => {
   const idOfWrite = new Map([...history.known.values()].map((change) => [writeKey(change), change]));
   return history.watchers.flatMap((watcher) => {
-    const streams = watcher.streams.map((stream) => read(history, stream)).filter(({ start }) => start !== undefined);
+    const streams = watcher.streams
+      .map((stream) => indexStream(history, stream))
+      .filter(({ start }) => start !== undefined);
     const openedMs = streams[0]?.stream.events[0]!.atMs ?? Infinity;
     const expected = history.writes.filter((write) => write.startMs > openedMs && matches(watcher.filter, write));
     return expected.flatMap((write) => {
       const key = writeKey(write);
       const known = idOfWrite.get(key);
-      for (const [n, { stream, toldByKey, checkpoints, resets }] of streams.entries()) {
+      for (const [n, { stream, indexByKey, checkpoints, resets }] of streams.entries()) {
         const claimed = checkpoints.find(({ nonce }) => stream.renewals.get(nonce)! > write.ackedMs)?.index ?? Infinity;
-        if ((toldByKey.get(key) ?? Infinity) < claimed) return [];
+        if ((indexByKey.get(key) ?? Infinity) < claimed) return [];
         const partition = partitionOfSessionId(write.sessionId)!;
         const covered = resets.some(
           (reset) =>
@@ -97,28 +99,30 @@ export const reliable: Property = (history) => {
             (known === undefined ? reset.atMs > write.startMs : !isAfter(known, reset.position[partition]!)),
         );
         if (covered) return [];
-        if (claimed < Infinity) return [`${watcher.name}: stream ${n}, event ${claimed}: ${key} was never told`];
+        if (claimed < Infinity) return [`${watcher.name}: stream ${n}, event ${claimed}: ${key} was never sent`];
       }
       return [];
     });
   });
 };
 
-/** After a resumption nothing between is missing, or a reset says so. */
+/** After a resumption no change between is missing, or a reset covers it. */
 export const resumable: Property = (history) =>
   eachStream(history, (where, each, watcher) => {
     const { resumedFrom, events } = each.stream;
     const [first] = events;
     if (resumedFrom === "" || first === undefined) return [];
     const other = first.event.case !== "opened" || first.event.value.position !== resumedFrom;
-    const missing = unkept(history, each, watcher).filter(({ checkpoint }) => checkpoint === each.checkpoints[0]);
+    const missing = missingChanges(history, each, watcher).filter(
+      ({ checkpoint }) => checkpoint === each.checkpoints[0],
+    );
     return [
       ...(other ? [`${where}: opened elsewhere than where it was to resume`] : []),
       ...missing.map(({ change }) => `${where}: resumed without ${change.id}`),
     ];
   });
 
-/** The opening comes first; a checkpoint is not behind the one before, and claims nothing that was not told. */
+/** The opening comes first; a checkpoint is not behind the previous one, and covers no change that was not sent. */
 export const checkpointTrue: Property = (history) =>
   eachStream(history, (where, each, watcher) => {
     const faults: string[] = [];
@@ -132,8 +136,8 @@ export const checkpointTrue: Property = (history) =>
       const isReset = each.resets.some((reset) => reset.index > (before?.index ?? 0) && reset.index < index);
       if (back !== -1 && !isReset) faults.push(`${where}: event ${index} goes back in partition ${back}`);
     }
-    const claims = unkept(history, each, watcher).map(
-      ({ change, checkpoint }) => `${where}: event ${checkpoint.index} claims ${change.id}, which was not told`,
+    const claims = missingChanges(history, each, watcher).map(
+      ({ change, checkpoint }) => `${where}: event ${checkpoint.index} claims ${change.id}, which was not sent`,
     );
     return isFiltered(watcher) ? faults : [...faults, ...claims];
   });
@@ -141,11 +145,11 @@ export const checkpointTrue: Property = (history) =>
 /** A filtered watcher is sent the changes that match, all of them, and nothing else. */
 export const filterExact: Property = (history) =>
   eachStream(history, (where, each, watcher) => [
-    ...told(each.stream).flatMap((change) =>
-      matches(watcher.filter, change) ? [] : [`${where}: ${change.changeId} is not of its filter`],
+    ...invalidationsOf(each.stream).flatMap((change) =>
+      matches(watcher.filter, change) ? [] : [`${where}: ${change.changeId} does not match its filter`],
     ),
-    ...(isFiltered(watcher) ? unkept(history, each, watcher) : []).map(
-      ({ change }) => `${where}: ${change.id} is of its filter and was not told`,
+    ...(isFiltered(watcher) ? missingChanges(history, each, watcher) : []).map(
+      ({ change }) => `${where}: ${change.id} matches its filter and was not sent`,
     ),
   ]);
 
@@ -158,21 +162,25 @@ export const PROPERTIES: Readonly<Record<string, Property>> = {
   "Filter-exact": filterExact,
 };
 
-/** Everything that is broken in a history, each with the name of its property. */
+/** Returns all violations in a history, each with the name of its property. */
 export function violationsOf(history: History): string[] {
   return Object.entries(PROPERTIES).flatMap(([name, property]) =>
     property(history).map((fault) => `${name}: ${fault}`),
   );
 }
 
-/** The changes between a stream's start and a checkpoint that neither came before it nor are covered by a reset. */
-function unkept(history: History, { start, toldById, checkpoints, resets }: Read, { filter }: WatcherRecord) {
+/** Returns the changes between a stream's start and a checkpoint that it neither sent before nor covered by a reset. */
+function missingChanges(
+  history: History,
+  { start, indexById, checkpoints, resets }: IndexedStream,
+  { filter }: WatcherRecord,
+) {
   return [...history.known.values()].flatMap((change) => {
     if (start === undefined || !matches(filter, change)) return [];
     const { partition } = change;
     if (!isAfter(change, start[partition]!)) return [];
     const checkpoint = checkpoints.find(({ position }) => !isAfter(change, position[partition]!));
-    if (checkpoint === undefined || (toldById.get(change.id) ?? Infinity) < checkpoint.index) return [];
+    if (checkpoint === undefined || (indexById.get(change.id) ?? Infinity) < checkpoint.index) return [];
     const covered = resets.some(
       (reset) =>
         reset.index < checkpoint.index &&
@@ -183,19 +191,21 @@ function unkept(history: History, { start, toldById, checkpoints, resets }: Read
   });
 }
 
-type Told = Pick<KnownChange, "userId" | "sessionId" | "reason" | "version"> & { readonly changeId: string };
+type InvalidationRecord = Pick<KnownChange, "userId" | "sessionId" | "reason" | "version"> & {
+  readonly changeId: string;
+};
 
-function told(stream: StreamRecord): Told[] {
+function invalidationsOf(stream: StreamRecord): InvalidationRecord[] {
   return stream.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
 }
 
 function eachStream(
   history: History,
-  check: (where: string, each: Read, watcher: WatcherRecord) => string[],
+  check: (where: string, each: IndexedStream, watcher: WatcherRecord) => string[],
 ): string[] {
   return history.watchers.flatMap((watcher) =>
     watcher.streams.flatMap((stream, n) => {
-      const each = read(history, stream);
+      const each = indexStream(history, stream);
       return each.start === undefined ? [] : check(`${watcher.name}: stream ${n}`, each, watcher);
     }),
   );
@@ -210,6 +220,7 @@ function logEndOf(changeId: string): LogEnd {
   return { epoch, seq };
 }
 
+/** Not imported from src, so that the check does not depend on what it checks. */
 function isAfter(a: LogEnd, b: LogEnd): boolean {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }

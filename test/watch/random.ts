@@ -1,13 +1,13 @@
-// Random choices that a seed repeats.
+// Pseudo-random choices that a seed determines.
 
 export type Random = {
-  /** 0 to below `limit`, whole. */
+  /** Returns an integer from 0 to `limit - 1`. */
   below(limit: number): number;
   chance(probability: number): boolean;
   pick<T>(items: readonly T[]): T;
 };
 
-/** mulberry32. */
+/** Uses the mulberry32 generator. */
 export function randomFrom(seed: number): Random {
   let state = seed | 0;
   const next = () => {

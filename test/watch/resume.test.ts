@@ -1,4 +1,4 @@
-// Resuming a watch: exactly what was missed or a reset, on any instance; and which positions are refused.
+// Resuming a watch: exactly the missed changes or a reset, on any instance; and which positions are rejected.
 
 import assert from "node:assert/strict";
 import { createSecretKey, createHash, randomBytes } from "node:crypto";
@@ -50,7 +50,7 @@ function start(request: WatchRequest = {}, instance = 0, headers = acme): WatchS
   return watchClient.watch(request);
 }
 
-function told(stream: WatchStream) {
+function invalidationsOf(stream: WatchStream) {
   return stream.record.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
 }
 
@@ -60,7 +60,7 @@ function resetsOf(stream: WatchStream) {
 
 const partitionOf = (userId: string) => partitionOfOwner(ownerOf("acme", userId));
 
-/** A user for each of two partitions, the lower one first, so that it is replayed first. */
+/** Returns two users of different partitions; the first is in the lower partition, which is replayed first. */
 function usersApart(name: string): [low: string, high: string] {
   const users = [`${name}-1`, `${name}-2`, `${name}-3`].toSorted((a, b) => partitionOf(a) - partitionOf(b));
   const [low, , high] = users as [string, string, string];
@@ -75,7 +75,7 @@ async function createAndDelete(userId: string): Promise<string> {
   return session!.sessionId;
 }
 
-/** A position of now, of a watcher that is gone. */
+/** Returns the present position, from a stream that is closed again. */
 async function positionNow(): Promise<string> {
   const stream = start();
   const position = await stream.checkpoint();
@@ -84,7 +84,7 @@ async function positionNow(): Promise<string> {
   return position;
 }
 
-test("a resumption on another instance brings exactly what was missed, in order", { skip }, async () => {
+test("resuming on another instance sends exactly the missed changes, in order", { skip }, async () => {
   const [low, high] = usersApart("resume");
   await createAndDelete(low);
   const resumePosition = await positionNow();
@@ -94,7 +94,7 @@ test("a resumption on another instance brings exactly what was missed, in order"
   const later = await createAndDelete(low);
   await stream.checkpoint();
   assert.deepEqual(
-    told(stream).map(({ sessionId }) => sessionId),
+    invalidationsOf(stream).map(({ sessionId }) => sessionId),
     [...missed, later],
   );
   assert.deepEqual(resetsOf(stream), []);
@@ -125,21 +125,21 @@ test("a position that is forged, cut, of another tenant or of another key is INV
     assert.deepEqual([error?.code, error?.fields], [status.INVALID_ARGUMENT, ["resume_position"]]);
   }
   const foreign = await start({ resumePosition: position }, 0, globex).ended;
-  assert.equal(foreign?.code, status.INVALID_ARGUMENT, "another tenant's caller");
+  assert.equal(foreign?.code, status.INVALID_ARGUMENT, "a caller of another tenant");
 });
 
-test("a tenant hears nothing of another's sessions, and cannot renew its streams", { skip }, async () => {
+test("a tenant receives no changes of another tenant's sessions, and cannot renew its streams", { skip }, async () => {
   const stream = start({}, 0, globex);
   const { watchId } = await stream.opened();
   await createAndDelete("of-acme");
   await stream.checkpoint();
-  assert.deepEqual(told(stream), []);
+  assert.deepEqual(invalidationsOf(stream), []);
   const renewal = authorities.clients[0]!.renewWatch({ watchId, nonce: "n" }, { metadata: acme });
   await assert.rejects(renewal, { code: status.NOT_FOUND, reason: "WATCH_NOT_FOUND" });
 });
 
 test(
-  "a trimmed log is a reset of its partition, whose position skips no partition still to come",
+  "a trimmed log causes a reset of its partition, and resuming from the reset skips no other partition",
   { skip },
   async () => {
     const [low, high] = usersApart("trimmed");
@@ -155,22 +155,22 @@ test(
     assert.deepEqual(more, []);
     assert.deepEqual([reset!.cause, reset!.partition], [WatchResetCause.TRIMMED, partitionOf(low)]);
     assert.deepEqual(
-      told(stream).map(({ sessionId }) => sessionId),
+      invalidationsOf(stream).map(({ sessionId }) => sessionId),
       [inHigh],
     );
-    // As if the stream had broken right after the reset.
+    // This is as if the stream had broken right after the reset.
     const again = start({ resumePosition: reset!.position });
     await again.checkpoint();
     assert.deepEqual(
-      told(again).map(({ sessionId }) => sessionId),
+      invalidationsOf(again).map(({ sessionId }) => sessionId),
       [inHigh],
-      "what was still to come",
+      "the changes that were still to be replayed",
     );
     assert.deepEqual(resetsOf(again), []);
   },
 );
 
-test("a new epoch is a reset, after which a resumption goes on without another one", { skip }, async () => {
+test("a new epoch causes a reset, and resuming from it causes no other", { skip }, async () => {
   const userId = "epoch";
   await createAndDelete(userId);
   const stream = start();
@@ -182,19 +182,19 @@ test("a new epoch is a reset, after which a resumption goes on without another o
   assert.deepEqual(more, []);
   assert.deepEqual([reset!.cause, reset!.partition], [WatchResetCause.EPOCH_CHANGED, partitionOf(userId)]);
   assert.deepEqual(
-    told(stream).map((change) => change.sessionId),
+    invalidationsOf(stream).map((change) => change.sessionId),
     [sessionId],
   );
   const again = start({ resumePosition: reset!.position }, 1);
   await again.checkpoint();
   assert.deepEqual(
-    told(again).map((change) => change.sessionId),
+    invalidationsOf(again).map((change) => change.sessionId),
     [sessionId],
   );
   assert.deepEqual(resetsOf(again), []);
 });
 
-test("a store that lost the only changes of a partition is a reset of it", { skip }, async () => {
+test("a store that lost the only changes of a partition causes a reset of it", { skip }, async () => {
   const userId = "never before";
   const resumePosition = await positionNow();
   await createAndDelete(userId);

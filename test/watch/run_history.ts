@@ -1,4 +1,4 @@
-// One history: operations, watchers and faults, as a seed has it; what it recorded.
+// Runs one history: the operations, watchers and faults that a seed determines. Returns the record.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
@@ -14,12 +14,12 @@ const OPERATIONS_PER_PHASE = 30;
 
 type Scene = { world: World; random: Random; writers: Writers; followers: Follower[] };
 
-/** Each does its harm while `act` runs, and is over when it resolves. */
+/** Each causes its fault while `act` runs, and has removed it when it resolves. */
 const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise<void>> = {
   async nothing(_scene, act) {
     await act();
   },
-  async "subscriber link cut"({ world, random }, act) {
+  async "subscriber connection cut"({ world, random }, act) {
     const { store } = world.instances[random.below(INSTANCES)]!;
     const acting = act();
     for (let times = 3; times > 0; times--) {
@@ -28,13 +28,13 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
     }
     await acting;
   },
-  async "subscriber link silent"({ world, random }, act) {
+  async "subscriber connection silent"({ world, random }, act) {
     const { store } = world.instances[random.below(INSTANCES)]!;
     store.blackhole(true, true);
     await act();
     store.blackhole(false);
   },
-  async "all links of an instance cut"({ world, random }, act) {
+  async "all connections of an instance cut"({ world, random }, act) {
     const acting = act();
     await sleep(random.below(20));
     world.instances[random.below(INSTANCES)]!.store.cut();
@@ -91,7 +91,7 @@ const FAULTS: Record<string, (scene: Scene, act: () => Promise<void>) => Promise
   },
 };
 
-/** Throws when a watcher never gets a checkpoint again. */
+/** @throws if a watcher gets no checkpoint after the faults. */
 export async function runHistory(world: World, seed: number): Promise<History> {
   const random = randomFrom(seed);
   const firstPublished = world.published.length;
@@ -105,7 +105,7 @@ export async function runHistory(world: World, seed: number): Promise<History> {
     const acting = writers.run(OPERATIONS_PER_PHASE);
     const done = acting.then(() => true);
     while (!(await Promise.race([done, sleep(30 + random.below(60), false)]))) {
-      // Renewals that fail are the faults' doing.
+      // Renewals may fail because of the fault.
       for (const follower of followers) if (random.chance(0.3)) follower.settle(0).catch(() => undefined);
     }
     await acting;

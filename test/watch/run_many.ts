@@ -1,4 +1,4 @@
-// Many histories on two stores at once: one that keeps its data when it is killed and one that loses it.
+// Runs many histories on two stores at once: one that keeps its data when it is killed, and one that loses it.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,11 +16,11 @@ export type Outcome = {
   resumptions: number;
   /** How often each fault was part of a history. */
   faults: Record<string, number>;
-  /** One text for each history that broke a property, with the file that holds it. */
+  /** One text for each history that violates a property, with the path of its file. */
   failures: string[];
 };
 
-/** On a machine with too much to do the first ones may not start in time. */
+/** Retries, because the start may time out on an overloaded machine. */
 async function anotherWorld(persistent: boolean, triesLeft = 5): Promise<World> {
   return startWorld({ persistent }).catch((error: unknown) => {
     if (triesLeft === 0) throw error;
@@ -47,7 +47,7 @@ export async function runHistories(first: number, count: number, onEach?: (done:
         if ((seed % 2 === 1) !== persistent) continue;
         await one(world, seed).catch(async (error: unknown) => {
           outcome.failures.push(`seed ${seed}: ${error instanceof Error ? error.stack : String(error)}`);
-          // What breaks off in the middle of a fault leaves it behind, and would break all that come after it.
+          // A history that fails in the middle of a fault leaves the fault in place, so the next ones need a new world.
           await world.close();
           world = await anotherWorld(persistent);
         });

@@ -1,4 +1,4 @@
-// What histories happen in: a real store, three instances behind proxies that can harm them, and a tap on the store.
+// The world of a history: a store, three instances behind proxies that cause faults, and a recorder of published changes.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,9 +19,9 @@ import { parseKnown, type KnownChange } from "./history.ts";
 export type Instance = {
   server: RunningServer;
   client: AuthorityClient;
-  /** Between the instance and the store. */
+  /** The proxy between the instance and the store. */
   readonly store: TcpProxy;
-  /** Between watchers and the instance. */
+  /** The proxy between watchers and the instance. */
   readonly front: TcpProxy;
   alive: boolean;
 };
@@ -30,7 +30,7 @@ export type World = Awaited<ReturnType<typeof startWorld>>;
 
 export const INSTANCES = 3;
 
-/** `persistent`: the store keeps every acknowledged write when it is killed; otherwise it loses all. */
+/** If `persistent`, the store keeps every acknowledged write when it is killed; otherwise it loses all data. */
 export async function startWorld({ persistent }: { persistent: boolean }) {
   const redisArgs = persistent ? ["--appendonly", "yes", "--appendfsync", "always"] : [];
   const authorities = await startAuthorities({ instances: 0, redisArgs });
@@ -62,12 +62,12 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
     instances.push({ server, client, store, front, alive: true });
   }
 
-  // What the store publishes, straight from it; a subscriber of its own that no fault touches but the store's death.
+  // Records what the store publishes, over a connection that only a restart of the store affects.
   const published: KnownChange[] = [];
-  const tap = control.duplicate();
-  tap.on("error", () => undefined);
-  await tap.connect();
-  await tap.subscribe(CHANGES_CHANNEL, (change) => void published.push(parseKnown(change)));
+  const recorder = control.duplicate();
+  recorder.on("error", () => undefined);
+  await recorder.connect();
+  await recorder.subscribe(CHANGES_CHANNEL, (change) => void published.push(parseKnown(change)));
 
   const connection = createStoreConnection({ url: settings(redis.url).storeUrl!, log });
   await connection.whenReady({ deadlineMs: performance.now() + 5000, signal: AbortSignal.timeout(5000) });
@@ -89,16 +89,16 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
     ring,
     decode: (position: string) => decodePosition(ring, "default", position),
 
-    /** How often the store has lost everything. */
+    /** Returns how often the store has lost its data. */
     losses: () => losses,
 
-    /** kill -9 and a new process. */
+    /** Kills the store with SIGKILL and starts a new process. */
     async restartStore(): Promise<void> {
       if (!persistent) losses++;
       await redis.restart();
     },
 
-    /** What the sweep does to one partition, now. */
+    /** Sweeps one partition now. */
     async sweep(partition: number): Promise<void> {
       await sweep.expire(partition, 100, {
         deadlineMs: performance.now() + 2000,
@@ -115,7 +115,7 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
       await control.sendCommand(["XTRIM", partitionKeys(partition)[1], "MAXLEN", String(keep)]);
     },
 
-    /** As kill -9 looks from outside: every connection breaks, and whatever was under way stays unanswered. */
+    /** Looks like SIGKILL from outside: every connection breaks, and calls under way get no response. */
     async killInstance(i: number): Promise<void> {
       const instance = instances[i]!;
       instance.alive = false;
@@ -143,7 +143,7 @@ export async function startWorld({ persistent }: { persistent: boolean }) {
         await store.stop();
       }
       await connection.close();
-      tap.destroy();
+      recorder.destroy();
       await authorities.close();
     },
   };

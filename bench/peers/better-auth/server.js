@@ -1,4 +1,4 @@
-// better-auth on node:http, its sessions in Redis by its own package for that.
+// better-auth on node:http. Its own package stores the sessions in Redis.
 
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
@@ -22,13 +22,13 @@ import {
 const auth = betterAuth({
   baseURL: `http://${HOST}`,
   secret: COOKIE_SECRET,
-  // Users only: with a secondary storage, sessions are nowhere else.
+  // The database has the users only. With a secondary storage, the sessions are nowhere else.
   database: memoryAdapter({ user: [], account: [], session: [], verification: [] }),
   secondaryStorage: redisStorage({ client: new Redis(REDIS_URL) }),
   emailAndPassword: { enabled: true },
   session: {
     expiresIn: MAX_AGE_SECONDS,
-    // How seldom an access slides the timeout.
+    // The shortest time between two accesses that slide the timeout.
     updateAge: 60 * 60,
     additionalFields: { data: { type: "string", required: false } },
   },
@@ -61,7 +61,7 @@ async function login(request, response) {
   response.writeHead(200, { "set-cookie": headers.getSetCookie() }).end("{}");
 }
 
-/** As its pages have it for a route that wants a session. */
+/** Validates as its documentation recommends for a route that needs a session. */
 async function validate(request, response) {
   const session = await auth.api.getSession({ headers: fromNodeHeaders(request.headers) });
   response.statusCode = session === null ? 401 : 200;

@@ -1,4 +1,4 @@
-// Express with express-session and connect-redis, as their own pages set them up.
+// Express with express-session and connect-redis, set up as their documentation recommends.
 
 import { randomUUID } from "node:crypto";
 import { RedisStore } from "connect-redis";
@@ -20,7 +20,7 @@ const client = createClient({ url: REDIS_URL });
 await client.connect();
 
 const app = express();
-// Off in the peer's favour: neither is part of the question.
+// Both are off in the peer's favour: a validation needs neither.
 app.disable("x-powered-by");
 app.disable("etag");
 app.use(

@@ -26,7 +26,7 @@ app.register(fastifySession, {
   store: new RedisStore({ client }),
   secret: COOKIE_SECRET,
   saveUninitialized: false,
-  // Without TLS no cookie is sent otherwise.
+  // Otherwise no cookie is sent without TLS.
   cookie: { maxAge: MAX_AGE_SECONDS * 1000, secure: false },
 });
 

@@ -1,4 +1,4 @@
-// Makes sessions as large as those of all the peers, and prints their tokens.
+// Creates sessions as large as those of the other peers, and prints their tokens.
 package main
 
 import (
@@ -22,7 +22,7 @@ const (
 	idleTimeout     = 24 * time.Hour
 	absoluteTimeout = 30 * 24 * time.Hour
 	batch           = 1000
-	// As in contract.ts.
+	// The same as in contract.ts.
 	ipAddress = "203.0.113.7"
 	userAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36 Edg/141.0.3537.100"
 )
@@ -73,7 +73,7 @@ func (s *service) newSession() (token, key string, value []byte, err error) {
 	return token, keyPrefix + sessionID, append(digest[:], encoded...), err
 }
 
-// randomUserID is as long as a UUID.
+// randomUserID returns an id as long as a UUID.
 func randomUserID() string {
 	bytes := make([]byte, 18)
 	rand.Read(bytes)

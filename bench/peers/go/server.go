@@ -1,4 +1,4 @@
-// A service that answers ValidateToken and nothing else, as one would write it in Go: the same contract and the same checks.
+// A service that implements ValidateToken and nothing else, as one would write it in Go, with the same contract and checks.
 package main
 
 import (
@@ -93,7 +93,7 @@ func (s *service) ValidateToken(
 		return invalid, nil
 	}
 	if err != nil || len(stored) < sha256.Size {
-		return nil, status.Error(codes.Unavailable, "the store did not answer")
+		return nil, status.Error(codes.Unavailable, "the store did not reply")
 	}
 	digest := sha256.Sum256(token[kidBytes+sessionIDBytes : signedBytes])
 	if subtle.ConstantTimeCompare(digest[:], stored[:sha256.Size]) != 1 {
@@ -106,7 +106,7 @@ func (s *service) ValidateToken(
 	return &sessionv1.ValidateTokenResponse{Verdict: sessionv1.Verdict_VERDICT_VALID, Session: session}, nil
 }
 
-// open gives the bytes of a token that was minted with our key.
+// open returns the bytes of a token that was minted with our key, or false.
 func (s *service) open(token string) ([]byte, bool) {
 	if len(token) != len(prefix)+base64.RawURLEncoding.EncodedLen(tokenBytes) || token[:len(prefix)] != prefix {
 		return nil, false

@@ -1,4 +1,4 @@
-// Keeps a cache right: drops what an invalidation names, and continues where it was when the stream or the process breaks.
+// Keeps a cache up to date: drops sessions that end or change, and resumes after the stream breaks or the process restarts.
 package main
 
 import (
@@ -32,12 +32,12 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	kept, _ := os.ReadFile(positionFile) // Empty the first time: from now.
-	w := watch{sessionv1.NewSessionServiceClient(connection), map[string]any{}, string(kept), positionFile}
+	saved, _ := os.ReadFile(positionFile) // There is no file the first time: start from now.
+	w := watch{sessionv1.NewSessionServiceClient(connection), map[string]any{}, string(saved), positionFile}
 	for delay := 100 * time.Millisecond; ; delay = min(delay*2, 5*time.Second) {
 		err := w.follow(func() { delay = 100 * time.Millisecond })
 		fmt.Fprintln(os.Stderr, err)
-		if status.Code(err) == codes.InvalidArgument { // The position cannot be read any more: start from now.
+		if status.Code(err) == codes.InvalidArgument { // The service does not accept this position any more: start from now.
 			w.position = ""
 			w.reset()
 		}
@@ -45,7 +45,7 @@ func main() {
 	}
 }
 
-// follow watches from the position on until the stream breaks.
+// follow watches from the saved position on until the stream breaks, and returns why it broke.
 func (w *watch) follow(onMessage func()) error {
 	request := &sessionv1.WatchInvalidationsRequest{ResumePosition: w.position}
 	stream, err := w.client.WatchInvalidations(context.Background(), request)
@@ -65,9 +65,9 @@ func (w *watch) follow(onMessage func()) error {
 		case *sessionv1.WatchInvalidationsResponse_Reset_:
 			w.reset()
 		case *sessionv1.WatchInvalidationsResponse_Opened:
-			w.keep(event.Opened.Position)
+			w.save(event.Opened.Position)
 		case *sessionv1.WatchInvalidationsResponse_Checkpoint:
-			w.keep(event.Checkpoint.Position)
+			w.save(event.Checkpoint.Position)
 		}
 	}
 }
@@ -77,8 +77,8 @@ func (w *watch) reset() {
 	fmt.Println("reset")
 }
 
-// keep is called when all up to the position has been handled, and not earlier.
-func (w *watch) keep(position string) {
+// save stores the position. Call it when every change before the position has been handled, and not earlier.
+func (w *watch) save(position string) {
 	w.position = position
 	if err := os.WriteFile(w.positionFile+".new", []byte(position), 0o600); err != nil {
 		panic(err)

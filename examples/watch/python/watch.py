@@ -1,4 +1,4 @@
-# Keeps a cache right: drops what an invalidation names, and continues where it was when the stream or the process breaks.
+# Keeps a cache up to date: drops sessions that end or change, and resumes after the stream breaks or the process restarts.
 #
 # pip install -r requirements.txt; then, in the folder proto/, and with OUT on PYTHONPATH:
 # python -m grpc_tools.protoc -I. -Ithird_party --python_out=OUT --grpc_python_out=OUT session/v1/*.proto \
@@ -28,14 +28,14 @@ while True:
                 cache.clear()
                 print("reset", flush=True)
             elif event is not None:
-                # Opened or checkpoint: all up to here has been handled above, so it may be kept now and not earlier.
+                # Opened or checkpoint: every change before it has been handled, so its position may be saved now, and not earlier.
                 position = getattr(message, event).position
                 with open(position_file + ".new", "w") as file:
                     file.write(position)
                 os.replace(position_file + ".new", position_file)
     except grpc.RpcError as error:
         print(error.code(), error.details(), file=sys.stderr)
-        # The position cannot be read any more: start from now, as after a reset.
+        # The service does not accept this position any more: start from now, as after a reset.
         if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
             position = ""
             cache.clear()

@@ -1,4 +1,4 @@
-// Keeps a cache right: drops what an invalidation names, and continues where it was when the stream or the process breaks.
+// Keeps a cache up to date: drops sessions that end or change, and resumes after the stream breaks or the process restarts.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,7 +22,7 @@ for (let delayMs = 100; ; delayMs = Math.min(delayMs * 2, 5000)) {
         cache.clear();
         console.log("reset");
       } else if (event.value !== undefined) {
-        // Opened or checkpoint: all up to here has been handled above, so it may be kept now and not earlier.
+        // Opened or checkpoint: every change before it has been handled, so its position may be saved now, and not earlier.
         position = event.value.position;
         writeFileSync(`${positionFile}.new`, position);
         renameSync(`${positionFile}.new`, positionFile);
@@ -30,7 +30,7 @@ for (let delayMs = 100; ; delayMs = Math.min(delayMs * 2, 5000)) {
     }
   } catch (error) {
     console.error(String(error));
-    // The position cannot be read any more: start from now, as after a reset.
+    // The service does not accept this position any more: start from now, as after a reset.
     if (ConnectError.from(error).code === Code.InvalidArgument) {
       position = "";
       cache.clear();

@@ -2,7 +2,7 @@
 // @generated from file session/v1/audit.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Audit: the trail of what happened to a user's sessions, and why a session ended.
+// Audit: the trail of what happened to a user's sessions, and the reason that a session ended.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,62 +20,62 @@ export const file_session_v1_audit: GenFile = /*@__PURE__*/
   fileDesc("ChZzZXNzaW9uL3YxL2F1ZGl0LnByb3RvEgpzZXNzaW9uLnYxIsUBCgpBdWRpdEV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEigKBHR5cGUYAiABKA4yGi5zZXNzaW9uLnYxLkF1ZGl0RXZlbnRUeXBlEiYKAmF0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd1c2VyX2lkGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSEQoJZGV2aWNlX2lkGAYgASgJEg0KBWFjdG9yGAcgASgJEgwKBG5vdGUYCCABKAkiyAIKFkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhI6CgV0eXBlcxgCIAMoDjIaLnNlc3Npb24udjEuQXVkaXRFdmVudFR5cGVCD7pIDJIBCRAgIgWCAQIQARJMCgpzdGFydF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARJKCghlbmRfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESHQoJcGFnZV9zaXplGAUgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YBiABKAlCCLpIBXIDKIAEIloKF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEiYKBmV2ZW50cxgBIAMoCzIWLnNlc3Npb24udjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiNwoVRXhwbGFpblNlc3Npb25SZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAIixwEKFkV4cGxhaW5TZXNzaW9uUmVzcG9uc2USJwoFc3RhdGUYASABKA4yGC5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZRIuCgZyZWFzb24YAiABKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbhINCgVhY3RvchgDIAEoCRImCgJhdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDAoEbm90ZRgFIAEoCRIPCgd1c2VyX2lkGAYgASgJKrgDCg5BdWRpdEV2ZW50VHlwZRIgChxBVURJVF9FVkVOVF9UWVBFX1VOU1BFQ0lGSUVEEAASHAoYQVVESVRfRVZFTlRfVFlQRV9DUkVBVEVEEAESIQodQVVESVRfRVZFTlRfVFlQRV9EQVRBX1VQREFURUQQAhIgChxBVURJVF9FVkVOVF9UWVBFX1JFR0VORVJBVEVEEAMSHAoYQVVESVRfRVZFTlRfVFlQRV9ST1RBVEVEEAQSIQodQVVESVRfRVZFTlRfVFlQRV9UT0tFTl9SRVVTRUQQBRIcChhBVURJVF9FVkVOVF9UWVBFX0RFTEVURUQQBhIcChhBVURJVF9FVkVOVF9UWVBFX1JFVk9LRUQQBxIcChhBVURJVF9FVkVOVF9UWVBFX0VWSUNURUQQCBIjCh9BVURJVF9FVkVOVF9UWVBFX0RFVklDRV9SRVZPS0VEEAkSIQodQVVESVRfRVZFTlRfVFlQRV9VU0VSX1JFVk9LRUQQChIcChhBVURJVF9FVkVOVF9UWVBFX0VYUElSRUQQCxIgChxBVURJVF9FVkVOVF9UWVBFX0lQX01JU01BVENIEAwqegoMU2Vzc2lvblN0YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIXChNTRVNTSU9OX1NUQVRFX0FMSVZFEAESFwoTU0VTU0lPTl9TVEFURV9FTkRFRBACEhkKFVNFU1NJT05fU1RBVEVfVU5LTk9XThADYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
- * One line of a user's audit trail.
+ * One event in a user's audit trail.
  *
  * @generated from message session.v1.AuditEvent
  */
 export type AuditEvent = Message<"session.v1.AuditEvent"> & {
   /**
-   * Unique within the user's trail, and in its order.
+   * The id of the event. It is unique within the user's trail, and ids follow the order of the trail.
    *
    * @generated from field: string event_id = 1;
    */
   eventId: string;
 
   /**
-   * What happened.
+   * The type of the event.
    *
    * @generated from field: session.v1.AuditEventType type = 2;
    */
   type: AuditEventType;
 
   /**
-   * When, by the store's clock.
+   * The time of the event, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp at = 3;
    */
   at?: Timestamp | undefined;
 
   /**
-   * Whose session.
+   * The user to whom the session belongs.
    *
    * @generated from field: string user_id = 4;
    */
   userId: string;
 
   /**
-   * Which session; empty when the event is about the user as a whole.
+   * The session that the event is about; empty if it is about the user as a whole.
    *
    * @generated from field: string session_id = 5;
    */
   sessionId: string;
 
   /**
-   * Which device, for device sessions.
+   * The device that the event is about, for device sessions.
    *
    * @generated from field: string device_id = 6;
    */
   deviceId: string;
 
   /**
-   * Who did it: the name of the caller's API key, or the `actor` it named.
+   * The actor that caused the event: the name of the caller's API key, or the `actor` that the caller named.
    *
    * @generated from field: string actor = 7;
    */
   actor: string;
 
   /**
-   * More in words, for example how many sessions a revoke-all ended. Never a secret.
+   * More details in words, for example how many sessions a DeleteUserSessions call ended. It never contains a secret.
    *
    * @generated from field: string note = 8;
    */
@@ -90,46 +90,49 @@ export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
   messageDesc(file_session_v1_audit, 0);
 
 /**
+ * The request of ListAuditEvents.
+ *
  * @generated from message session.v1.ListAuditEventsRequest
  */
 export type ListAuditEventsRequest = Message<"session.v1.ListAuditEventsRequest"> & {
   /**
-   * Whose trail, 1 to 256 bytes.
+   * The user whose trail to list, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * Only these types. Empty: all.
+   * The types of events to list, at most 32. If there are none, events of all types are listed.
    *
    * @generated from field: repeated session.v1.AuditEventType types = 2;
    */
   types: AuditEventType[];
 
   /**
-   * Only events at or after this instant. Unset: from the beginning of what is kept.
+   * The earliest time of the events to list, inclusive. If it is unset, the listing goes back to the oldest event that
+   * is kept.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 3;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * Only events before this instant. Unset: until now.
+   * The latest time of the events to list, exclusive. If it is unset, the listing begins with the newest event.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 4;
    */
   endTime?: Timestamp | undefined;
 
   /**
-   * The most events to answer, 0 to 1,000; 0 is 50. A page may hold fewer before the end.
+   * The maximum number of events to return, 0 to 1,000; 0 means 50. A page may hold fewer before the last page.
    *
    * @generated from field: int32 page_size = 5;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before, for the same filters. Unset: the first page.
+   * The next_page_token of the previous page, for the same filters. If it is empty, the first page is returned.
    *
    * @generated from field: string page_token = 6;
    */
@@ -144,18 +147,20 @@ export const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest> = 
   messageDesc(file_session_v1_audit, 1);
 
 /**
+ * The response of ListAuditEvents.
+ *
  * @generated from message session.v1.ListAuditEventsResponse
  */
 export type ListAuditEventsResponse = Message<"session.v1.ListAuditEventsResponse"> & {
   /**
-   * Newest first.
+   * The events of the page, newest first.
    *
    * @generated from field: repeated session.v1.AuditEvent events = 1;
    */
   events: AuditEvent[];
 
   /**
-   * Empty at the end.
+   * The page_token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -170,11 +175,13 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
   messageDesc(file_session_v1_audit, 2);
 
 /**
+ * The request of ExplainSession.
+ *
  * @generated from message session.v1.ExplainSessionRequest
  */
 export type ExplainSessionRequest = Message<"session.v1.ExplainSessionRequest"> & {
   /**
-   * The session, at most 256 bytes.
+   * The session to explain, at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
@@ -189,46 +196,48 @@ export const ExplainSessionRequestSchema: GenMessage<ExplainSessionRequest> = /*
   messageDesc(file_session_v1_audit, 3);
 
 /**
+ * The response of ExplainSession.
+ *
  * @generated from message session.v1.ExplainSessionResponse
  */
 export type ExplainSessionResponse = Message<"session.v1.ExplainSessionResponse"> & {
   /**
-   * ALIVE, ENDED or UNKNOWN.
+   * The state of the session: ALIVE, ENDED or UNKNOWN.
    *
    * @generated from field: session.v1.SessionState state = 1;
    */
   state: SessionState;
 
   /**
-   * Why it ended; unspecified unless the state is ENDED.
+   * The reason that the session ended; unspecified unless the state is ENDED.
    *
    * @generated from field: session.v1.InvalidationReason reason = 2;
    */
   reason: InvalidationReason;
 
   /**
-   * Who ended it.
+   * The actor that ended the session.
    *
    * @generated from field: string actor = 3;
    */
   actor: string;
 
   /**
-   * When it ended, by the store's clock.
+   * The time at which the session ended, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp at = 4;
    */
   at?: Timestamp | undefined;
 
   /**
-   * What was said when it was ended.
+   * The note that was given when the session was ended.
    *
    * @generated from field: string note = 5;
    */
   note: string;
 
   /**
-   * Whose session it is or was.
+   * The user to whom the session belongs or belonged.
    *
    * @generated from field: string user_id = 6;
    */
@@ -243,13 +252,13 @@ export const ExplainSessionResponseSchema: GenMessage<ExplainSessionResponse> = 
   messageDesc(file_session_v1_audit, 4);
 
 /**
- * What an audit event tells.
+ * The type of an audit event.
  *
  * @generated from enum session.v1.AuditEventType
  */
 export const AuditEventType = {
   /**
-   * Not said.
+   * The type is not specified.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_UNSPECIFIED = 0;
    */
@@ -263,21 +272,21 @@ export const AuditEventType = {
   CREATED: 1,
 
   /**
-   * Its data or fields changed.
+   * The data or fields of a session changed.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_DATA_UPDATED = 2;
    */
   DATA_UPDATED: 2,
 
   /**
-   * It was given a new id.
+   * A session got a new id.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_REGENERATED = 3;
    */
   REGENERATED: 3,
 
   /**
-   * Its token was rotated.
+   * The token of a session was rotated.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_ROTATED = 4;
    */
@@ -291,49 +300,49 @@ export const AuditEventType = {
   TOKEN_REUSED: 5,
 
   /**
-   * It was ended by DeleteSession.
+   * DeleteSession ended a session.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_DELETED = 6;
    */
   DELETED: 6,
 
   /**
-   * It was ended by RevokeToken or InvalidateSession.
+   * RevokeToken or InvalidateSession ended a session.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_REVOKED = 7;
    */
   REVOKED: 7,
 
   /**
-   * It was ended to make room, or by a new login on its device.
+   * A session was ended to make room under a session limit, or by a new login on its device.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_EVICTED = 8;
    */
   EVICTED: 8,
 
   /**
-   * It was ended by RevokeDevice.
+   * RevokeDevice ended a session.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_DEVICE_REVOKED = 9;
    */
   DEVICE_REVOKED: 9,
 
   /**
-   * All of the user's sessions, or all but one, were ended by DeleteUserSessions.
+   * DeleteUserSessions ended all of the user's sessions, or all but one.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_USER_REVOKED = 10;
    */
   USER_REVOKED: 10,
 
   /**
-   * It ended by a timeout.
+   * A session ended by a timeout.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_EXPIRED = 11;
    */
   EXPIRED: 11,
 
   /**
-   * It was presented from another address than the login's.
+   * A session was presented from another address than the one at login.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_IP_MISMATCH = 12;
    */
@@ -341,7 +350,7 @@ export const AuditEventType = {
 } as const;
 
 /**
- * What an audit event tells.
+ * The type of an audit event.
  *
  * @generated from enum session.v1.AuditEventType
  */
@@ -354,34 +363,34 @@ export const AuditEventTypeSchema: GenEnum<AuditEventType> = /*@__PURE__*/
   enumDesc(file_session_v1_audit, 0);
 
 /**
- * What is known of a session.
+ * The state of a session, as far as the service knows it.
  *
  * @generated from enum session.v1.SessionState
  */
 export const SessionState = {
   /**
-   * Never sent.
+   * The service never sends this value.
    *
    * @generated from enum value: SESSION_STATE_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * It is alive.
+   * The session is alive.
    *
    * @generated from enum value: SESSION_STATE_ALIVE = 1;
    */
   ALIVE: 1,
 
   /**
-   * It ended; why is kept for its absolute timeout, 7 d at most.
+   * The session ended. The reason is kept for as long as its absolute timeout, at most 7 d.
    *
    * @generated from enum value: SESSION_STATE_ENDED = 2;
    */
   ENDED: 2,
 
   /**
-   * It never existed, belongs to another tenant, or ended too long ago.
+   * The session never existed, belongs to another tenant, or ended too long ago.
    *
    * @generated from enum value: SESSION_STATE_UNKNOWN = 3;
    */
@@ -389,7 +398,7 @@ export const SessionState = {
 } as const;
 
 /**
- * What is known of a session.
+ * The state of a session, as far as the service knows it.
  *
  * @generated from enum session.v1.SessionState
  */

@@ -2,7 +2,7 @@
 // @generated from file session/v1/bulk_validation.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Bulk validation: many questions in one message.
+// Bulk validation: many sessions and tokens in one message.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,19 +20,19 @@ export const file_session_v1_bulk_validation: GenFile = /*@__PURE__*/
   fileDesc("CiBzZXNzaW9uL3YxL2J1bGtfdmFsaWRhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKBAQoNVmFsaWRhdGVFbnRyeRIeCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyAyiAAkgAEhkKBXRva2VuGAIgASgJQgi6SAVyAyiAAkgAEg0KBXRvdWNoGAMgASgIEhwKCmlwX2FkZHJlc3MYBCABKAlCCLpIBXIDKIACQggKBmhhbmRsZSKgAQoOVmFsaWRhdGVSZXN1bHQSJAoHdmVyZGljdBgBIAEoDjITLnNlc3Npb24udjEuVmVyZGljdBIkCgdzZXNzaW9uGAIgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAMgASgIEi0KCmV4cGlyZXNfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTwoUQmF0Y2hWYWxpZGF0ZVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRAoVQmF0Y2hWYWxpZGF0ZVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0IlAKFVZhbGlkYXRlU3RyZWFtUmVxdWVzdBI3CgdlbnRyaWVzGAEgAygLMhkuc2Vzc2lvbi52MS5WYWxpZGF0ZUVudHJ5Qgu6SAiSAQUIARDoByJFChZWYWxpZGF0ZVN0cmVhbVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0YgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
- * One question: a session_id or a token.
+ * One session or token to validate.
  *
  * @generated from message session.v1.ValidateEntry
  */
 export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
   /**
-   * Unset is VERDICT_INVALID.
+   * The session or token to validate. If none is set, the verdict is VERDICT_INVALID.
    *
    * @generated from oneof session.v1.ValidateEntry.handle
    */
   handle: {
     /**
-     * A simple, hash or device session.
+     * The id of a simple, hash or device session, at most 256 bytes.
      *
      * @generated from field: string session_id = 1;
      */
@@ -40,7 +40,7 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
     case: "sessionId";
   } | {
     /**
-     * The bearer of a secure session.
+     * The bearer of a secure session, at most 256 bytes.
      *
      * @generated from field: string token = 2;
      */
@@ -49,14 +49,15 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * True: the check slides the idle timeout.
+   * If true, the validation slides the idle timeout.
    *
    * @generated from field: bool touch = 3;
    */
   touch: boolean;
 
   /**
-   * Where the request comes from, for the session's ip_binding. At most 256 bytes. Unset: not compared.
+   * The address that the client's request comes from, for the session's ip_binding, at most 256 bytes. If it is empty,
+   * no comparison is made.
    *
    * @generated from field: string ip_address = 4;
    */
@@ -71,35 +72,36 @@ export const ValidateEntrySchema: GenMessage<ValidateEntry> = /*@__PURE__*/
   messageDesc(file_session_v1_bulk_validation, 0);
 
 /**
- * One answer.
+ * The result for one entry.
  *
  * @generated from message session.v1.ValidateResult
  */
 export type ValidateResult = Message<"session.v1.ValidateResult"> & {
   /**
-   * VALID or INVALID.
+   * The verdict, VALID or INVALID.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */
   verdict: Verdict;
 
   /**
-   * Set exactly when the verdict is VALID; its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
    *
    * @generated from field: session.v1.Session session = 2;
    */
   session?: Session | undefined;
 
   /**
-   * True when ip_binding is IP_BINDING_WARN and ip_address differs from the login's.
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
    *
    * @generated from field: bool ip_mismatch = 3;
    */
   ipMismatch: boolean;
 
   /**
-   * How long the session has left at least, when this was answered: what a cache counts down from before its call. Unset
-   * when the service cannot tell, and for a former id or token in its grace: then the answer must not be kept.
+   * The minimum time that the session had left when the service made this response. A cache counts it down from a time
+   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
+   * token within its grace: then the result must not be cached.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */
@@ -114,11 +116,13 @@ export const ValidateResultSchema: GenMessage<ValidateResult> = /*@__PURE__*/
   messageDesc(file_session_v1_bulk_validation, 1);
 
 /**
+ * The request of BatchValidate.
+ *
  * @generated from message session.v1.BatchValidateRequest
  */
 export type BatchValidateRequest = Message<"session.v1.BatchValidateRequest"> & {
   /**
-   * 1 to 1,000 questions.
+   * The sessions and tokens to validate, 1 to 1,000.
    *
    * @generated from field: repeated session.v1.ValidateEntry entries = 1;
    */
@@ -133,11 +137,13 @@ export const BatchValidateRequestSchema: GenMessage<BatchValidateRequest> = /*@_
   messageDesc(file_session_v1_bulk_validation, 2);
 
 /**
+ * The response of BatchValidate.
+ *
  * @generated from message session.v1.BatchValidateResponse
  */
 export type BatchValidateResponse = Message<"session.v1.BatchValidateResponse"> & {
   /**
-   * One answer for each question, in its order.
+   * One result for each entry, in the order of the entries.
    *
    * @generated from field: repeated session.v1.ValidateResult results = 1;
    */
@@ -152,11 +158,13 @@ export const BatchValidateResponseSchema: GenMessage<BatchValidateResponse> = /*
   messageDesc(file_session_v1_bulk_validation, 3);
 
 /**
+ * One request message of ValidateStream.
+ *
  * @generated from message session.v1.ValidateStreamRequest
  */
 export type ValidateStreamRequest = Message<"session.v1.ValidateStreamRequest"> & {
   /**
-   * 1 to 1,000 questions.
+   * The sessions and tokens to validate, 1 to 1,000.
    *
    * @generated from field: repeated session.v1.ValidateEntry entries = 1;
    */
@@ -171,11 +179,13 @@ export const ValidateStreamRequestSchema: GenMessage<ValidateStreamRequest> = /*
   messageDesc(file_session_v1_bulk_validation, 4);
 
 /**
+ * One response message of ValidateStream.
+ *
  * @generated from message session.v1.ValidateStreamResponse
  */
 export type ValidateStreamResponse = Message<"session.v1.ValidateStreamResponse"> & {
   /**
-   * Answers in the order of the questions; one message may answer several.
+   * The next results, in the order of the entries. One message may hold the results of several request messages.
    *
    * @generated from field: repeated session.v1.ValidateResult results = 1;
    */

@@ -20,83 +20,85 @@ export const file_session_v1_device_sessions: GenFile = /*@__PURE__*/
   fileDesc("CiBzZXNzaW9uL3YxL2RldmljZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSKkBAoaQ3JlYXRlRGV2aWNlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIqCgZkZXZpY2UYAiABKAsyEi5zZXNzaW9uLnYxLkRldmljZUIGukgDyAEBEiUKBGRhdGEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBIcCgppcF9hZGRyZXNzGA0gASgJQgi6SAVyAyiAAhIcCgp1c2VyX2FnZW50GA4gASgJQgi6SAVyAyiAIBIcCgpyZXF1ZXN0X2lkGA8gASgJQgi6SAVyAyiAAhJSChBhdXRoZW50aWNhdGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIzCgppcF9iaW5kaW5nGBEgASgOMhUuc2Vzc2lvbi52MS5JcEJpbmRpbmdCCLpIBYIBAhABIkMKG0NyZWF0ZURldmljZVNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIlMKF0dldERldmljZVNlc3Npb25SZXF1ZXN0Eh0KCWRldmljZV9pZBgBIAEoCUIKukgHcgUQASiAAhIZCgd1c2VyX2lkGAIgASgJQgi6SAVyAyiAAiJAChhHZXREZXZpY2VTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiJyChZMaXN0VXNlckRldmljZXNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAEIlkKF0xpc3RVc2VyRGV2aWNlc1Jlc3BvbnNlEiUKCHNlc3Npb25zGAEgAygLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJRChNSZXZva2VEZXZpY2VSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJZGV2aWNlX2lkGAIgASgJQgq6SAdyBRABKIACIicKFFJldm9rZURldmljZVJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
- * Fields 10 to 17 are the same on every Create; CreateSessionRequest documents them.
+ * The request of CreateDeviceSession. Fields 10 to 17 are the same in every Create request and are documented in
+ * CreateSessionRequest.
  *
  * @generated from message session.v1.CreateDeviceSessionRequest
  */
 export type CreateDeviceSessionRequest = Message<"session.v1.CreateDeviceSessionRequest"> & {
   /**
-   * Who logged in, 1 to 256 bytes.
+   * The user who logged in, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * What they logged in on. A session this user already has on this device_id is replaced in the same step.
+   * The device on which the user logged in. A session that this user already has on this device_id is replaced in the
+   * same step.
    *
    * @generated from field: session.v1.Device device = 2;
    */
   device?: Device | undefined;
 
   /**
-   * See CreateSessionRequest.data.
+   * The document to store with the session; see CreateSessionRequest.data.
    *
    * @generated from field: google.protobuf.Struct data = 3;
    */
   data?: JsonObject | undefined;
 
   /**
-   * See CreateSessionRequest.idle_timeout.
+   * The idle timeout; see CreateSessionRequest.idle_timeout.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */
   idleTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.absolute_timeout.
+   * The absolute timeout; see CreateSessionRequest.absolute_timeout.
    *
    * @generated from field: google.protobuf.Duration absolute_timeout = 11;
    */
   absoluteTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.limit.
+   * The cap on the user's live sessions; see CreateSessionRequest.limit.
    *
    * @generated from field: session.v1.SessionLimit limit = 12;
    */
   limit?: SessionLimit | undefined;
 
   /**
-   * See CreateSessionRequest.ip_address.
+   * The address of the client; see CreateSessionRequest.ip_address.
    *
    * @generated from field: string ip_address = 13;
    */
   ipAddress: string;
 
   /**
-   * See CreateSessionRequest.user_agent.
+   * The user agent of the client; see CreateSessionRequest.user_agent.
    *
    * @generated from field: string user_agent = 14;
    */
   userAgent: string;
 
   /**
-   * See CreateSessionRequest.request_id.
+   * The id that makes a retry safe; see CreateSessionRequest.request_id.
    *
    * @generated from field: string request_id = 15;
    */
   requestId: string;
 
   /**
-   * See CreateSessionRequest.authenticated_at.
+   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
    *
    * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
    */
   authenticatedAt?: Timestamp | undefined;
 
   /**
-   * See CreateSessionRequest.ip_binding.
+   * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
    *
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
@@ -111,11 +113,13 @@ export const CreateDeviceSessionRequestSchema: GenMessage<CreateDeviceSessionReq
   messageDesc(file_session_v1_device_sessions, 0);
 
 /**
+ * The response of CreateDeviceSession.
+ *
  * @generated from message session.v1.CreateDeviceSessionResponse
  */
 export type CreateDeviceSessionResponse = Message<"session.v1.CreateDeviceSessionResponse"> & {
   /**
-   * The new session; with a request_id seen before, the session made then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -130,6 +134,8 @@ export const CreateDeviceSessionResponseSchema: GenMessage<CreateDeviceSessionRe
   messageDesc(file_session_v1_device_sessions, 1);
 
 /**
+ * The request of GetDeviceSession.
+ *
  * @generated from message session.v1.GetDeviceSessionRequest
  */
 export type GetDeviceSessionRequest = Message<"session.v1.GetDeviceSessionRequest"> & {
@@ -141,7 +147,8 @@ export type GetDeviceSessionRequest = Message<"session.v1.GetDeviceSessionReques
   deviceId: string;
 
   /**
-   * Whose device. At most 256 bytes. Unset: the user who logged in last on this device_id.
+   * The user to whom the device belongs, at most 256 bytes. If it is empty, the user who logged in last on this
+   * device_id is assumed.
    *
    * @generated from field: string user_id = 2;
    */
@@ -156,6 +163,8 @@ export const GetDeviceSessionRequestSchema: GenMessage<GetDeviceSessionRequest> 
   messageDesc(file_session_v1_device_sessions, 2);
 
 /**
+ * The response of GetDeviceSession.
+ *
  * @generated from message session.v1.GetDeviceSessionResponse
  */
 export type GetDeviceSessionResponse = Message<"session.v1.GetDeviceSessionResponse"> & {
@@ -175,25 +184,27 @@ export const GetDeviceSessionResponseSchema: GenMessage<GetDeviceSessionResponse
   messageDesc(file_session_v1_device_sessions, 3);
 
 /**
+ * The request of ListUserDevices.
+ *
  * @generated from message session.v1.ListUserDevicesRequest
  */
 export type ListUserDevicesRequest = Message<"session.v1.ListUserDevicesRequest"> & {
   /**
-   * Whose devices to list, 1 to 256 bytes.
+   * The user whose devices to list, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * The most devices to answer, 0 to 1,000; 0 is 50. A page may hold fewer before the end.
+   * The maximum number of devices to return, 0 to 1,000; 0 means 50. A page may hold fewer before the last page.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before, for the same user. Unset: the first page.
+   * The next_page_token of the previous page, for the same user. If it is empty, the first page is returned.
    *
    * @generated from field: string page_token = 3;
    */
@@ -208,18 +219,20 @@ export const ListUserDevicesRequestSchema: GenMessage<ListUserDevicesRequest> = 
   messageDesc(file_session_v1_device_sessions, 4);
 
 /**
+ * The response of ListUserDevices.
+ *
  * @generated from message session.v1.ListUserDevicesResponse
  */
 export type ListUserDevicesResponse = Message<"session.v1.ListUserDevicesResponse"> & {
   /**
-   * The live device sessions of the user; each carries its device.
+   * The live device sessions of the user; each contains its device.
    *
    * @generated from field: repeated session.v1.Session sessions = 1;
    */
   sessions: Session[];
 
   /**
-   * Empty at the end.
+   * The page_token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -234,18 +247,20 @@ export const ListUserDevicesResponseSchema: GenMessage<ListUserDevicesResponse> 
   messageDesc(file_session_v1_device_sessions, 5);
 
 /**
+ * The request of RevokeDevice.
+ *
  * @generated from message session.v1.RevokeDeviceRequest
  */
 export type RevokeDeviceRequest = Message<"session.v1.RevokeDeviceRequest"> & {
   /**
-   * Whose device, 1 to 256 bytes.
+   * The user to whom the device belongs, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * Which device, 1 to 256 bytes.
+   * The device whose session to end, 1 to 256 bytes.
    *
    * @generated from field: string device_id = 2;
    */
@@ -260,11 +275,13 @@ export const RevokeDeviceRequestSchema: GenMessage<RevokeDeviceRequest> = /*@__P
   messageDesc(file_session_v1_device_sessions, 6);
 
 /**
+ * The response of RevokeDevice.
+ *
  * @generated from message session.v1.RevokeDeviceResponse
  */
 export type RevokeDeviceResponse = Message<"session.v1.RevokeDeviceResponse"> & {
   /**
-   * True when this call ended the session on the device; false when there was none.
+   * True if this call ended the session on the device; false if there was none.
    *
    * @generated from field: bool deleted = 1;
    */

@@ -2,7 +2,7 @@
 // @generated from file session/v1/hash_sessions.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Hash sessions: flat string fields, changed one by one.
+// Hash sessions: flat string fields that are changed one by one.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,77 +20,78 @@ export const file_session_v1_hash_sessions: GenFile = /*@__PURE__*/
   fileDesc("Ch5zZXNzaW9uL3YxL2hhc2hfc2Vzc2lvbnMucHJvdG8SCnNlc3Npb24udjEi9AUKGENyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEvMBCgZmaWVsZHMYAiADKAsyMC5zZXNzaW9uLnYxLkNyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKwAbpIrAGaAagBEIABIpsBcpgBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aCmNyZWF0ZWRfYXRaEGxhc3RfYWNjZXNzZWRfYXRaCmV4cGlyZXNfYXRaE2Fic29sdXRlX2V4cGlyZXNfYXRaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBIcCgppcF9hZGRyZXNzGA0gASgJQgi6SAVyAyiAAhIcCgp1c2VyX2FnZW50GA4gASgJQgi6SAVyAyiAIBIcCgpyZXF1ZXN0X2lkGA8gASgJQgi6SAVyAyiAAhJSChBhdXRoZW50aWNhdGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIzCgppcF9iaW5kaW5nGBEgASgOMhUuc2Vzc2lvbi52MS5JcEJpbmRpbmdCCLpIBYIBAhABGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiQQoZQ3JlYXRlSGFzaFNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIuoBChZHZXRTZXNzaW9uRmllbGRSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISrwEKBWZpZWxkGAIgASgJQp8BukibAXKYARABKIACWgpzZXNzaW9uX2lkWgd2ZXJzaW9uWgpjcmVhdGVkX2F0WhBsYXN0X2FjY2Vzc2VkX2F0WgpleHBpcmVzX2F0WhNhYnNvbHV0ZV9leHBpcmVzX2F0Wgd1c2VyX2lkWgZ0ZW5hbnRaCmlwX2FkZHJlc3NaCnVzZXJfYWdlbnRaBmRldmljZVoGZmllbGRzWgRkYXRhIjcKF0dldFNlc3Npb25GaWVsZFJlc3BvbnNlEhIKBXZhbHVlGAEgASgJSACIAQFCCAoGX3ZhbHVlIlwKF0dldFNlc3Npb25GaWVsZHNSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISIQoFbmFtZXMYAiADKAlCErpID5IBDBCAASIHcgUQASiAAiKLAQoYR2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlEkAKBmZpZWxkcxgBIAMoCzIwLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlLkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEipAMKF1NldFNlc3Npb25GaWVsZHNSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAIS8gEKBmZpZWxkcxgCIAMoCzIvLnNlc3Npb24udjEuU2V0U2Vzc2lvbkZpZWxkc1JlcXVlc3QuRmllbGRzRW50cnlCsAG6SKwBmgGoARCAASKbAXKYARABKIACWgpzZXNzaW9uX2lkWgd2ZXJzaW9uWgpjcmVhdGVkX2F0WhBsYXN0X2FjY2Vzc2VkX2F0WgpleHBpcmVzX2F0WhNhYnNvbHV0ZV9leHBpcmVzX2F0Wgd1c2VyX2lkWgZ0ZW5hbnRaCmlwX2FkZHJlc3NaCnVzZXJfYWdlbnRaBmRldmljZVoGZmllbGRzWgRkYXRhKgVyAyiAQBIiCgZyZW1vdmUYAyADKAlCErpID5IBDBCAASIHcgUQASiAAhIhChBleHBlY3RlZF92ZXJzaW9uGAQgASgDQge6SAQiAigAGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiQAoYU2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24i/wEKHEluY3JlbWVudFNlc3Npb25GaWVsZFJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhKvAQoFZmllbGQYAiABKAlCnwG6SJsBcpgBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aCmNyZWF0ZWRfYXRaEGxhc3RfYWNjZXNzZWRfYXRaCmV4cGlyZXNfYXRaE2Fic29sdXRlX2V4cGlyZXNfYXRaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGESDQoFZGVsdGEYAyABKAMiLgodSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVzcG9uc2USDQoFdmFsdWUYASABKANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
- * Fields 10 to 17 are the same on every Create; CreateSessionRequest documents them.
+ * The request of CreateHashSession. Fields 10 to 17 are the same in every Create request and are documented in
+ * CreateSessionRequest.
  *
  * @generated from message session.v1.CreateHashSessionRequest
  */
 export type CreateHashSessionRequest = Message<"session.v1.CreateHashSessionRequest"> & {
   /**
-   * Who logged in, 1 to 256 bytes.
+   * The user who logged in, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * The first fields: at most 128, names of 1 to 256 bytes, values of at most 8 KiB. The names of the session's own
-   * columns (session_id, user_id, version …) are reserved.
+   * The initial fields: at most 128, with names of 1 to 256 bytes and values of at most 8 KiB. The names of the
+   * session's own columns (session_id, user_id, version …) are reserved.
    *
    * @generated from field: map<string, string> fields = 2;
    */
   fields: { [key: string]: string };
 
   /**
-   * See CreateSessionRequest.idle_timeout.
+   * The idle timeout; see CreateSessionRequest.idle_timeout.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */
   idleTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.absolute_timeout.
+   * The absolute timeout; see CreateSessionRequest.absolute_timeout.
    *
    * @generated from field: google.protobuf.Duration absolute_timeout = 11;
    */
   absoluteTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.limit.
+   * The cap on the user's live sessions; see CreateSessionRequest.limit.
    *
    * @generated from field: session.v1.SessionLimit limit = 12;
    */
   limit?: SessionLimit | undefined;
 
   /**
-   * See CreateSessionRequest.ip_address.
+   * The address of the client; see CreateSessionRequest.ip_address.
    *
    * @generated from field: string ip_address = 13;
    */
   ipAddress: string;
 
   /**
-   * See CreateSessionRequest.user_agent.
+   * The user agent of the client; see CreateSessionRequest.user_agent.
    *
    * @generated from field: string user_agent = 14;
    */
   userAgent: string;
 
   /**
-   * See CreateSessionRequest.request_id.
+   * The id that makes a retry safe; see CreateSessionRequest.request_id.
    *
    * @generated from field: string request_id = 15;
    */
   requestId: string;
 
   /**
-   * See CreateSessionRequest.authenticated_at.
+   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
    *
    * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
    */
   authenticatedAt?: Timestamp | undefined;
 
   /**
-   * See CreateSessionRequest.ip_binding.
+   * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
    *
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
@@ -105,11 +106,13 @@ export const CreateHashSessionRequestSchema: GenMessage<CreateHashSessionRequest
   messageDesc(file_session_v1_hash_sessions, 0);
 
 /**
+ * The response of CreateHashSession.
+ *
  * @generated from message session.v1.CreateHashSessionResponse
  */
 export type CreateHashSessionResponse = Message<"session.v1.CreateHashSessionResponse"> & {
   /**
-   * The new session with its fields; with a request_id seen before, the session made then.
+   * The new session with its fields. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -124,6 +127,8 @@ export const CreateHashSessionResponseSchema: GenMessage<CreateHashSessionRespon
   messageDesc(file_session_v1_hash_sessions, 1);
 
 /**
+ * The request of GetSessionField.
+ *
  * @generated from message session.v1.GetSessionFieldRequest
  */
 export type GetSessionFieldRequest = Message<"session.v1.GetSessionFieldRequest"> & {
@@ -135,7 +140,7 @@ export type GetSessionFieldRequest = Message<"session.v1.GetSessionFieldRequest"
   sessionId: string;
 
   /**
-   * The field's name, 1 to 256 bytes.
+   * The name of the field, 1 to 256 bytes.
    *
    * @generated from field: string field = 2;
    */
@@ -150,11 +155,14 @@ export const GetSessionFieldRequestSchema: GenMessage<GetSessionFieldRequest> = 
   messageDesc(file_session_v1_hash_sessions, 2);
 
 /**
+ * The response of GetSessionField.
+ *
  * @generated from message session.v1.GetSessionFieldResponse
  */
 export type GetSessionFieldResponse = Message<"session.v1.GetSessionFieldResponse"> & {
   /**
-   * The field's value; unset when the session has no such field. An empty value is set and empty.
+   * The value of the field. It is unset if the session has no such field, and set to an empty string if the value is
+   * empty.
    *
    * @generated from field: optional string value = 1;
    */
@@ -169,6 +177,8 @@ export const GetSessionFieldResponseSchema: GenMessage<GetSessionFieldResponse> 
   messageDesc(file_session_v1_hash_sessions, 3);
 
 /**
+ * The request of GetSessionFields.
+ *
  * @generated from message session.v1.GetSessionFieldsRequest
  */
 export type GetSessionFieldsRequest = Message<"session.v1.GetSessionFieldsRequest"> & {
@@ -180,7 +190,7 @@ export type GetSessionFieldsRequest = Message<"session.v1.GetSessionFieldsReques
   sessionId: string;
 
   /**
-   * The names to read, at most 128. Empty: all fields.
+   * The names of the fields to read, at most 128. If there are none, all fields are read.
    *
    * @generated from field: repeated string names = 2;
    */
@@ -195,11 +205,13 @@ export const GetSessionFieldsRequestSchema: GenMessage<GetSessionFieldsRequest> 
   messageDesc(file_session_v1_hash_sessions, 4);
 
 /**
+ * The response of GetSessionFields.
+ *
  * @generated from message session.v1.GetSessionFieldsResponse
  */
 export type GetSessionFieldsResponse = Message<"session.v1.GetSessionFieldsResponse"> & {
   /**
-   * The fields that exist; a name that was asked for and is missing here does not exist.
+   * The requested fields that exist. A requested name that is missing here does not exist.
    *
    * @generated from field: map<string, string> fields = 1;
    */
@@ -214,6 +226,8 @@ export const GetSessionFieldsResponseSchema: GenMessage<GetSessionFieldsResponse
   messageDesc(file_session_v1_hash_sessions, 5);
 
 /**
+ * The request of SetSessionFields.
+ *
  * @generated from message session.v1.SetSessionFieldsRequest
  */
 export type SetSessionFieldsRequest = Message<"session.v1.SetSessionFieldsRequest"> & {
@@ -225,21 +239,23 @@ export type SetSessionFieldsRequest = Message<"session.v1.SetSessionFieldsReques
   sessionId: string;
 
   /**
-   * The fields to write, under the rules of CreateHashSessionRequest.fields; fields not named stay as they are.
+   * The fields to write, under the rules of CreateHashSessionRequest.fields. Fields that are not named stay as they
+   * are.
    *
    * @generated from field: map<string, string> fields = 2;
    */
   fields: { [key: string]: string };
 
   /**
-   * The names to remove, at most 128. A name in both `fields` and `remove` is removed.
+   * The names of the fields to remove, at most 128. A name in both `fields` and `remove` is removed.
    *
    * @generated from field: repeated string remove = 3;
    */
   remove: string[];
 
   /**
-   * The version the caller read; ABORTED / VERSION_MISMATCH when the session has another by now. 0: not checked.
+   * The version that the caller has read. The call fails with ABORTED / VERSION_MISMATCH if the session has another
+   * version by now. 0 means that the version is not checked.
    *
    * @generated from field: int64 expected_version = 4;
    */
@@ -254,6 +270,8 @@ export const SetSessionFieldsRequestSchema: GenMessage<SetSessionFieldsRequest> 
   messageDesc(file_session_v1_hash_sessions, 6);
 
 /**
+ * The response of SetSessionFields.
+ *
  * @generated from message session.v1.SetSessionFieldsResponse
  */
 export type SetSessionFieldsResponse = Message<"session.v1.SetSessionFieldsResponse"> & {
@@ -273,6 +291,8 @@ export const SetSessionFieldsResponseSchema: GenMessage<SetSessionFieldsResponse
   messageDesc(file_session_v1_hash_sessions, 7);
 
 /**
+ * The request of IncrementSessionField.
+ *
  * @generated from message session.v1.IncrementSessionFieldRequest
  */
 export type IncrementSessionFieldRequest = Message<"session.v1.IncrementSessionFieldRequest"> & {
@@ -284,14 +304,14 @@ export type IncrementSessionFieldRequest = Message<"session.v1.IncrementSessionF
   sessionId: string;
 
   /**
-   * The field's name, 1 to 256 bytes. A field that does not exist counts as 0.
+   * The name of the field, 1 to 256 bytes. A field that does not exist counts as 0.
    *
    * @generated from field: string field = 2;
    */
   field: string;
 
   /**
-   * What to add, any int64; negative subtracts.
+   * The number to add, any int64. A negative number decreases the value.
    *
    * @generated from field: int64 delta = 3;
    */
@@ -306,11 +326,13 @@ export const IncrementSessionFieldRequestSchema: GenMessage<IncrementSessionFiel
   messageDesc(file_session_v1_hash_sessions, 8);
 
 /**
+ * The response of IncrementSessionField.
+ *
  * @generated from message session.v1.IncrementSessionFieldResponse
  */
 export type IncrementSessionFieldResponse = Message<"session.v1.IncrementSessionFieldResponse"> & {
   /**
-   * The field's value after the increment.
+   * The value of the field after the increment.
    *
    * @generated from field: int64 value = 1;
    */

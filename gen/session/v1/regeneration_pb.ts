@@ -2,7 +2,7 @@
 // @generated from file session/v1/regeneration.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Regeneration: a session under a new id.
+// Regeneration: a session gets a new id.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,25 +20,27 @@ export const file_session_v1_regeneration: GenFile = /*@__PURE__*/
   fileDesc("Ch1zZXNzaW9uL3YxL3JlZ2VuZXJhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKHAgoYUmVnZW5lcmF0ZVNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACEhcKBXRva2VuGAIgASgJQgi6SAVyAyiAAhI2CgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIPDIAOny6SHkadwoVcmVnZW5lcmF0ZS5vbmVfaGFuZGxlEi9leGFjdGx5IG9uZSBvZiBzZXNzaW9uX2lkIGFuZCB0b2tlbiBtdXN0IGJlIHNldBotKHRoaXMuc2Vzc2lvbl9pZCA9PSAnJykgIT0gKHRoaXMudG9rZW4gPT0gJycpIlAKGVJlZ2VuZXJhdGVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
+ * The request of RegenerateSession.
+ *
  * @generated from message session.v1.RegenerateSessionRequest
  */
 export type RegenerateSessionRequest = Message<"session.v1.RegenerateSessionRequest"> & {
   /**
-   * The session to give a new id, at most 256 bytes; of any variant but secure.
+   * The session that gets a new id, of any variant but secure; at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * The bearer of the secure session to give a new id, at most 256 bytes.
+   * The bearer of the secure session that gets a new id, at most 256 bytes.
    *
    * @generated from field: string token = 2;
    */
   token: string;
 
   /**
-   * How long the old id still validates, 0 to 60 s. Unset: not at all.
+   * The time for which the old id still validates, 0 to 60 s. If it is unset, the old id is invalid at once.
    *
    * @generated from field: google.protobuf.Duration grace = 3;
    */
@@ -53,18 +55,20 @@ export const RegenerateSessionRequestSchema: GenMessage<RegenerateSessionRequest
   messageDesc(file_session_v1_regeneration, 0);
 
 /**
+ * The response of RegenerateSession.
+ *
  * @generated from message session.v1.RegenerateSessionResponse
  */
 export type RegenerateSessionResponse = Message<"session.v1.RegenerateSessionResponse"> & {
   /**
-   * The session under its new id: the same user, device, data, fields and absolute_expires_at.
+   * The session under its new id, with the same user, device, data, fields and absolute_expires_at.
    *
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
 
   /**
-   * The new bearer when the session is a secure one; otherwise empty.
+   * The new bearer if the session is a secure one; otherwise empty.
    *
    * @generated from field: string token = 2;
    */

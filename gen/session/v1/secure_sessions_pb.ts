@@ -2,7 +2,7 @@
 // @generated from file session/v1/secure_sessions.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Secure sessions: a secret token, rotated under way, of which only a digest is stored.
+// Secure sessions: their bearer is a secret token that can be rotated; only a digest of the secret is stored.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,76 +20,77 @@ export const file_session_v1_secure_sessions: GenFile = /*@__PURE__*/
   fileDesc("CiBzZXNzaW9uL3YxL3NlY3VyZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSL4AwoaQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCgxpZGxlX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEkYKEGFic29sdXRlX3RpbWVvdXQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEicKBWxpbWl0GAwgASgLMhguc2Vzc2lvbi52MS5TZXNzaW9uTGltaXQSHAoKaXBfYWRkcmVzcxgNIAEoCUIIukgFcgMogAISHAoKdXNlcl9hZ2VudBgOIAEoCUIIukgFcgMogCASHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISUgoQYXV0aGVudGljYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESMwoKaXBfYmluZGluZxgRIAEoDjIVLnNlc3Npb24udjEuSXBCaW5kaW5nQgi6SAWCAQIQASJSChtDcmVhdGVTZWN1cmVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSJhChRWYWxpZGF0ZVRva2VuUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASiAAhIQCghub190b3VjaBgCIAEoCBIcCgppcF9hZGRyZXNzGAMgASgJQgi6SAVyAyiAAiKnAQoVVmFsaWRhdGVUb2tlblJlc3BvbnNlEiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIi8KElJvdGF0ZVRva2VuUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASiAAiJKChNSb3RhdGVUb2tlblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SDQoFdG9rZW4YAiABKAkiLwoSUmV2b2tlVG9rZW5SZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKIACIiYKE1Jldm9rZVRva2VuUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
- * Fields 10 to 17 are the same on every Create; CreateSessionRequest documents them.
+ * The request of CreateSecureSession. Fields 10 to 17 are the same in every Create request and are documented in
+ * CreateSessionRequest.
  *
  * @generated from message session.v1.CreateSecureSessionRequest
  */
 export type CreateSecureSessionRequest = Message<"session.v1.CreateSecureSessionRequest"> & {
   /**
-   * Who logged in, 1 to 256 bytes.
+   * The user who logged in, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * See CreateSessionRequest.data.
+   * The document to store with the session; see CreateSessionRequest.data.
    *
    * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
 
   /**
-   * See CreateSessionRequest.idle_timeout.
+   * The idle timeout; see CreateSessionRequest.idle_timeout.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */
   idleTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.absolute_timeout.
+   * The absolute timeout; see CreateSessionRequest.absolute_timeout.
    *
    * @generated from field: google.protobuf.Duration absolute_timeout = 11;
    */
   absoluteTimeout?: Duration | undefined;
 
   /**
-   * See CreateSessionRequest.limit.
+   * The cap on the user's live sessions; see CreateSessionRequest.limit.
    *
    * @generated from field: session.v1.SessionLimit limit = 12;
    */
   limit?: SessionLimit | undefined;
 
   /**
-   * See CreateSessionRequest.ip_address.
+   * The address of the client; see CreateSessionRequest.ip_address.
    *
    * @generated from field: string ip_address = 13;
    */
   ipAddress: string;
 
   /**
-   * See CreateSessionRequest.user_agent.
+   * The user agent of the client; see CreateSessionRequest.user_agent.
    *
    * @generated from field: string user_agent = 14;
    */
   userAgent: string;
 
   /**
-   * See CreateSessionRequest.request_id.
+   * The id that makes a retry safe; see CreateSessionRequest.request_id.
    *
    * @generated from field: string request_id = 15;
    */
   requestId: string;
 
   /**
-   * See CreateSessionRequest.authenticated_at.
+   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
    *
    * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
    */
   authenticatedAt?: Timestamp | undefined;
 
   /**
-   * See CreateSessionRequest.ip_binding.
+   * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
    *
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
@@ -104,19 +105,22 @@ export const CreateSecureSessionRequestSchema: GenMessage<CreateSecureSessionReq
   messageDesc(file_session_v1_secure_sessions, 0);
 
 /**
+ * The response of CreateSecureSession.
+ *
  * @generated from message session.v1.CreateSecureSessionResponse
  */
 export type CreateSecureSessionResponse = Message<"session.v1.CreateSecureSessionResponse"> & {
   /**
-   * The new session; with a request_id seen before, the session made then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
 
   /**
-   * The bearer, shown this once: `sat1_` and base64url of key id, session_id, 256 random bits and an HMAC-SHA256 over
-   * them. With a request_id seen before it is a fresh one, and the token of the first answer is dead (its use ends nothing).
+   * The bearer, which is returned only here: `sat1_` and base64url of key id, session_id, 256 random bits and an
+   * HMAC-SHA256 over them. If request_id was used before, it is a new token, and the token of the first response is no
+   * longer valid (presenting it does not end the session).
    *
    * @generated from field: string token = 2;
    */
@@ -131,25 +135,29 @@ export const CreateSecureSessionResponseSchema: GenMessage<CreateSecureSessionRe
   messageDesc(file_session_v1_secure_sessions, 1);
 
 /**
+ * The request of ValidateToken.
+ *
  * @generated from message session.v1.ValidateTokenRequest
  */
 export type ValidateTokenRequest = Message<"session.v1.ValidateTokenRequest"> & {
   /**
-   * The bearer, at most 256 bytes. A malformed, forged or foreign token is VERDICT_INVALID, an empty one INVALID_ARGUMENT.
+   * The bearer, at most 256 bytes. A malformed, forged or foreign token gets VERDICT_INVALID, an empty one
+   * INVALID_ARGUMENT.
    *
    * @generated from field: string token = 1;
    */
   token: string;
 
   /**
-   * True: the check does not slide the idle timeout.
+   * If true, the validation does not slide the idle timeout.
    *
    * @generated from field: bool no_touch = 2;
    */
   noTouch: boolean;
 
   /**
-   * Where the request comes from, for the session's ip_binding. At most 256 bytes. Unset: not compared.
+   * The address that the client's request comes from, for the session's ip_binding, at most 256 bytes. If it is empty,
+   * no comparison is made.
    *
    * @generated from field: string ip_address = 3;
    */
@@ -164,33 +172,37 @@ export const ValidateTokenRequestSchema: GenMessage<ValidateTokenRequest> = /*@_
   messageDesc(file_session_v1_secure_sessions, 2);
 
 /**
+ * The response of ValidateToken.
+ *
  * @generated from message session.v1.ValidateTokenResponse
  */
 export type ValidateTokenResponse = Message<"session.v1.ValidateTokenResponse"> & {
   /**
-   * VALID or INVALID; a gRPC error means that the service could not tell, and the caller must fail closed.
+   * The verdict, VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller
+   * must fail closed.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */
   verdict: Verdict;
 
   /**
-   * Set exactly when the verdict is VALID; its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
    *
    * @generated from field: session.v1.Session session = 2;
    */
   session?: Session | undefined;
 
   /**
-   * True when ip_binding is IP_BINDING_WARN and ip_address differs from the login's.
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
    *
    * @generated from field: bool ip_mismatch = 3;
    */
   ipMismatch: boolean;
 
   /**
-   * How long the session has left at least, when this was answered: what a cache counts down from before its call. Unset
-   * when the service cannot tell, and for a former id or token in its grace: then the answer must not be kept.
+   * The minimum time that the session had left when the service made this response. A cache counts it down from a time
+   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
+   * token within its grace: then the result must not be cached.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */
@@ -205,6 +217,8 @@ export const ValidateTokenResponseSchema: GenMessage<ValidateTokenResponse> = /*
   messageDesc(file_session_v1_secure_sessions, 3);
 
 /**
+ * The request of RotateToken.
+ *
  * @generated from message session.v1.RotateTokenRequest
  */
 export type RotateTokenRequest = Message<"session.v1.RotateTokenRequest"> & {
@@ -224,18 +238,20 @@ export const RotateTokenRequestSchema: GenMessage<RotateTokenRequest> = /*@__PUR
   messageDesc(file_session_v1_secure_sessions, 4);
 
 /**
+ * The response of RotateToken.
+ *
  * @generated from message session.v1.RotateTokenResponse
  */
 export type RotateTokenResponse = Message<"session.v1.RotateTokenResponse"> & {
   /**
-   * The session after the rotation, which is an access; absolute_expires_at is what it was.
+   * The session after the rotation, which counts as an access. absolute_expires_at is unchanged.
    *
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
 
   /**
-   * The new bearer, shown this once.
+   * The new bearer, which is returned only here.
    *
    * @generated from field: string token = 2;
    */
@@ -250,11 +266,13 @@ export const RotateTokenResponseSchema: GenMessage<RotateTokenResponse> = /*@__P
   messageDesc(file_session_v1_secure_sessions, 5);
 
 /**
+ * The request of RevokeToken.
+ *
  * @generated from message session.v1.RevokeTokenRequest
  */
 export type RevokeTokenRequest = Message<"session.v1.RevokeTokenRequest"> & {
   /**
-   * The current bearer, at most 256 bytes: only who holds the secret may revoke by it.
+   * The current bearer, at most 256 bytes. Only a caller that has the secret can revoke the session with it.
    *
    * @generated from field: string token = 1;
    */
@@ -269,11 +287,13 @@ export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PUR
   messageDesc(file_session_v1_secure_sessions, 6);
 
 /**
+ * The response of RevokeToken.
+ *
  * @generated from message session.v1.RevokeTokenResponse
  */
 export type RevokeTokenResponse = Message<"session.v1.RevokeTokenResponse"> & {
   /**
-   * True when this call ended the session; false when there was nothing to end.
+   * True if this call ended the session; false if there was no session to end.
    *
    * @generated from field: bool deleted = 1;
    */

@@ -2,7 +2,8 @@
 // @generated from file session/v1/session.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// The session authority's contract. Everything a caller may rely on is said in these comments.
+// The messages that all files of the session authority's contract share. The comments of the contract state everything
+// that a caller may rely on.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -18,95 +19,98 @@ export const file_session_v1_session: GenFile = /*@__PURE__*/
   fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEi4QMKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi4KCmNyZWF0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjQKEGxhc3RfYWNjZXNzZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2Fic29sdXRlX2V4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItoBCgZEZXZpY2USHQoJZGV2aWNlX2lkGAEgASgJQgq6SAdyBRABKIACEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEi4KBHR5cGUYAyABKA4yFi5zZXNzaW9uLnYxLkRldmljZVR5cGVCCLpIBYIBAhABEhQKAm9zGAQgASgJQgi6SAVyAyiAAhIZCgdicm93c2VyGAUgASgJQgi6SAVyAyiAAhIcCgppcF9hZGRyZXNzGAYgASgJQgi6SAVyAyiAAhIaCghsb2NhdGlvbhgHIAEoCUIIukgFcgMogAIiYwoMU2Vzc2lvbkxpbWl0EiAKDG1heF9zZXNzaW9ucxgBIAEoBUIKukgHGgUYkE4oARIxCglvbl9leGNlZWQYAiABKA4yFC5zZXNzaW9uLnYxLk9uRXhjZWVkQgi6SAWCAQIQASqLAQoKRGV2aWNlVHlwZRIbChdERVZJQ0VfVFlQRV9VTlNQRUNJRklFRBAAEhcKE0RFVklDRV9UWVBFX0RFU0tUT1AQARIWChJERVZJQ0VfVFlQRV9NT0JJTEUQAhIWChJERVZJQ0VfVFlQRV9UQUJMRVQQAxIXChNERVZJQ0VfVFlQRV9VTktOT1dOEAQqSgoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEQoNVkVSRElDVF9WQUxJRBABEhMKD1ZFUkRJQ1RfSU5WQUxJRBACKlcKCE9uRXhjZWVkEhkKFU9OX0VYQ0VFRF9VTlNQRUNJRklFRBAAEhQKEE9OX0VYQ0VFRF9SRUpFQ1QQARIaChZPTl9FWENFRURfRVZJQ1RfT0xERVNUEAIqawoJSXBCaW5kaW5nEhoKFklQX0JJTkRJTkdfVU5TUEVDSUZJRUQQABISCg5JUF9CSU5ESU5HX09GRhABEhMKD0lQX0JJTkRJTkdfV0FSThACEhkKFUlQX0JJTkRJTkdfSU5WQUxJREFURRADKvcCChJJbnZhbGlkYXRpb25SZWFzb24SIwofSU5WQUxJREFUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0lOVkFMSURBVElPTl9SRUFTT05fREVMRVRFRBABEh8KG0lOVkFMSURBVElPTl9SRUFTT05fUkVWT0tFRBACEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVZJQ1RFRBADEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVhQSVJFRBAEEiMKH0lOVkFMSURBVElPTl9SRUFTT05fUkVHRU5FUkFURUQQBRIkCiBJTlZBTElEQVRJT05fUkVBU09OX1RPS0VOX1JFVVNFRBAGEiYKIklOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFVk9LRUQQBxIkCiBJTlZBTElEQVRJT05fUkVBU09OX1VTRVJfUkVWT0tFRBAIEh8KG0lOVkFMSURBVElPTl9SRUFTT05fQ0hBTkdFRBAJYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * One login of one user. Every store variant (simple, hash, secure, device) shares this record, so every session is
+ * One login of one user. All session variants (simple, hash, secure, device) share this record, so every session is
  * listed, limited, audited and invalidated in the same way.
  *
  * @generated from message session.v1.Session
  */
 export type Session = Message<"session.v1.Session"> & {
   /**
-   * The public handle: 28 base64url characters (1 byte partition, 20 random bytes). Never used twice. For simple, hash
-   * and device sessions it is the bearer, so treat it as a credential; for a secure session it opens nothing.
+   * The public handle of the session: 28 base64url characters (1 byte partition, 20 random bytes). It is never used
+   * twice. For simple, hash and device sessions it is the bearer, so treat it as a credential. A secure session cannot
+   * be read or validated with its id.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * Starts at 1 and grows by one with every change of `data`, `fields` or the token. Sliding the idle timeout is not a
-   * change.
+   * The version of the session. It starts at 1 and grows by one with every change of `data`, `fields` or the token.
+   * Sliding the idle timeout is not a change.
    *
    * @generated from field: int64 version = 2;
    */
   version: bigint;
 
   /**
-   * When the session was created, by the store's clock.
+   * The time at which the session was created, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 3;
    */
   createdAt?: Timestamp | undefined;
 
   /**
-   * The last access that slid the idle timeout, by the store's clock. Accesses closer together than the server's touch
-   * interval (SA_TOUCH_INTERVAL) count as one.
+   * The time of the last access that slid the idle timeout, by the store's clock. Accesses closer together than the
+   * server's touch interval (SA_TOUCH_INTERVAL) count as one.
    *
    * @generated from field: google.protobuf.Timestamp last_accessed_at = 4;
    */
   lastAccessedAt?: Timestamp | undefined;
 
   /**
-   * When the session ends unless it is accessed before: min(last_accessed_at + idle timeout, absolute_expires_at).
+   * The time at which the session ends unless it is accessed before: min(last_accessed_at + idle timeout,
+   * absolute_expires_at).
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 5;
    */
   expiresAt?: Timestamp | undefined;
 
   /**
-   * When the session ends whatever happens. Nothing moves this instant: no access, no rotation, no regeneration.
+   * The time at which the session ends in any case. Nothing moves this time: no access, no rotation, no regeneration.
    *
    * @generated from field: google.protobuf.Timestamp absolute_expires_at = 6;
    */
   absoluteExpiresAt?: Timestamp | undefined;
 
   /**
-   * Who is logged in. At most 256 bytes, any well-formed UTF-8.
+   * The user who is logged in: at most 256 bytes, any well-formed UTF-8.
    *
    * @generated from field: string user_id = 7;
    */
   userId: string;
 
   /**
-   * The client's address at login, as the caller gave it. Empty when it gave none.
+   * The address of the client at login, as the caller gave it; empty if the caller gave none.
    *
    * @generated from field: string ip_address = 8;
    */
   ipAddress: string;
 
   /**
-   * The client's user agent at login, as the caller gave it. Empty when it gave none.
+   * The user agent of the client at login, as the caller gave it; empty if the caller gave none.
    *
    * @generated from field: string user_agent = 9;
    */
   userAgent: string;
 
   /**
-   * The device that logged in; unset but for device sessions.
+   * The device on which the user logged in; set only for device sessions.
    *
    * @generated from field: session.v1.Device device = 10;
    */
   device?: Device | undefined;
 
   /**
-   * The flat fields of a hash session; empty for the other variants. Answered by CreateHashSession, GetSession,
-   * RegenerateSession, SetSessionFields and ListUserSessions; ValidateSession and ValidateToken leave it empty.
+   * The flat fields of a hash session; empty for the other variants. CreateHashSession, GetSession, RegenerateSession,
+   * SetSessionFields and ListUserSessions return them; ValidateSession and ValidateToken leave them empty.
    *
    * @generated from field: map<string, string> fields = 11;
    */
   fields: { [key: string]: string };
 
   /**
-   * What the caller keeps with the session: at most 64 KiB encoded, at most 32 levels deep. Unset when none was given.
+   * The document that the caller stores with the session: at most 64 KiB encoded, at most 32 levels deep. Unset if the
+   * caller gave none.
    *
    * @generated from field: google.protobuf.Struct data = 12;
    */
@@ -121,7 +125,8 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 0);
 
 /**
- * What a user logged in on. A device belongs to one user: the same device_id of two users is two devices.
+ * The device on which a user logged in. A device belongs to one user: the same device_id of two users means two
+ * devices.
  *
  * @generated from message session.v1.Device
  */
@@ -134,42 +139,42 @@ export type Device = Message<"session.v1.Device"> & {
   deviceId: string;
 
   /**
-   * A name to show to the user, for example "Ada's phone". At most 256 bytes.
+   * The name to display to the user, for example "Ada's phone", at most 256 bytes.
    *
    * @generated from field: string name = 2;
    */
   name: string;
 
   /**
-   * Unspecified is kept as DEVICE_TYPE_UNKNOWN.
+   * The type of the device. DEVICE_TYPE_UNSPECIFIED is stored as DEVICE_TYPE_UNKNOWN.
    *
    * @generated from field: session.v1.DeviceType type = 3;
    */
   type: DeviceType;
 
   /**
-   * The operating system, for example "Android 16". At most 256 bytes.
+   * The operating system, for example "Android 16", at most 256 bytes.
    *
    * @generated from field: string os = 4;
    */
   os: string;
 
   /**
-   * The browser or app, for example "Firefox 145". At most 256 bytes.
+   * The browser or app, for example "Firefox 145", at most 256 bytes.
    *
    * @generated from field: string browser = 5;
    */
   browser: string;
 
   /**
-   * The address the device logged in from. At most 256 bytes.
+   * The address from which the device logged in, at most 256 bytes.
    *
    * @generated from field: string ip_address = 6;
    */
   ipAddress: string;
 
   /**
-   * Where the device logged in, in words. At most 256 bytes.
+   * The place where the device logged in, in words, at most 256 bytes.
    *
    * @generated from field: string location = 7;
    */
@@ -184,20 +189,20 @@ export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 1);
 
 /**
- * A cap on the live sessions of one user. Every variant counts; dead sessions never do.
+ * A cap on the live sessions of one user. Sessions of every variant count; ended sessions never do.
  *
  * @generated from message session.v1.SessionLimit
  */
 export type SessionLimit = Message<"session.v1.SessionLimit"> & {
   /**
-   * The most sessions the user may hold once this create has succeeded, 1 to 10,000.
+   * The maximum number of live sessions that the user has after this create succeeds, 1 to 10,000.
    *
    * @generated from field: int32 max_sessions = 1;
    */
   maxSessions: number;
 
   /**
-   * What to do when the user already holds max_sessions or more. Unspecified is ON_EXCEED_REJECT.
+   * The action if the user already has max_sessions or more. ON_EXCEED_UNSPECIFIED means ON_EXCEED_REJECT.
    *
    * @generated from field: session.v1.OnExceed on_exceed = 2;
    */
@@ -212,41 +217,41 @@ export const SessionLimitSchema: GenMessage<SessionLimit> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 2);
 
 /**
- * The form of a device.
+ * The type of a device.
  *
  * @generated from enum session.v1.DeviceType
  */
 export const DeviceType = {
   /**
-   * Not said; kept as DEVICE_TYPE_UNKNOWN.
+   * The type is not specified. It is stored as DEVICE_TYPE_UNKNOWN.
    *
    * @generated from enum value: DEVICE_TYPE_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * A desktop or laptop computer.
+   * The device is a desktop or laptop computer.
    *
    * @generated from enum value: DEVICE_TYPE_DESKTOP = 1;
    */
   DESKTOP: 1,
 
   /**
-   * A phone.
+   * The device is a phone.
    *
    * @generated from enum value: DEVICE_TYPE_MOBILE = 2;
    */
   MOBILE: 2,
 
   /**
-   * A tablet.
+   * The device is a tablet.
    *
    * @generated from enum value: DEVICE_TYPE_TABLET = 3;
    */
   TABLET: 3,
 
   /**
-   * The caller could not tell.
+   * The caller could not determine the type.
    *
    * @generated from enum value: DEVICE_TYPE_UNKNOWN = 4;
    */
@@ -254,7 +259,7 @@ export const DeviceType = {
 } as const;
 
 /**
- * The form of a device.
+ * The type of a device.
  *
  * @generated from enum session.v1.DeviceType
  */
@@ -267,13 +272,13 @@ export const DeviceTypeSchema: GenEnum<DeviceType> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 0);
 
 /**
- * The answer to "is this session valid?".
+ * The result of a validation.
  *
  * @generated from enum session.v1.Verdict
  */
 export const Verdict = {
   /**
-   * Never sent.
+   * The service never sends this value.
    *
    * @generated from enum value: VERDICT_UNSPECIFIED = 0;
    */
@@ -287,8 +292,8 @@ export const Verdict = {
   VALID: 1,
 
   /**
-   * It is not. Unknown, expired, revoked, malformed and foreign sessions answer with the same bytes, so the answer is
-   * no oracle.
+   * The session is not valid. Unknown, expired, revoked, malformed and foreign sessions are indistinguishable from one
+   * another: they get the same bytes, so the response reveals nothing.
    *
    * @generated from enum value: VERDICT_INVALID = 2;
    */
@@ -296,7 +301,7 @@ export const Verdict = {
 } as const;
 
 /**
- * The answer to "is this session valid?".
+ * The result of a validation.
  *
  * @generated from enum session.v1.Verdict
  */
@@ -309,27 +314,27 @@ export const VerdictSchema: GenEnum<Verdict> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 1);
 
 /**
- * What a create does when the limit is reached.
+ * The action of a create when the limit is reached.
  *
  * @generated from enum session.v1.OnExceed
  */
 export const OnExceed = {
   /**
-   * The same as ON_EXCEED_REJECT.
+   * This value means ON_EXCEED_REJECT.
    *
    * @generated from enum value: ON_EXCEED_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * The create fails: RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED.
+   * The create fails with RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED.
    *
    * @generated from enum value: ON_EXCEED_REJECT = 1;
    */
   REJECT: 1,
 
   /**
-   * The sessions least recently accessed are ended until the new one fits.
+   * The least recently accessed sessions are ended until the new one fits.
    *
    * @generated from enum value: ON_EXCEED_EVICT_OLDEST = 2;
    */
@@ -337,7 +342,7 @@ export const OnExceed = {
 } as const;
 
 /**
- * What a create does when the limit is reached.
+ * The action of a create when the limit is reached.
  *
  * @generated from enum session.v1.OnExceed
  */
@@ -350,34 +355,34 @@ export const OnExceedSchema: GenEnum<OnExceed> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 2);
 
 /**
- * What happens when a session is presented from another address than the one it was created from.
+ * The reaction when a session is presented from another address than the one at login.
  *
  * @generated from enum session.v1.IpBinding
  */
 export const IpBinding = {
   /**
-   * The same as IP_BINDING_OFF.
+   * This value means IP_BINDING_OFF.
    *
    * @generated from enum value: IP_BINDING_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * Nothing.
+   * Nothing happens.
    *
    * @generated from enum value: IP_BINDING_OFF = 1;
    */
   OFF: 1,
 
   /**
-   * The session stays valid; the answer says `ip_mismatch` and an audit entry is written.
+   * The session stays valid, `ip_mismatch` is set in the response, and an audit event is recorded.
    *
    * @generated from enum value: IP_BINDING_WARN = 2;
    */
   WARN: 2,
 
   /**
-   * The session is ended and the answer is VERDICT_INVALID, or NOT_FOUND.
+   * The session is ended, and the result is VERDICT_INVALID or NOT_FOUND.
    *
    * @generated from enum value: IP_BINDING_INVALIDATE = 3;
    */
@@ -385,7 +390,7 @@ export const IpBinding = {
 } as const;
 
 /**
- * What happens when a session is presented from another address than the one it was created from.
+ * The reaction when a session is presented from another address than the one at login.
  *
  * @generated from enum session.v1.IpBinding
  */
@@ -398,76 +403,76 @@ export const IpBindingSchema: GenEnum<IpBinding> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 3);
 
 /**
- * Why a session ended or changed, as watchers, audit entries and ExplainSession tell it.
+ * The reason that a session ended or changed, as reported by watches, audit events and ExplainSession.
  *
  * @generated from enum session.v1.InvalidationReason
  */
 export const InvalidationReason = {
   /**
-   * Not said.
+   * The reason is not specified.
    *
    * @generated from enum value: INVALIDATION_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * Ended by DeleteSession: a logout.
+   * DeleteSession ended the session: the user logged out.
    *
    * @generated from enum value: INVALIDATION_REASON_DELETED = 1;
    */
   DELETED: 1,
 
   /**
-   * Ended by RevokeToken or InvalidateSession.
+   * RevokeToken or InvalidateSession ended the session.
    *
    * @generated from enum value: INVALIDATION_REASON_REVOKED = 2;
    */
   REVOKED: 2,
 
   /**
-   * Ended to make room under a session limit, or by a new login on the same device.
+   * The session was ended to make room under a session limit, or by a new login on the same device.
    *
    * @generated from enum value: INVALIDATION_REASON_EVICTED = 3;
    */
   EVICTED: 3,
 
   /**
-   * Ended by its idle or absolute timeout.
+   * The session ended by its idle or absolute timeout.
    *
    * @generated from enum value: INVALIDATION_REASON_EXPIRED = 4;
    */
   EXPIRED: 4,
 
   /**
-   * Replaced by RegenerateSession; its successor lives on under a new id.
+   * RegenerateSession replaced the session; its successor lives on under a new id.
    *
    * @generated from enum value: INVALIDATION_REASON_REGENERATED = 5;
    */
   REGENERATED: 5,
 
   /**
-   * Ended because a rotated-away token secret was presented after its grace.
+   * The session was ended because a rotated-away token secret was presented after its grace.
    *
    * @generated from enum value: INVALIDATION_REASON_TOKEN_REUSED = 6;
    */
   TOKEN_REUSED: 6,
 
   /**
-   * Ended by RevokeDevice.
+   * RevokeDevice ended the session.
    *
    * @generated from enum value: INVALIDATION_REASON_DEVICE_REVOKED = 7;
    */
   DEVICE_REVOKED: 7,
 
   /**
-   * Ended by DeleteUserSessions.
+   * DeleteUserSessions ended the session.
    *
    * @generated from enum value: INVALIDATION_REASON_USER_REVOKED = 8;
    */
   USER_REVOKED: 8,
 
   /**
-   * Not ended: its data, fields or token changed, so a cached copy is stale.
+   * The session did not end: its data, fields or token changed, so a cached copy is stale.
    *
    * @generated from enum value: INVALIDATION_REASON_CHANGED = 9;
    */
@@ -475,7 +480,7 @@ export const InvalidationReason = {
 } as const;
 
 /**
- * Why a session ended or changed, as watchers, audit entries and ExplainSession tell it.
+ * The reason that a session ended or changed, as reported by watches, audit events and ExplainSession.
  *
  * @generated from enum session.v1.InvalidationReason
  */

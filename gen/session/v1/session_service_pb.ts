@@ -2,7 +2,7 @@
 // @generated from file session/v1/session_service.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// The one service of the session authority.
+// The only service of the session authority.
 
 import type { GenFile, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -32,17 +32,18 @@ export const file_session_v1_session_service: GenFile = /*@__PURE__*/
 /**
  * Creates, validates, changes and revokes login sessions.
  *
- * Rules of every method:
- * - All operations on one user are linearizable on one store primary. An unclear outcome is UNAVAILABLE, never a made-up
- *   success.
- * - Every error carries google.rpc.ErrorInfo with domain "session-authority" and the reason named here; bad input is
- *   INVALID_ARGUMENT with google.rpc.BadRequest naming each field; UNAVAILABLE carries google.rpc.RetryInfo. Failures of the
- *   protocol itself, such as a message over 256 KiB or an unknown method, carry their code only.
- * - Every call ends by its deadline whatever the store does. A call without a deadline ends within the server's
- *   SA_REQUEST_TIMEOUT (5 s).
- * - The tenant comes from the caller's credential, never from a request. Sessions of another tenant do not exist.
- * - With API keys configured: UNAUTHENTICATED / CREDENTIAL_INVALID without a valid one, PERMISSION_DENIED / SCOPE_MISSING
- *   without the scope named here.
+ * These rules hold for every method:
+ * - All operations on one user are linearizable on one store primary. If the outcome of a call is unclear, it fails
+ *   with UNAVAILABLE; the service never reports a success that it cannot confirm.
+ * - Every error contains google.rpc.ErrorInfo with domain "session-authority" and the reason named here. Bad input gets
+ *   INVALID_ARGUMENT with a google.rpc.BadRequest that names each field. UNAVAILABLE contains google.rpc.RetryInfo.
+ *   Failures of the protocol itself, such as a message over 256 KiB or an unknown method, contain their code only.
+ * - Every call ends by its deadline, whatever the state of the store. A call without a deadline ends within the
+ *   server's SA_REQUEST_TIMEOUT (5 s by default).
+ * - The tenant comes from the caller's credential, never from a request. For the caller, sessions of another tenant do
+ *   not exist.
+ * - If API keys are configured, a call without a valid one fails with UNAUTHENTICATED / CREDENTIAL_INVALID, and a call
+ *   without the scope named here fails with PERMISSION_DENIED / SCOPE_MISSING.
  *
  * ---- Simple sessions ----
  *
@@ -50,12 +51,13 @@ export const file_session_v1_session_service: GenFile = /*@__PURE__*/
  */
 export const SessionService: GenService<{
   /**
-   * Starts a session for a user who has just logged in. One atomic step: the record, the user's index, the change and the
-   * audit entry are all there or none is. A retry with the same request_id answers the same session.
-   * Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED; RESOURCE_EXHAUSTED / CREATE_RATE_EXCEEDED with
-   * RetryInfo, above the server's SA_CREATE_RATE; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN;
-   * FAILED_PRECONDITION / REQUEST_ID_REUSED when another variant used this request_id;
-   * FAILED_PRECONDITION / REQUEST_ID_SPENT when the session made with this request_id has ended since. Scope: write.
+   * Creates a session for a user who has just logged in. This is one atomic step: the record, the user's index, the
+   * change and the audit event are all written or none is. A retry with the same request_id returns the same session.
+   * Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED; RESOURCE_EXHAUSTED / CREATE_RATE_EXCEEDED
+   * with RetryInfo, above the server's SA_CREATE_RATE; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN; FAILED_PRECONDITION /
+   * REQUEST_ID_REUSED if another variant used this request_id; FAILED_PRECONDITION / REQUEST_ID_SPENT if the session
+   * created with this request_id has ended since.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSession
    */
@@ -65,8 +67,10 @@ export const SessionService: GenService<{
     output: typeof CreateSessionResponseSchema;
   },
   /**
-   * Reads a session and slides its idle timeout. Of a secure session the id opens nothing: NOT_FOUND.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND when it is unknown, expired, revoked or foreign. Scope: read.
+   * Reads a session and slides its idle timeout. A secure session cannot be read with its id: the call fails with
+   * NOT_FOUND.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND if the session is unknown, expired, revoked or foreign.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSession
    */
@@ -76,8 +80,11 @@ export const SessionService: GenService<{
     output: typeof GetSessionResponseSchema;
   },
   /**
-   * Says whether a session is alive, and never slides its idle timeout. Of a secure session the id opens nothing: INVALID.
-   * Errors: none but UNAVAILABLE and INVALID_ARGUMENT; a dead session is an answer. Scope: read.
+   * Reports whether a session is alive, and never slides its idle timeout. A secure session cannot be validated with
+   * its id: the verdict is VERDICT_INVALID.
+   * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a session that has ended, the call succeeds with
+   * VERDICT_INVALID.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateSession
    */
@@ -87,9 +94,11 @@ export const SessionService: GenService<{
     output: typeof ValidateSessionResponseSchema;
   },
   /**
-   * Replaces the data of a session of any variant, or merges into it, and slides the idle timeout. Two merges at once both
-   * take effect. Of a secure session the id is enough for this: it is for backends, and answers no token.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; INVALID_ARGUMENT. Scope: write.
+   * Replaces the data of a session of any variant, or merges into it, and slides the idle timeout. Of two concurrent
+   * merges both take effect. A secure session can be changed with its id, because this method is for backends and
+   * returns no token.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; INVALID_ARGUMENT.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.UpdateSessionData
    */
@@ -99,8 +108,9 @@ export const SessionService: GenService<{
     output: typeof UpdateSessionDataResponseSchema;
   },
   /**
-   * Ends a session: the logout. Once it has returned OK nothing revives the session. Ending what is gone answers
-   * `deleted: false`. Works when the store's memory is full. Scope: write.
+   * Ends a session: the user logs out. Once the call has returned OK, nothing revives the session. If the session has
+   * already ended, the response is `deleted: false`. The call works while the store's memory is full.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.DeleteSession
    */
@@ -110,8 +120,9 @@ export const SessionService: GenService<{
     output: typeof DeleteSessionResponseSchema;
   },
   /**
-   * Ends all sessions of a user, of every variant, in one atomic step, or all but one. A create that races it is either
-   * ended by it or begins after it. Works when the store's memory is full. Scope: write.
+   * Ends all sessions of a user, or all but one, of every variant, in one atomic step. A concurrent create is either
+   * ended by this call or takes effect after it. The call works while the store's memory is full.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.DeleteUserSessions
    */
@@ -121,9 +132,10 @@ export const SessionService: GenService<{
     output: typeof DeleteUserSessionsResponseSchema;
   },
   /**
-   * Lists the live sessions of a user, page by page (AIP-158), and slides none. A session that is alive through the whole
-   * listing appears exactly once; a dead one never does.
-   * Errors: INVALID_ARGUMENT for a page_token of another user. Scope: read.
+   * Lists the live sessions of a user, page by page (AIP-158), and slides no idle timeout. A session that is alive
+   * during the whole listing appears exactly once; a session that has ended never appears.
+   * Errors: INVALID_ARGUMENT for a page_token of another user.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ListUserSessions
    */
@@ -133,7 +145,8 @@ export const SessionService: GenService<{
     output: typeof ListUserSessionsResponseSchema;
   },
   /**
-   * Starts a session with flat fields. Otherwise as CreateSession. Scope: write.
+   * Creates a session with flat fields. Otherwise it behaves as CreateSession.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateHashSession
    */
@@ -144,7 +157,8 @@ export const SessionService: GenService<{
   },
   /**
    * Reads one field and slides the idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION. Scope: read.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionField
    */
@@ -154,8 +168,9 @@ export const SessionService: GenService<{
     output: typeof GetSessionFieldResponseSchema;
   },
   /**
-   * Reads several fields, or all, as they were at one instant, and slides the idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION. Scope: read.
+   * Reads several or all fields, as they were at one instant, and slides the idle timeout.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionFields
    */
@@ -165,9 +180,10 @@ export const SessionService: GenService<{
     output: typeof GetSessionFieldsResponseSchema;
   },
   /**
-   * Writes and removes fields in one step, leaves the others alone, and slides the idle timeout.
+   * Writes and removes fields in one step, leaves the others unchanged, and slides the idle timeout.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; FAILED_PRECONDITION / NOT_A_HASH_SESSION;
-   * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED above 128 fields, and then nothing is written. Scope: write.
+   * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED above 128 fields, and then nothing is written.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.SetSessionFields
    */
@@ -177,10 +193,12 @@ export const SessionService: GenService<{
     output: typeof SetSessionFieldsResponseSchema;
   },
   /**
-   * Adds to an int64 field in one step and slides the idle timeout. N concurrent increments add up.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION; FAILED_PRECONDITION / NOT_AN_INTEGER
-   * when the value is not an int64; FAILED_PRECONDITION / INTEGER_OVERFLOW when the sum is not;
-   * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED. Not safe to retry blindly. Scope: write.
+   * Adds to an int64 field in one step and slides the idle timeout. N concurrent increments add up. Do not retry this
+   * call blindly, because an increment whose response was lost may have taken effect.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION; FAILED_PRECONDITION /
+   * NOT_AN_INTEGER if the value is not an int64; FAILED_PRECONDITION / INTEGER_OVERFLOW if the sum is not an int64;
+   * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.IncrementSessionField
    */
@@ -190,8 +208,9 @@ export const SessionService: GenService<{
     output: typeof IncrementSessionFieldResponseSchema;
   },
   /**
-   * Starts a session whose bearer is a secret token. The token is shown once; only its SHA-256 is stored. Otherwise as
-   * CreateSession. Scope: write.
+   * Creates a session whose bearer is a secret token. The token is returned only here, and only its SHA-256 is stored.
+   * Otherwise it behaves as CreateSession.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSecureSession
    */
@@ -201,9 +220,12 @@ export const SessionService: GenService<{
     output: typeof CreateSecureSessionResponseSchema;
   },
   /**
-   * Says whether a token is valid, and slides the idle timeout unless no_touch. A forged token costs no store call. A
-   * rotated-away token is valid for the grace (SA_ROTATION_GRACE, 10 s); after it, its use ends the session.
-   * Errors: none but UNAVAILABLE and INVALID_ARGUMENT; a dead token is an answer. Scope: read.
+   * Reports whether a token is valid, and slides the idle timeout unless no_touch is set. A forged token costs no store
+   * call. A rotated-away token is valid for the grace (SA_ROTATION_GRACE, 10 s by default); after that, presenting it
+   * ends the session.
+   * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a token that is no longer valid, the call succeeds with
+   * VERDICT_INVALID.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateToken
    */
@@ -213,9 +235,10 @@ export const SessionService: GenService<{
     output: typeof ValidateTokenResponseSchema;
   },
   /**
-   * Replaces the secret. Exactly one of N concurrent callers wins; the others get ABORTED / ROTATED_CONCURRENTLY. The old
-   * token is honoured for the grace. Never moves absolute_expires_at.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND for a token that is not valid. Scope: write.
+   * Replaces the secret of a session. Exactly one of N concurrent callers wins; the others get ABORTED /
+   * ROTATED_CONCURRENTLY. The old token remains valid for the grace. absolute_expires_at never moves.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND for a token that is not valid.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RotateToken
    */
@@ -225,8 +248,9 @@ export const SessionService: GenService<{
     output: typeof RotateTokenResponseSchema;
   },
   /**
-   * Ends the session of a token, for who holds its secret. A token whose session is gone answers `deleted: false`; one that
-   * was rotated away longer ago than the grace ends the session as a reuse does. Works when the store's memory is full.
+   * Ends the session of a token, for a caller that has its secret. If the session has already ended, the response is
+   * `deleted: false`. A token that was rotated away longer ago than the grace ends the session as a reuse does. The
+   * call works while the store's memory is full.
    * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RevokeToken
@@ -237,8 +261,9 @@ export const SessionService: GenService<{
     output: typeof RevokeTokenResponseSchema;
   },
   /**
-   * Starts a session on a device; the session this user had on it is replaced in the same step. Otherwise as
-   * CreateSession. Scope: write.
+   * Creates a session on a device. The session that this user had on the device is replaced in the same step. Otherwise
+   * it behaves as CreateSession.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateDeviceSession
    */
@@ -249,7 +274,8 @@ export const SessionService: GenService<{
   },
   /**
    * Reads the live session on a device and slides its idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND. Scope: read.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetDeviceSession
    */
@@ -259,7 +285,8 @@ export const SessionService: GenService<{
     output: typeof GetDeviceSessionResponseSchema;
   },
   /**
-   * Lists the live device sessions of a user, page by page, under the rules of ListUserSessions. Scope: read.
+   * Lists the live device sessions of a user, page by page, under the rules of ListUserSessions.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ListUserDevices
    */
@@ -269,7 +296,8 @@ export const SessionService: GenService<{
     output: typeof ListUserDevicesResponseSchema;
   },
   /**
-   * Ends the session of one user on one device. None there answers `deleted: false`. Scope: write.
+   * Ends the session of one user on one device. If there is none, the response is `deleted: false`.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RevokeDevice
    */
@@ -279,9 +307,10 @@ export const SessionService: GenService<{
     output: typeof RevokeDeviceResponseSchema;
   },
   /**
-   * Gives a session a new id, so that an id planted before the login is worth nothing. The old id dies in the same step,
-   * or after `grace`. Exactly one of N concurrent callers wins; to the others the old id is gone.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND. Scope: write.
+   * Gives a session a new id, so that an id planted before the login is worthless. The old id becomes invalid in the
+   * same step, or after `grace`. Exactly one of N concurrent callers wins; for the others, the old id is gone.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RegenerateSession
    */
@@ -291,7 +320,8 @@ export const SessionService: GenService<{
     output: typeof RegenerateSessionResponseSchema;
   },
   /**
-   * Lists what happened to a user's sessions, newest first, page by page. Exactly one entry for each acknowledged mutation.
+   * Lists what happened to a user's sessions, newest first, page by page. There is exactly one event for each
+   * acknowledged mutation.
    * Scope: audit.
    *
    * @generated from rpc session.v1.SessionService.ListAuditEvents
@@ -302,7 +332,8 @@ export const SessionService: GenService<{
     output: typeof ListAuditEventsResponseSchema;
   },
   /**
-   * Says whether a session is alive and, if it is dead, by whom, when and why it was ended. Scope: audit.
+   * Reports whether a session is alive and, if it has ended, by whom, when and why.
+   * Scope: audit.
    *
    * @generated from rpc session.v1.SessionService.ExplainSession
    */
@@ -312,8 +343,9 @@ export const SessionService: GenService<{
     output: typeof ExplainSessionResponseSchema;
   },
   /**
-   * Ends a session by its id, of any variant, with a reason and an actor. Ending what is gone answers `deleted: false`.
-   * Works when the store's memory is full. Scope: write.
+   * Ends a session of any variant by its id, with a reason and an actor. If the session has already ended, the response
+   * is `deleted: false`. The call works while the store's memory is full.
+   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.InvalidateSession
    */
@@ -323,8 +355,9 @@ export const SessionService: GenService<{
     output: typeof InvalidateSessionResponseSchema;
   },
   /**
-   * Streams every invalidation of the caller's tenant: at least once, in order per user, resumable without a gap, or a reset
-   * that says so. Scope: watch.
+   * Streams every invalidation of the caller's tenant: at least once, in order for each user, and resumable without a
+   * gap. If the service cannot rule out a gap, it sends a reset.
+   * Scope: watch.
    *
    * @generated from rpc session.v1.SessionService.WatchInvalidations
    */
@@ -334,8 +367,10 @@ export const SessionService: GenService<{
     output: typeof WatchInvalidationsResponseSchema;
   },
   /**
-   * Asks for a checkpoint with this nonce on the stream: the proof of a live link that a cache's lease rests on.
-   * Errors: NOT_FOUND / WATCH_NOT_FOUND. Scope: watch.
+   * Requests a checkpoint with this nonce on the stream. That checkpoint shows that the stream is live in both
+   * directions, and the lease of a cache depends on it.
+   * Errors: NOT_FOUND / WATCH_NOT_FOUND.
+   * Scope: watch.
    *
    * @generated from rpc session.v1.SessionService.RenewWatch
    */
@@ -345,7 +380,9 @@ export const SessionService: GenService<{
     output: typeof RenewWatchResponseSchema;
   },
   /**
-   * Validates up to 1,000 sessions or tokens. Order is kept, and one bad entry spoils no other. Scope: read.
+   * Validates up to 1,000 sessions or tokens. The results keep the order of the entries, and one bad entry does not
+   * affect the others.
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.BatchValidate
    */
@@ -355,10 +392,12 @@ export const SessionService: GenService<{
     output: typeof BatchValidateResponseSchema;
   },
   /**
-   * Validates for as long as the stream is open. Answers keep the order of the questions, and each comes as soon as it is its
-   * turn. While 1,024 questions of the stream are unanswered, flow control holds the caller back. A message that breaks a rule
-   * (INVALID_ARGUMENT) or cannot be answered (UNAVAILABLE) ends the stream, after the answers before it; a caller that leaves
-   * answers unread for 3 s loses it (RESOURCE_EXHAUSTED). Scope: read.
+   * Validates sessions and tokens for as long as the stream is open. The results keep the order of the entries, and
+   * each is sent as soon as it is ready and all results before it have been sent. While 1,024 entries of the stream
+   * have no result yet, flow control holds the caller back.
+   * A message that violates a rule (INVALID_ARGUMENT) or cannot be validated (UNAVAILABLE) ends the stream, after the
+   * results before it. A caller that leaves results unread for 3 s loses the stream (RESOURCE_EXHAUSTED).
+   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateStream
    */

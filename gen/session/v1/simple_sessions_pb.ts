@@ -20,79 +20,82 @@ export const file_session_v1_simple_sessions: GenFile = /*@__PURE__*/
   fileDesc("CiBzZXNzaW9uL3YxL3NpbXBsZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLyAwoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCgxpZGxlX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEkYKEGFic29sdXRlX3RpbWVvdXQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEicKBWxpbWl0GAwgASgLMhguc2Vzc2lvbi52MS5TZXNzaW9uTGltaXQSHAoKaXBfYWRkcmVzcxgNIAEoCUIIukgFcgMogAISHAoKdXNlcl9hZ2VudBgOIAEoCUIIukgFcgMogCASHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISUgoQYXV0aGVudGljYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESMwoKaXBfYmluZGluZxgRIAEoDjIVLnNlc3Npb24udjEuSXBCaW5kaW5nQgi6SAWCAQIQASI9ChVDcmVhdGVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiJRChFHZXRTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEhwKCmlwX2FkZHJlc3MYAiABKAlCCLpIBXIDKIACIk8KEkdldFNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAIgASgIIjgKFlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAiJlChdWYWxpZGF0ZVNlc3Npb25SZXNwb25zZRIkCgd2ZXJkaWN0GAEgASgOMhMuc2Vzc2lvbi52MS5WZXJkaWN0EiQKB3Nlc3Npb24YAiABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24ikwEKGFVwZGF0ZVNlc3Npb25EYXRhUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg0KBW1lcmdlGAMgASgIEiEKEGV4cGVjdGVkX3ZlcnNpb24YBCABKANCB7pIBCICKAAiQQoZVXBkYXRlU2Vzc2lvbkRhdGFSZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIjYKFERlbGV0ZVNlc3Npb25SZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAIiKAoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiXQoZRGVsZXRlVXNlclNlc3Npb25zUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEiMKEWV4Y2VwdF9zZXNzaW9uX2lkGAIgASgJQgi6SAVyAyiAAiIzChpEZWxldGVVc2VyU2Vzc2lvbnNSZXNwb25zZRIVCg1kZWxldGVkX2NvdW50GAEgASgFInMKF0xpc3RVc2VyU2Vzc2lvbnNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAEIloKGExpc3RVc2VyU2Vzc2lvbnNSZXNwb25zZRIlCghzZXNzaW9ucxgBIAMoCzITLnNlc3Npb24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
- * Fields 10 to 17 are the same on every Create.
+ * The request of CreateSession. Fields 10 to 17 are the same in every Create request.
  *
  * @generated from message session.v1.CreateSessionRequest
  */
 export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & {
   /**
-   * Who logged in, 1 to 256 bytes.
+   * The user who logged in, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * Kept with the session: at most 64 KiB encoded, at most 32 levels deep, numbers finite.
+   * The document to store with the session: at most 64 KiB encoded, at most 32 levels deep, with finite numbers only.
    *
    * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
 
   /**
-   * The session ends this long after its last access: 1 s to 400 d. Unset: the server's SA_IDLE_TIMEOUT (24 h).
+   * The time after its last access at which the session ends, 1 s to 400 d. If it is unset, the server's
+   * SA_IDLE_TIMEOUT applies (24 h by default).
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */
   idleTimeout?: Duration | undefined;
 
   /**
-   * The session ends this long after it was created, whatever happens: 1 s to 400 d. Unset: the server's
-   * SA_ABSOLUTE_TIMEOUT (30 d).
+   * The time after its creation at which the session ends in any case, 1 s to 400 d. If it is unset, the server's
+   * SA_ABSOLUTE_TIMEOUT applies (30 d by default).
    *
    * @generated from field: google.protobuf.Duration absolute_timeout = 11;
    */
   absoluteTimeout?: Duration | undefined;
 
   /**
-   * Caps the user's live sessions. Unset: the server's SA_MAX_SESSIONS_PER_USER (no cap).
+   * The cap on the user's live sessions. If it is unset, the server's SA_MAX_SESSIONS_PER_USER applies (no cap by
+   * default).
    *
    * @generated from field: session.v1.SessionLimit limit = 12;
    */
   limit?: SessionLimit | undefined;
 
   /**
-   * The client's address, at most 256 bytes; kept as it is given.
+   * The address of the client, at most 256 bytes; stored as it is given.
    *
    * @generated from field: string ip_address = 13;
    */
   ipAddress: string;
 
   /**
-   * The client's user agent, at most 4,096 bytes; kept as it is given.
+   * The user agent of the client, at most 4,096 bytes; stored as it is given.
    *
    * @generated from field: string user_agent = 14;
    */
   userAgent: string;
 
   /**
-   * Makes a retry safe: for 10 minutes another Create of the same user with the same request_id answers the session
-   * that the first one made. At most 256 bytes; a UUID is a good choice. Unset: every call makes a session.
+   * The id that makes a retry safe: for 10 minutes, another Create of the same user with the same request_id returns
+   * the session that the first one created. At most 256 bytes; a UUID is a good choice. If it is empty, every call
+   * creates a session.
    *
    * @generated from field: string request_id = 15;
    */
   requestId: string;
 
   /**
-   * When the user proved who they are. A login that began before the user's last DeleteUserSessions is refused:
-   * FAILED_PRECONDITION / REVOKED_SINCE_LOGIN. Unset: not checked.
+   * The time at which the user proved their identity. A login that began before the user's last DeleteUserSessions is
+   * refused with FAILED_PRECONDITION / REVOKED_SINCE_LOGIN. If it is unset, nothing is checked.
    *
    * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
    */
   authenticatedAt?: Timestamp | undefined;
 
   /**
-   * What a later call with another ip_address does. Unset: nothing.
+   * The reaction to a later request with another ip_address. If it is unset, nothing happens.
    *
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
@@ -107,11 +110,13 @@ export const CreateSessionRequestSchema: GenMessage<CreateSessionRequest> = /*@_
   messageDesc(file_session_v1_simple_sessions, 0);
 
 /**
+ * The response of CreateSession.
+ *
  * @generated from message session.v1.CreateSessionResponse
  */
 export type CreateSessionResponse = Message<"session.v1.CreateSessionResponse"> & {
   /**
-   * The new session; with a request_id seen before, the session made then.
+   * The new session. If request_id was used before, it is the session that was created then.
    *
    * @generated from field: session.v1.Session session = 1;
    */
@@ -126,6 +131,8 @@ export const CreateSessionResponseSchema: GenMessage<CreateSessionResponse> = /*
   messageDesc(file_session_v1_simple_sessions, 1);
 
 /**
+ * The request of GetSession.
+ *
  * @generated from message session.v1.GetSessionRequest
  */
 export type GetSessionRequest = Message<"session.v1.GetSessionRequest"> & {
@@ -137,7 +144,8 @@ export type GetSessionRequest = Message<"session.v1.GetSessionRequest"> & {
   sessionId: string;
 
   /**
-   * Where the request comes from, for the session's ip_binding. At most 256 bytes. Unset: not compared.
+   * The address that the client's request comes from, for the session's ip_binding, at most 256 bytes. If it is empty,
+   * no comparison is made.
    *
    * @generated from field: string ip_address = 2;
    */
@@ -152,6 +160,8 @@ export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE_
   messageDesc(file_session_v1_simple_sessions, 2);
 
 /**
+ * The response of GetSession.
+ *
  * @generated from message session.v1.GetSessionResponse
  */
 export type GetSessionResponse = Message<"session.v1.GetSessionResponse"> & {
@@ -163,7 +173,7 @@ export type GetSessionResponse = Message<"session.v1.GetSessionResponse"> & {
   session?: Session | undefined;
 
   /**
-   * True when ip_binding is IP_BINDING_WARN and ip_address differs from the login's.
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
    *
    * @generated from field: bool ip_mismatch = 2;
    */
@@ -178,11 +188,13 @@ export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PUR
   messageDesc(file_session_v1_simple_sessions, 3);
 
 /**
+ * The request of ValidateSession.
+ *
  * @generated from message session.v1.ValidateSessionRequest
  */
 export type ValidateSessionRequest = Message<"session.v1.ValidateSessionRequest"> & {
   /**
-   * The session to check, at most 256 bytes. A malformed id is VERDICT_INVALID, an empty one INVALID_ARGUMENT.
+   * The session to validate, at most 256 bytes. A malformed id gets VERDICT_INVALID, an empty one INVALID_ARGUMENT.
    *
    * @generated from field: string session_id = 1;
    */
@@ -197,18 +209,21 @@ export const ValidateSessionRequestSchema: GenMessage<ValidateSessionRequest> = 
   messageDesc(file_session_v1_simple_sessions, 4);
 
 /**
+ * The response of ValidateSession.
+ *
  * @generated from message session.v1.ValidateSessionResponse
  */
 export type ValidateSessionResponse = Message<"session.v1.ValidateSessionResponse"> & {
   /**
-   * VALID or INVALID; a gRPC error means that the service could not tell, and the caller must fail closed.
+   * The verdict, VALID or INVALID. A gRPC error means that the service could not determine the verdict, and the caller
+   * must fail closed.
    *
    * @generated from field: session.v1.Verdict verdict = 1;
    */
   verdict: Verdict;
 
   /**
-   * Set exactly when the verdict is VALID; its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
    *
    * @generated from field: session.v1.Session session = 2;
    */
@@ -223,6 +238,8 @@ export const ValidateSessionResponseSchema: GenMessage<ValidateSessionResponse> 
   messageDesc(file_session_v1_simple_sessions, 5);
 
 /**
+ * The request of UpdateSessionData.
+ *
  * @generated from message session.v1.UpdateSessionDataRequest
  */
 export type UpdateSessionDataRequest = Message<"session.v1.UpdateSessionDataRequest"> & {
@@ -234,22 +251,23 @@ export type UpdateSessionDataRequest = Message<"session.v1.UpdateSessionDataRequ
   sessionId: string;
 
   /**
-   * The new data, or the merge patch. The data that results is at most 64 KiB encoded and 32 levels deep.
+   * The new data, or the merge patch. The resulting data is at most 64 KiB encoded and 32 levels deep.
    *
    * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
 
   /**
-   * False: `data` replaces what was there; unset clears it. True: `data` is merged into it as RFC 7396 says: objects
-   * are merged, null removes a member, anything else replaces.
+   * If false, `data` replaces the present data; an unset `data` clears it. If true, `data` is merged into the present
+   * data according to RFC 7396: objects are merged, null removes a member, anything else replaces.
    *
    * @generated from field: bool merge = 3;
    */
   merge: boolean;
 
   /**
-   * The version the caller read; ABORTED / VERSION_MISMATCH when the session has another by now. 0: not checked.
+   * The version that the caller has read. The call fails with ABORTED / VERSION_MISMATCH if the session has another
+   * version by now. 0 means that the version is not checked.
    *
    * @generated from field: int64 expected_version = 4;
    */
@@ -264,6 +282,8 @@ export const UpdateSessionDataRequestSchema: GenMessage<UpdateSessionDataRequest
   messageDesc(file_session_v1_simple_sessions, 6);
 
 /**
+ * The response of UpdateSessionData.
+ *
  * @generated from message session.v1.UpdateSessionDataResponse
  */
 export type UpdateSessionDataResponse = Message<"session.v1.UpdateSessionDataResponse"> & {
@@ -283,6 +303,8 @@ export const UpdateSessionDataResponseSchema: GenMessage<UpdateSessionDataRespon
   messageDesc(file_session_v1_simple_sessions, 7);
 
 /**
+ * The request of DeleteSession.
+ *
  * @generated from message session.v1.DeleteSessionRequest
  */
 export type DeleteSessionRequest = Message<"session.v1.DeleteSessionRequest"> & {
@@ -302,11 +324,13 @@ export const DeleteSessionRequestSchema: GenMessage<DeleteSessionRequest> = /*@_
   messageDesc(file_session_v1_simple_sessions, 8);
 
 /**
+ * The response of DeleteSession.
+ *
  * @generated from message session.v1.DeleteSessionResponse
  */
 export type DeleteSessionResponse = Message<"session.v1.DeleteSessionResponse"> & {
   /**
-   * True when this call ended the session; false when there was nothing to end.
+   * True if this call ended the session; false if there was no session to end.
    *
    * @generated from field: bool deleted = 1;
    */
@@ -321,19 +345,21 @@ export const DeleteSessionResponseSchema: GenMessage<DeleteSessionResponse> = /*
   messageDesc(file_session_v1_simple_sessions, 9);
 
 /**
+ * The request of DeleteUserSessions.
+ *
  * @generated from message session.v1.DeleteUserSessionsRequest
  */
 export type DeleteUserSessionsRequest = Message<"session.v1.DeleteUserSessionsRequest"> & {
   /**
-   * Whose sessions to end, 1 to 256 bytes.
+   * The user whose sessions to end, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * The one session to keep: "log out everywhere else". At most 256 bytes. Unset, or not one of this user's: none is
-   * kept.
+   * The one session to keep, at most 256 bytes: "log out everywhere else". If it is empty, or is not a session of this
+   * user, none is kept.
    *
    * @generated from field: string except_session_id = 2;
    */
@@ -348,11 +374,13 @@ export const DeleteUserSessionsRequestSchema: GenMessage<DeleteUserSessionsReque
   messageDesc(file_session_v1_simple_sessions, 10);
 
 /**
+ * The response of DeleteUserSessions.
+ *
  * @generated from message session.v1.DeleteUserSessionsResponse
  */
 export type DeleteUserSessionsResponse = Message<"session.v1.DeleteUserSessionsResponse"> & {
   /**
-   * How many live sessions this call ended.
+   * The number of live sessions that this call ended.
    *
    * @generated from field: int32 deleted_count = 1;
    */
@@ -367,25 +395,28 @@ export const DeleteUserSessionsResponseSchema: GenMessage<DeleteUserSessionsResp
   messageDesc(file_session_v1_simple_sessions, 11);
 
 /**
+ * The request of ListUserSessions.
+ *
  * @generated from message session.v1.ListUserSessionsRequest
  */
 export type ListUserSessionsRequest = Message<"session.v1.ListUserSessionsRequest"> & {
   /**
-   * Whose sessions to list, 1 to 256 bytes.
+   * The user whose sessions to list, 1 to 256 bytes.
    *
    * @generated from field: string user_id = 1;
    */
   userId: string;
 
   /**
-   * The most sessions to answer, 0 to 1,000; 0 is 50. A page may hold fewer before the end, and closes at about 1 MiB.
+   * The maximum number of sessions to return, 0 to 1,000; 0 means 50. A page may hold fewer before the last page, and
+   * closes at about 1 MiB.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before, for the same user. Unset: the first page.
+   * The next_page_token of the previous page, for the same user. If it is empty, the first page is returned.
    *
    * @generated from field: string page_token = 3;
    */
@@ -400,18 +431,20 @@ export const ListUserSessionsRequestSchema: GenMessage<ListUserSessionsRequest> 
   messageDesc(file_session_v1_simple_sessions, 12);
 
 /**
+ * The response of ListUserSessions.
+ *
  * @generated from message session.v1.ListUserSessionsResponse
  */
 export type ListUserSessionsResponse = Message<"session.v1.ListUserSessionsResponse"> & {
   /**
-   * Live sessions in an order that stays the same from page to page.
+   * The live sessions of the page, in an order that stays the same from page to page.
    *
    * @generated from field: repeated session.v1.Session sessions = 1;
    */
   sessions: Session[];
 
   /**
-   * Empty at the end.
+   * The page_token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */

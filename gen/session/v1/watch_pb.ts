@@ -2,7 +2,7 @@
 // @generated from file session/v1/watch.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Real-time invalidation: end a session, and hear of every session that ends or changes.
+// Real-time invalidation: ends a session, and streams every session that ends or changes to watching callers.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -20,6 +20,8 @@ export const file_session_v1_watch: GenFile = /*@__PURE__*/
   fileDesc("ChZzZXNzaW9uL3YxL3dhdGNoLnByb3RvEgpzZXNzaW9uLnYxIrYBChhJbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhI4CgZyZWFzb24YAiABKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbkIIukgFggECEAESFwoFYWN0b3IYAyABKAlCCLpIBXIDKIACEhYKBG5vdGUYBCABKAlCCLpIBXIDKIAIEg8KB2JhcnJpZXIYBSABKAgiLAoZSW52YWxpZGF0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIs8BChlXYXRjaEludmFsaWRhdGlvbnNSZXF1ZXN0EiEKD3Jlc3VtZV9wb3NpdGlvbhgBIAEoCUIIukgFcgMogEASJAoIdXNlcl9pZHMYAiADKAlCErpID5IBDBDoByIHcgUQASiAAhInCgtzZXNzaW9uX2lkcxgDIAMoCUISukgPkgEMEOgHIgdyBRABKIACEkAKB3JlYXNvbnMYBCADKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbkIPukgMkgEJECAiBYIBAhABIt4BChpXYXRjaEludmFsaWRhdGlvbnNSZXNwb25zZRIpCgZvcGVuZWQYASABKAsyFy5zZXNzaW9uLnYxLldhdGNoT3BlbmVkSAASMAoMaW52YWxpZGF0aW9uGAIgASgLMhguc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25IABIxCgpjaGVja3BvaW50GAMgASgLMhsuc2Vzc2lvbi52MS5XYXRjaENoZWNrcG9pbnRIABInCgVyZXNldBgEIAEoCzIWLnNlc3Npb24udjEuV2F0Y2hSZXNldEgAQgcKBWV2ZW50IlsKC1dhdGNoT3BlbmVkEhAKCHdhdGNoX2lkGAEgASgJEhAKCHBvc2l0aW9uGAIgASgJEigKBWxlYXNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIr4BCgxJbnZhbGlkYXRpb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEi4KBnJlYXNvbhgDIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uEg8KB3ZlcnNpb24YBCABKAMSJgoCYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAYgASgJEhEKCWNoYW5nZV9pZBgHIAEoCSIyCg9XYXRjaENoZWNrcG9pbnQSEAoIcG9zaXRpb24YASABKAkSDQoFbm9uY2UYAiABKAkicAoKV2F0Y2hSZXNldBIqCgVjYXVzZRgBIAEoDjIbLnNlc3Npb24udjEuV2F0Y2hSZXNldENhdXNlEhAKCHBvc2l0aW9uGAIgASgJEhYKCXBhcnRpdGlvbhgDIAEoBUgAiAEBQgwKCl9wYXJ0aXRpb24iTAoRUmVuZXdXYXRjaFJlcXVlc3QSHAoId2F0Y2hfaWQYASABKAlCCrpIB3IFEAEogAISGQoFbm9uY2UYAiABKAlCCrpIB3IFEAEogAIiFAoSUmVuZXdXYXRjaFJlc3BvbnNlKpgBCg9XYXRjaFJlc2V0Q2F1c2USIQodV0FUQ0hfUkVTRVRfQ0FVU0VfVU5TUEVDSUZJRUQQABIdChlXQVRDSF9SRVNFVF9DQVVTRV9UUklNTUVEEAESIwofV0FUQ0hfUkVTRVRfQ0FVU0VfRVBPQ0hfQ0hBTkdFRBACEh4KGldBVENIX1JFU0VUX0NBVVNFX09WRVJGTE9XEANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
+ * The request of InvalidateSession.
+ *
  * @generated from message session.v1.InvalidateSessionRequest
  */
 export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequest"> & {
@@ -31,29 +33,31 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
   sessionId: string;
 
   /**
-   * Why. Unspecified is INVALIDATION_REASON_REVOKED; INVALIDATION_REASON_CHANGED, which ends nothing, is refused.
+   * The reason that the session is ended. INVALIDATION_REASON_UNSPECIFIED means INVALIDATION_REASON_REVOKED.
+   * INVALIDATION_REASON_CHANGED is refused, because it does not end a session.
    *
    * @generated from field: session.v1.InvalidationReason reason = 2;
    */
   reason: InvalidationReason;
 
   /**
-   * Who asked for it, for the audit trail. At most 256 bytes. Unset: the name of the caller's API key.
+   * The actor that requested the change, for the audit trail; at most 256 bytes. If it is empty, the name of the
+   * caller's API key is recorded.
    *
    * @generated from field: string actor = 3;
    */
   actor: string;
 
   /**
-   * More in words, for the audit trail. At most 1,024 bytes.
+   * More details in words, for the audit trail; at most 1,024 bytes.
    *
    * @generated from field: string note = 4;
    */
   note: string;
 
   /**
-   * True: the call returns only when no conforming cache can serve the session any more. That takes one lease (3 s), so give
-   * the call a deadline of 4 s or more. When it fails, the session may have ended all the same.
+   * If true, the call returns only when no conforming cache can serve the session any more. That takes one lease (3 s),
+   * so give the call a deadline of 4 s or more. If the call fails, the session may have ended nevertheless.
    *
    * @generated from field: bool barrier = 5;
    */
@@ -68,11 +72,13 @@ export const InvalidateSessionRequestSchema: GenMessage<InvalidateSessionRequest
   messageDesc(file_session_v1_watch, 0);
 
 /**
+ * The response of InvalidateSession.
+ *
  * @generated from message session.v1.InvalidateSessionResponse
  */
 export type InvalidateSessionResponse = Message<"session.v1.InvalidateSessionResponse"> & {
   /**
-   * True when this call ended the session; false when there was nothing to end.
+   * True if this call ended the session; false if there was no session to end.
    *
    * @generated from field: bool deleted = 1;
    */
@@ -87,33 +93,35 @@ export const InvalidateSessionResponseSchema: GenMessage<InvalidateSessionRespon
   messageDesc(file_session_v1_watch, 1);
 
 /**
+ * The request of WatchInvalidations.
+ *
  * @generated from message session.v1.WatchInvalidationsRequest
  */
 export type WatchInvalidationsRequest = Message<"session.v1.WatchInvalidationsRequest"> & {
   /**
-   * Continue after this position: that of the last checkpoint, reset or opening seen, on whatever instance. What came after
-   * it is sent again. At most 8 KiB. Unset: from now.
+   * The position after which the stream continues, at most 8 KiB: that of the last checkpoint, reset or opening
+   * received from any instance. Everything after it is sent again. If it is empty, the stream starts now.
    *
    * @generated from field: string resume_position = 1;
    */
   resumePosition: string;
 
   /**
-   * Only sessions of these users, at most 1,000. Empty: all.
+   * The users whose sessions to watch, at most 1,000. If there are none, the sessions of all users are watched.
    *
    * @generated from field: repeated string user_ids = 2;
    */
   userIds: string[];
 
   /**
-   * Only these sessions, at most 1,000. Empty: all.
+   * The sessions to watch, at most 1,000. If there are none, all sessions are watched.
    *
    * @generated from field: repeated string session_ids = 3;
    */
   sessionIds: string[];
 
   /**
-   * Only these reasons. Empty: all.
+   * The reasons to report, at most 32. If there are none, all reasons are reported.
    *
    * @generated from field: repeated session.v1.InvalidationReason reasons = 4;
    */
@@ -128,15 +136,19 @@ export const WatchInvalidationsRequestSchema: GenMessage<WatchInvalidationsReque
   messageDesc(file_session_v1_watch, 2);
 
 /**
+ * One message of the stream of WatchInvalidations.
+ *
  * @generated from message session.v1.WatchInvalidationsResponse
  */
 export type WatchInvalidationsResponse = Message<"session.v1.WatchInvalidationsResponse"> & {
   /**
+   * The event that this message reports.
+   *
    * @generated from oneof session.v1.WatchInvalidationsResponse.event
    */
   event: {
     /**
-     * The first message, once.
+     * The stream is open. This is the first message and is sent once.
      *
      * @generated from field: session.v1.WatchOpened opened = 1;
      */
@@ -160,7 +172,7 @@ export type WatchInvalidationsResponse = Message<"session.v1.WatchInvalidationsR
     case: "checkpoint";
   } | {
     /**
-     * Continuity cannot be proven: drop what was cached.
+     * Events may have been missed, so the watcher must drop what it has cached.
      *
      * @generated from field: session.v1.WatchReset reset = 4;
      */
@@ -177,25 +189,27 @@ export const WatchInvalidationsResponseSchema: GenMessage<WatchInvalidationsResp
   messageDesc(file_session_v1_watch, 3);
 
 /**
+ * The opening of a stream.
+ *
  * @generated from message session.v1.WatchOpened
  */
 export type WatchOpened = Message<"session.v1.WatchOpened"> & {
   /**
-   * Names this stream in RenewWatch.
+   * The id of this stream, for RenewWatch.
    *
    * @generated from field: string watch_id = 1;
    */
   watchId: string;
 
   /**
-   * Where the stream starts.
+   * The position at which the stream starts.
    *
    * @generated from field: string position = 2;
    */
   position: string;
 
   /**
-   * How long a cache may serve after a renewal.
+   * The time for which a cache may serve after a renewal.
    *
    * @generated from field: google.protobuf.Duration lease = 3;
    */
@@ -210,6 +224,8 @@ export const WatchOpenedSchema: GenMessage<WatchOpened> = /*@__PURE__*/
   messageDesc(file_session_v1_watch, 4);
 
 /**
+ * The end or the change of one session.
+ *
  * @generated from message session.v1.Invalidation
  */
 export type Invalidation = Message<"session.v1.Invalidation"> & {
@@ -221,14 +237,14 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
   sessionId: string;
 
   /**
-   * Whose session.
+   * The user to whom the session belongs.
    *
    * @generated from field: string user_id = 2;
    */
   userId: string;
 
   /**
-   * Why.
+   * The reason that the session ended or changed.
    *
    * @generated from field: session.v1.InvalidationReason reason = 3;
    */
@@ -242,21 +258,21 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
   version: bigint;
 
   /**
-   * When, by the store's clock.
+   * The time of the change, by the store's clock.
    *
    * @generated from field: google.protobuf.Timestamp at = 5;
    */
   at?: Timestamp | undefined;
 
   /**
-   * Who did it.
+   * The actor that requested the change.
    *
    * @generated from field: string actor = 6;
    */
   actor: string;
 
   /**
-   * Names the change: a change that is sent twice, which a resumption may do, has the same id both times.
+   * The id of the change. A change that is sent twice, which can happen after a resumption, has the same id both times.
    *
    * @generated from field: string change_id = 7;
    */
@@ -271,18 +287,20 @@ export const InvalidationSchema: GenMessage<Invalidation> = /*@__PURE__*/
   messageDesc(file_session_v1_watch, 5);
 
 /**
+ * A position up to which everything has been sent.
+ *
  * @generated from message session.v1.WatchCheckpoint
  */
 export type WatchCheckpoint = Message<"session.v1.WatchCheckpoint"> & {
   /**
-   * Everything up to here has been sent, whether or not the filters let it through.
+   * The position up to which every change has been sent or excluded by the filters.
    *
    * @generated from field: string position = 1;
    */
   position: string;
 
   /**
-   * The nonce of the RenewWatch that this checkpoint answers; empty for a periodic one.
+   * The nonce of the RenewWatch request that caused this checkpoint; empty for a periodic one.
    *
    * @generated from field: string nonce = 2;
    */
@@ -297,25 +315,27 @@ export const WatchCheckpointSchema: GenMessage<WatchCheckpoint> = /*@__PURE__*/
   messageDesc(file_session_v1_watch, 6);
 
 /**
+ * A loss of continuity: the watcher must drop what it has cached.
+ *
  * @generated from message session.v1.WatchReset
  */
 export type WatchReset = Message<"session.v1.WatchReset"> & {
   /**
-   * Why continuity is lost.
+   * The cause of the loss.
    *
    * @generated from field: session.v1.WatchResetCause cause = 1;
    */
   cause: WatchResetCause;
 
   /**
-   * Resuming here continues after the reset.
+   * The position with which a resumption continues after the reset.
    *
    * @generated from field: string position = 2;
    */
   position: string;
 
   /**
-   * The partition concerned, 0 to 255; unset: all of them.
+   * The partition concerned, 0 to 255. If it is unset, all partitions are concerned.
    *
    * @generated from field: optional int32 partition = 3;
    */
@@ -330,18 +350,20 @@ export const WatchResetSchema: GenMessage<WatchReset> = /*@__PURE__*/
   messageDesc(file_session_v1_watch, 7);
 
 /**
+ * The request of RenewWatch.
+ *
  * @generated from message session.v1.RenewWatchRequest
  */
 export type RenewWatchRequest = Message<"session.v1.RenewWatchRequest"> & {
   /**
-   * The stream, from WatchOpened.
+   * The stream to renew: the watch_id of its WatchOpened, 1 to 256 bytes.
    *
    * @generated from field: string watch_id = 1;
    */
   watchId: string;
 
   /**
-   * Comes back in a checkpoint on the stream, 1 to 256 bytes.
+   * The nonce that is returned in a checkpoint on the stream, 1 to 256 bytes.
    *
    * @generated from field: string nonce = 2;
    */
@@ -356,6 +378,8 @@ export const RenewWatchRequestSchema: GenMessage<RenewWatchRequest> = /*@__PURE_
   messageDesc(file_session_v1_watch, 8);
 
 /**
+ * The response of RenewWatch. The renewal itself is confirmed by the checkpoint on the stream.
+ *
  * @generated from message session.v1.RenewWatchResponse
  */
 export type RenewWatchResponse = Message<"session.v1.RenewWatchResponse"> & {
@@ -369,20 +393,20 @@ export const RenewWatchResponseSchema: GenMessage<RenewWatchResponse> = /*@__PUR
   messageDesc(file_session_v1_watch, 9);
 
 /**
- * Why a watcher must drop what it cached.
+ * The cause for which a watcher must drop what it has cached.
  *
  * @generated from enum session.v1.WatchResetCause
  */
 export const WatchResetCause = {
   /**
-   * Never sent.
+   * The service never sends this value.
    *
    * @generated from enum value: WATCH_RESET_CAUSE_UNSPECIFIED = 0;
    */
   UNSPECIFIED: 0,
 
   /**
-   * The log no longer reaches back to the position.
+   * The change log no longer reaches back to the position.
    *
    * @generated from enum value: WATCH_RESET_CAUSE_TRIMMED = 1;
    */
@@ -404,7 +428,7 @@ export const WatchResetCause = {
 } as const;
 
 /**
- * Why a watcher must drop what it cached.
+ * The cause for which a watcher must drop what it has cached.
  *
  * @generated from enum session.v1.WatchResetCause
  */

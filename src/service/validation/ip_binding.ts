@@ -1,4 +1,4 @@
-// IP binding: what happens when a session is presented from another address than its login's.
+// IP binding: what happens when a session is presented from another address than the one it was created from.
 
 import type { CallContext } from "../../domain/call.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
@@ -6,21 +6,25 @@ import type { IpBindingStore } from "../../store/ip_binding.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
 import { sessionMessage } from "../session_message.ts";
 
-/** `mismatch` is told to the caller; `ended`: the session is no more. */
-export type IpVerdict = "match" | "mismatch" | "ended";
+/** `mismatch`: the session stays valid and the response reports it. `ended`: the mismatch has ended the session. */
+type IpBindingOutcome = "match" | "mismatch" | "ended";
 
-export type IpBindingCheck = ReturnType<typeof createIpBindingCheck>;
+/**
+ * Compares a request's address with that of the session's creation, and applies the session's ip_binding if they differ. Returns
+ * `match` if either address is empty.
+ */
+export type IpBindingCheck = (record: SessionRecord, ipAddress: string, call: CallContext) => Promise<IpBindingOutcome>;
 
-export function createIpBindingCheck(sessions: SessionStore, ipBinding: IpBindingStore) {
-  /** An address that is not given, at the login or now, is not compared. The binding and the login's address never change. */
-  return async function checkIpBinding(
-    record: SessionRecord,
-    ipAddress: string,
-    call: CallContext,
-  ): Promise<IpVerdict> {
+type IpBindingDeps = {
+  readonly sessions: Pick<SessionStore, "remove">;
+  readonly ipBinding: IpBindingStore;
+};
+
+export function createIpBindingCheck({ sessions, ipBinding }: IpBindingDeps): IpBindingCheck {
+  return async (record, ipAddress, call) => {
     if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
-    const loginIp = sessionMessage(record).ipAddress;
-    if (loginIp === "" || canonicalIp(ipAddress) === canonicalIp(loginIp)) return "match";
+    const createdFrom = sessionMessage(record).ipAddress;
+    if (createdFrom === "" || canonicalIp(ipAddress) === canonicalIp(createdFrom)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
       return "ended";
@@ -30,7 +34,7 @@ export function createIpBindingCheck(sessions: SessionStore, ipBinding: IpBindin
   };
 }
 
-/** One spelling for an address: lower case, and IPv4 for an IPv4-mapped IPv6 address. */
+/** Returns one spelling for each address: lower case, and IPv4 for an IPv4-mapped IPv6 address. */
 function canonicalIp(address: string): string {
   return address.toLowerCase().replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, "");
 }

@@ -1,118 +1,148 @@
-// The answers to a stream of questions: in the order of the questions, each as soon as it is its turn, and all that are
-// ready in one message.
+// The responses to a stream of validation requests: in the order of the requests, each as soon as all before it are written.
+// Results that are ready at the same time are joined into one response.
 
 import type { PushStream } from "../../lib/push_stream.ts";
 import type { ValidationResult } from "./validator.ts";
 
-/** Questions of one stream that are worked on at once; no further message is read before there are fewer. */
-const QUESTIONS_AT_ONCE = 1024;
-/** What one message of answers holds at most, but for the answers to one message that are more. */
-const ANSWERS_PER_MESSAGE = 256;
-const BYTES_PER_MESSAGE = 64 * 1024;
+/** The most entries of one stream that are evaluated at once; while there are more, no further request is read. */
+const MAX_PENDING_ENTRIES = 1024;
+/** Above these, a response is not joined with the results of another request. */
+const RESULTS_PER_RESPONSE = 256;
+const BYTES_PER_RESPONSE = 64 * 1024;
 
-/** A message's place in the order: its answers, or what went wrong, once that is known. */
+/** A request of the stream: the number of its entries, and their results in the same order. */
+export type SubmittedBatch = { readonly entryCount: number; readonly results: Promise<readonly ValidationResult[]> };
+
+/** A request whose response is not written yet. Has results or a failure once it is settled. */
 type PendingBatch = {
-  readonly questions: number;
-  answers?: readonly ValidationResult[];
+  readonly entryCount: number;
+  results?: readonly ValidationResult[];
   failure?: { readonly error: unknown };
 };
 
-/** One message: how many questions it has, and their answers. */
-export type SubmittedBatch = { readonly questions: number; readonly answers: Promise<readonly ValidationResult[]> };
-
 /**
- * @param requests The messages as they come.
- * @param ask May throw: then the stream ends, after the answers to what came before.
- * @param encode One message of answers.
+ * Returns the responses to a stream of requests.
+ *
+ * @param submit Begins to evaluate a request. If it throws, the stream ends with that error after the responses before it.
+ * @param encode Makes one response of the results of one or more requests.
  */
-export function orderedResponses<Request, T>(
+export function orderedResponses<Request, Response>(
   requests: PushStream<Request>,
-  ask: (request: Request) => SubmittedBatch,
-  encode: (answers: ValidationResult[]) => T,
-): PushStream<T> {
-  return (send, end) => {
-    const places: PendingBatch[] = [];
-    let questions = 0;
-    let hasRoom = true;
-    let allAsked = false;
-    let deliveryDue = false;
-    let reading = true;
-
-    function take(request: Request): boolean {
-      if (allAsked) return false;
-      let asked: SubmittedBatch;
-      try {
-        asked = ask(request);
-      } catch (error) {
-        endOfRequests(error);
-        return false;
-      }
-      const place: PendingBatch = { questions: asked.questions };
-      places.push(place);
-      questions += place.questions;
-      asked.answers.then(
-        (answers) => settle(place, { answers }),
-        (error: unknown) => settle(place, { failure: { error } }),
-      );
-      reading = questions < QUESTIONS_AT_ONCE;
-      return reading;
-    }
-
-    function endOfRequests(error?: unknown): void {
-      if (allAsked) return;
-      allAsked = true;
-      if (error !== undefined) places.push({ questions: 0, failure: { error } });
-      deliverSoon();
-    }
-
-    function settle(place: PendingBatch, outcome: Pick<PendingBatch, "answers" | "failure">): void {
-      Object.assign(place, outcome);
-      if (places[0] === place) deliverSoon();
-    }
-
-    // Once all that came with the same reply of the store has been answered.
-    function deliverSoon(): void {
-      if (deliveryDue) return;
-      deliveryDue = true;
-      process.nextTick(deliver);
-    }
-
-    function deliver(): void {
-      deliveryDue = false;
-      while (hasRoom && places[0]?.answers !== undefined) {
-        const answers = takeAnswers(places);
-        questions -= answers.length;
-        hasRoom = send(encode(answers));
-      }
-      const [first] = places;
-      if (first?.failure !== undefined) end(first.failure.error);
-      else if (first === undefined && allAsked) end();
-      else if (!reading && questions < QUESTIONS_AT_ONCE) {
-        reading = true;
-        readOn();
-      }
-    }
-
-    const readOn = requests(take, endOfRequests);
-    return () => {
-      hasRoom = true;
-      deliver();
-    };
+  submit: (request: Request) => SubmittedBatch,
+  encode: (results: ValidationResult[]) => Response,
+): PushStream<Response> {
+  return (write, end) => {
+    const responses = new OrderedResponses(submit, (results) => write(encode(results)), end);
+    return responses.start(requests);
   };
 }
 
-/** The answers to as many of the first messages as make one message. */
-function takeAnswers(places: PendingBatch[]): ValidationResult[] {
-  const taken: ValidationResult[] = [];
-  let messages = 0;
-  for (let bytes = 0; taken.length < ANSWERS_PER_MESSAGE && bytes < BYTES_PER_MESSAGE; messages++) {
-    const answers = places[messages]?.answers;
-    if (answers === undefined) break;
-    for (const answer of answers) {
-      taken.push(answer);
-      bytes += answer?.record.byteLength ?? 0;
+/** The state of one stream. */
+class OrderedResponses<Request> {
+  readonly #submit: (request: Request) => SubmittedBatch;
+  /** Returns false if nothing more may be written until the reader drains. */
+  readonly #write: (results: ValidationResult[]) => boolean;
+  readonly #end: (error?: unknown) => void;
+  /** In the order of their requests. */
+  readonly #batches: PendingBatch[] = [];
+  #pendingEntries = 0;
+  #writable = true;
+  #requestsEnded = false;
+  #requestsPaused = false;
+  #resumeRequests: () => void = () => undefined;
+  #flushScheduled = false;
+
+  constructor(
+    submit: (request: Request) => SubmittedBatch,
+    write: (results: ValidationResult[]) => boolean,
+    end: (error?: unknown) => void,
+  ) {
+    this.#submit = submit;
+    this.#write = write;
+    this.#end = end;
+  }
+
+  /** Starts to read requests. Returns the function to call when the reader of the responses has drained. */
+  start(requests: PushStream<Request>): () => void {
+    this.#resumeRequests = requests(
+      (request) => this.#accept(request),
+      (error) => this.#endRequests(error),
+    );
+    return () => {
+      this.#writable = true;
+      this.#flush();
+    };
+  }
+
+  /** Returns false if no further request may be sent until they are resumed. */
+  #accept(request: Request): boolean {
+    if (this.#requestsEnded) return false;
+    let submitted: SubmittedBatch;
+    try {
+      submitted = this.#submit(request);
+    } catch (error) {
+      this.#endRequests(error);
+      return false;
+    }
+    const batch: PendingBatch = { entryCount: submitted.entryCount };
+    this.#batches.push(batch);
+    this.#pendingEntries += batch.entryCount;
+    submitted.results.then(
+      (results) => this.#settle(batch, { results }),
+      (error: unknown) => this.#settle(batch, { failure: { error } }),
+    );
+    this.#requestsPaused = this.#pendingEntries >= MAX_PENDING_ENTRIES;
+    return !this.#requestsPaused;
+  }
+
+  #endRequests(error?: unknown): void {
+    if (this.#requestsEnded) return;
+    this.#requestsEnded = true;
+    if (error !== undefined) this.#batches.push({ entryCount: 0, failure: { error } });
+    this.#scheduleFlush();
+  }
+
+  #settle(batch: PendingBatch, outcome: Pick<PendingBatch, "results" | "failure">): void {
+    Object.assign(batch, outcome);
+    if (this.#batches[0] === batch) this.#scheduleFlush();
+  }
+
+  /** Flushes after every batch that the same reply of the store settles, so that their results share a response. */
+  #scheduleFlush(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    process.nextTick(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#flushScheduled = false;
+    while (this.#writable && this.#batches[0]?.results !== undefined) {
+      const results = takeResults(this.#batches);
+      this.#pendingEntries -= results.length;
+      this.#writable = this.#write(results);
+    }
+    const [first] = this.#batches;
+    if (first?.failure !== undefined) this.#end(first.failure.error);
+    else if (first === undefined && this.#requestsEnded) this.#end();
+    else if (this.#requestsPaused && this.#pendingEntries < MAX_PENDING_ENTRIES) {
+      this.#requestsPaused = false;
+      this.#resumeRequests();
     }
   }
-  places.splice(0, messages);
+}
+
+/** Removes as many of the first settled batches as make up one response, and returns their results. */
+function takeResults(batches: PendingBatch[]): ValidationResult[] {
+  const taken: ValidationResult[] = [];
+  let count = 0;
+  for (let bytes = 0; taken.length < RESULTS_PER_RESPONSE && bytes < BYTES_PER_RESPONSE; count++) {
+    const results = batches[count]?.results;
+    if (results === undefined) break;
+    for (const result of results) {
+      taken.push(result);
+      bytes += result?.record.byteLength ?? 0;
+    }
+  }
+  batches.splice(0, count);
   return taken;
 }

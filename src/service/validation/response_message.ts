@@ -1,4 +1,4 @@
-// The answer to "is it valid?" as a message: ValidateTokenResponse and ValidateResult have the same fields.
+// A validation's result as a response message: ValidateTokenResponse and ValidateResult have the same fields.
 
 import { durationFromMs, type Duration } from "@bufbuild/protobuf/wkt";
 import { Verdict, type Session } from "../../../gen/session/v1/session_pb.ts";
@@ -12,12 +12,12 @@ export type ValidationResponse = {
   readonly expiresIn?: Duration;
 };
 
-/** The answer for every dead, unknown, malformed or foreign session: always the same bytes. */
+/** Dead, unknown, malformed and foreign credentials are indistinguishable, so the response reveals nothing. */
 const INVALID: ValidationResponse = { verdict: Verdict.INVALID };
 
-export function toValidationResponse(validation: ValidationResult): ValidationResponse {
-  if (validation === undefined) return INVALID;
-  const { record, ipMismatch, expiresInMs } = validation;
+export function toValidationResponse(result: ValidationResult): ValidationResponse {
+  if (result === undefined) return INVALID;
+  const { record, ipMismatch, expiresInMs } = result;
   return {
     verdict: Verdict.VALID,
     session: sessionMessage(record),

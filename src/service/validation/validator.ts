@@ -1,172 +1,131 @@
-// "Is it valid?", for all methods that ask it: by session_id or by token.
+// Decides whether a session is valid, for every method that validates by session_id or token.
 
 import { timingSafeEqual } from "node:crypto";
 import type { CallContext } from "../../domain/call.ts";
-import { SessionError } from "../../domain/errors.ts";
-import { openToken, type TokenKeyRing } from "../../domain/token.ts";
+import { verifyToken, type TokenKeyRing, type VerifiedToken } from "../../domain/token.ts";
 import type { StoreClock } from "../../store/store_clock.ts";
 import { IP_BINDING, SESSION_KIND, type SessionRecord } from "../../store/session_record.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
 import type { SecureSessionStore } from "../../store/secure_sessions.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
+import { createTouch, type Touch } from "./touch.ts";
 
-/** What is presented, and how it is to be judged. */
+/** A credential to validate, and how. */
 export type ValidationRequest = {
-  /** A session_id opens no secure session, a token only that. */
+  /** A secure session is valid by its token only, every other one by its id only. */
   readonly credentialKind: "id" | "token";
   readonly credential: string;
-  /** Whether the check is an access. */
+  /** True if the validation is an access, which slides the idle timeout. */
   readonly touch: boolean;
-  /** Empty: not compared. */
+  /** The client's address, for the session's ip_binding. Empty: not compared. */
   readonly ipAddress: string;
 };
 
-/** What is known of a session that is valid. */
 export type ValidSession = {
   readonly record: SessionRecord;
   readonly ipMismatch: boolean;
-  /** How long it has left at least; undefined when that cannot be said. */
+  /**
+   * A lower bound of how long the session has left. Undefined if the store's time is unknown, and for a former id or token in
+   * its grace, which ends before the session does.
+   */
   readonly expiresInMs: number | undefined;
 };
 
-/** Undefined: not valid, whatever the reason. */
+/** Undefined for a credential that is not valid, whatever the reason. */
 export type ValidationResult = ValidSession | undefined;
 
 type ValidatorDeps = {
-  readonly sessions: SessionStore;
-  readonly tokens: SecureSessionStore;
+  readonly sessions: Pick<SessionStore, "readRecords" | "get">;
+  readonly secureSessions: Pick<SecureSessionStore, "check">;
   readonly checkIpBinding: IpBindingCheck;
-  readonly clock: StoreClock;
+  readonly clock: Pick<StoreClock, "nowMs">;
+  /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
-  /** Accesses closer together than this slide once; undefined: idle/100, at most 60 s. */
+  /** Accesses closer together than this slide the timeout once. Undefined: idle timeout / 100, at most 60 s. */
   readonly touchIntervalMs: number | undefined;
 };
 
-export type SessionValidator = {
-  /** @throws SessionError when it cannot be told whether the session is valid. */
-  validate(question: ValidationRequest, call: CallContext): Promise<ValidationResult>;
-  /** Answers in the order of the questions. */
-  validateAll(questions: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]>;
-};
+/** The session that a credential names, and the digest of its secret if the credential is a token. */
+type NamedSession = Pick<VerifiedToken, "sessionId"> & { readonly digest?: Buffer };
 
-/** What a question comes to before the store is asked: the session that is meant, and its token if one was shown. */
-type PresentedCredential = { readonly sessionId: string; readonly digest?: Buffer };
+export class SessionValidator {
+  readonly #deps: ValidatorDeps;
+  readonly #touch: Touch;
 
-// Every request of every user comes through here: what most of them do not need is asked for without a promise.
-export function createValidator(deps: ValidatorDeps): SessionValidator {
-  const { sessions, tokens, checkIpBinding, clock, keyRing, touchIntervalMs } = deps;
-
-  async function one(question: ValidationRequest, call: CallContext): Promise<ValidationResult> {
-    const opened = open(question, call);
-    if (opened === undefined) return undefined;
-    const [record] = await sessions.readRecords([opened.sessionId], call);
-    return judge(question, opened, record, call);
+  constructor(deps: ValidatorDeps) {
+    this.#deps = deps;
+    this.#touch = createTouch(deps.sessions, deps.touchIntervalMs);
   }
 
-  async function all(questions: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]> {
-    const opened = questions.map((question) => open(question, call));
-    const asked = opened.filter((one) => one !== undefined);
-    const records =
-      asked.length === 0
-        ? []
-        : await sessions.readRecords(
-            asked.map(({ sessionId }) => sessionId),
-            call,
-          );
+  /** @throws SessionError if the store does not reply; the caller must fail closed. */
+  async validate(request: ValidationRequest, call: CallContext): Promise<ValidationResult> {
+    const named = this.#sessionNamedBy(request, call);
+    if (named === undefined) return undefined;
+    const [record] = await this.#deps.sessions.readRecords([named.sessionId], call);
+    return this.#evaluate(request, named, record, call);
+  }
+
+  /**
+   * Returns the results in the order of the requests.
+   *
+   * @throws SessionError as `validate` does, for all requests together.
+   */
+  async validateAll(requests: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]> {
+    const named = requests.map((request) => this.#sessionNamedBy(request, call));
+    const sessionIds = named.filter((session) => session !== undefined).map(({ sessionId }) => sessionId);
+    const records = sessionIds.length === 0 ? [] : await this.#deps.sessions.readRecords(sessionIds, call);
     let next = 0;
-    const answers = opened.map((one, i) => one && judge(questions[i]!, one, records[next++], call));
-    return answers.some((answer) => answer instanceof Promise)
-      ? await Promise.all(answers)
-      : (answers as ValidationResult[]);
+    const results = named.map((session, i) => session && this.#evaluate(requests[i]!, session, records[next++], call));
+    return results.some((result) => result instanceof Promise)
+      ? await Promise.all(results)
+      : (results as ValidationResult[]);
   }
 
-  /** Undefined for a forged token: it costs no store call. */
-  function open(
-    { credentialKind: proof, credential: handle }: ValidationRequest,
-    call: CallContext,
-  ): PresentedCredential | undefined {
-    return proof === "token" ? openToken(keyRing(), call.principal.tenant, handle) : { sessionId: handle };
+  /** Returns undefined for a malformed, forged or foreign token, which therefore costs no store call. */
+  #sessionNamedBy({ credentialKind, credential }: ValidationRequest, call: CallContext): NamedSession | undefined {
+    if (credentialKind === "id") return { sessionId: credential };
+    return verifyToken(this.#deps.keyRing(), call.principal.tenant, credential);
   }
 
-  function judge(
-    question: ValidationRequest,
-    { sessionId, digest }: PresentedCredential,
+  /** Returns a promise only if the store is needed again: most requests need nothing but the record. */
+  #evaluate(
+    request: ValidationRequest,
+    named: NamedSession,
     record: SessionRecord | undefined,
     call: CallContext,
   ): ValidationResult | Promise<ValidationResult> {
+    const { sessionId, digest } = named;
     if (record === undefined || (record.kind === SESSION_KIND.secure) !== (digest !== undefined)) return undefined;
-    const current = digest === undefined || timingSafeEqual(record.secretDigest, digest);
-    const comparesIp = question.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
-    if (!current || comparesIp || (question.touch && mayBeSlid(record))) {
-      return judgeFurther(question, { sessionId, digest }, record, current, call);
+    const isCurrent = digest === undefined || timingSafeEqual(record.secretDigest, digest);
+    const comparesIp = request.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
+    if (!isCurrent || comparesIp || (request.touch && this.#touch.isDue(record))) {
+      return this.#evaluateWithStore(request, named, record, isCurrent, call);
     }
-    return valid(record, record.sessionId !== sessionId, false);
+    return this.#validSession(record, record.sessionId !== sessionId, false);
   }
 
-  /** The same where the store has to be asked again. */
-  async function judgeFurther(
-    { credentialKind: proof, touch, ipAddress }: ValidationRequest,
-    { sessionId, digest }: PresentedCredential,
+  /** Evaluates a request that takes a further store call: for a former secret, the ip_binding or the idle timeout. */
+  async #evaluateWithStore(
+    { credentialKind, touch, ipAddress }: ValidationRequest,
+    { sessionId, digest }: NamedSession,
     found: SessionRecord,
-    current: boolean,
+    isCurrent: boolean,
     call: CallContext,
   ): Promise<ValidationResult> {
-    // Whether the secret is within its grace, or reused, is decided by the store's clock.
-    const shown = current ? found : (await tokens.check(sessionId, digest!, call))?.record;
-    if (shown === undefined) return undefined;
-    const inGrace = !current || shown.sessionId !== sessionId;
-    const ip = await checkIpBinding(shown, ipAddress, call);
+    const { secureSessions, checkIpBinding } = this.#deps;
+    // Only the store's clock decides whether a former secret is within its grace or reused.
+    const record = isCurrent ? found : (await secureSessions.check(sessionId, digest!, call))?.record;
+    if (record === undefined) return undefined;
+    const isFormer = !isCurrent || record.sessionId !== sessionId;
+    const ip = await checkIpBinding(record, ipAddress, call);
     if (ip === "ended") return undefined;
-    const record = touch && mayBeSlid(shown) ? await slide(shown, proof, call) : shown;
-    return record && valid(record, inGrace, ip === "mismatch");
+    const touched = touch && this.#touch.isDue(record) ? await this.#touch.slide(record, credentialKind, call) : record;
+    return touched && this.#validSession(touched, isFormer, ip === "mismatch");
   }
 
-  /** What was shown in its grace is good for less long than the session, so it is not said how long. */
-  function valid(record: SessionRecord, inGrace: boolean, ipMismatch: boolean): ValidSession {
-    return { record, ipMismatch, expiresInMs: inGrace ? undefined : expiresInMs(record) };
+  #validSession(record: SessionRecord, isFormer: boolean, ipMismatch: boolean): ValidSession {
+    const nowMs = isFormer ? undefined : this.#deps.clock.nowMs();
+    const expiresInMs = nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
+    return { record, ipMismatch, expiresInMs };
   }
-
-  function expiresInMs(record: SessionRecord): number | undefined {
-    const nowMs = clock.nowMs();
-    return nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
-  }
-
-  /** Our clock only guesses when to ask; the store decides whether the interval has passed. */
-  function mayBeSlid(record: SessionRecord): boolean {
-    const intervalMs = touchIntervalMs ?? Math.min(record.idleTimeoutMs / 100, 60_000);
-    return Date.now() - record.lastAccessedMs >= intervalMs;
-  }
-
-  // A session that many requests show at once slides once.
-  const sliding = new Map<string, Promise<SessionRecord | undefined>>();
-
-  /** The record after the access; undefined when the session ended in between. */
-  function slide(
-    record: SessionRecord,
-    proof: ValidationRequest["credentialKind"],
-    call: CallContext,
-  ): Promise<SessionRecord | undefined> {
-    const { sessionId } = record;
-    const underway = sliding.get(sessionId);
-    // It may have failed for a reason of its own caller's.
-    if (underway !== undefined) return underway.catch(() => access(sessionId, proof, call));
-    const accessing = access(sessionId, proof, call).finally(() => sliding.delete(sessionId));
-    sliding.set(sessionId, accessing);
-    return accessing;
-  }
-
-  async function access(
-    sessionId: string,
-    proof: ValidationRequest["credentialKind"],
-    call: CallContext,
-  ): Promise<SessionRecord | undefined> {
-    try {
-      return (await sessions.get(sessionId, proof, call)).record;
-    } catch (error) {
-      if (error instanceof SessionError && error.reason === "SESSION_NOT_FOUND") return undefined;
-      throw error;
-    }
-  }
-
-  return { validate: one, validateAll: all };
 }

@@ -1,4 +1,5 @@
-// Start-up probes: what the sessions need of a store is tried out, on keys that die by themselves. Never by its version.
+// The compatibility check at the start: tests by probes what sessions need of a store, never by its version. The keys of the
+// probes have a TTL.
 
 import { randomBytes } from "node:crypto";
 import type { CallDeadline } from "../../domain/call.ts";
@@ -14,29 +15,29 @@ import { openClient } from "../connection/node_connection.ts";
 import { PARTITION_TAGS } from "../partition_tags.ts";
 import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
-/** How long a message may take to a connection that has subscribed. */
-const HEARING_MS = 2000;
+/** How long a published message may take to reach a subscribed connection. */
+const DELIVERY_TIMEOUT_MS = 2000;
 
 export type ProbedStore = {
-  /** Whether scripts may begin with `#!lua`. */
+  /** True if scripts may begin with `#!lua`. */
   readonly shebang: boolean;
-  /** What the store calls itself, for the log. */
+  /** The store's name, version and address, for the log. */
   readonly description: string;
-  /** What could not be found out, or is missing but can be lived with; for the log. */
+  /** What could not be checked, and what is missing but not necessary; for the log. */
   readonly warnings: readonly string[];
 };
 
 export type ProbeFailure = {
   readonly command: string;
-  /** What the store did, or did not. */
+  /** What the store did wrong. */
   readonly fault: string;
-  /** What would go wrong with sessions. */
+  /** The consequence for sessions. */
   readonly breaks: string;
 };
 
-/** The store cannot hold sessions; each failure names the command. */
+/** The store cannot hold sessions. Each failure names a command. */
 export class StoreIncompatibleError extends Error {
-  override readonly name = "StoreUnfitError";
+  override readonly name = "StoreIncompatibleError";
   readonly failures: readonly ProbeFailure[];
 
   constructor(description: string, failures: readonly ProbeFailure[]) {
@@ -47,8 +48,8 @@ export class StoreIncompatibleError extends Error {
 }
 
 /**
- * Tries the store out, every primary of it.
- * @throws StoreUnfitError with all that failed; SessionError when the store could not be asked.
+ * Runs the probes on every primary of the store.
+ * @throws StoreIncompatibleError with all failures of a primary; SessionError if the store could not be reached.
  */
 export async function probeStore(connection: StoreConnection, call: CallDeadline): Promise<ProbedStore> {
   const description = await describe(connection, call);
@@ -59,7 +60,7 @@ export async function probeStore(connection: StoreConnection, call: CallDeadline
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
     failures.push(...(await runProbes(tools)));
     if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
-    shebang &&= await takesShebang(tools);
+    shebang &&= await supportsShebang(tools);
   }
   if (!shebang)
     warnings.add("scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full");
@@ -72,7 +73,7 @@ async function runProbes(tools: ProbeTools): Promise<ProbeFailure[]> {
     const fault = await faultOf(probe, tools);
     if (fault === undefined) continue;
     failures.push({ command: probe.command, fault, breaks: probe.breaks });
-    // Whatever follows would only fail for the same reason.
+    // The probes that follow would fail for the same reason.
     if (probe.decisive) break;
   }
   return failures;
@@ -84,15 +85,15 @@ async function faultOf(probe: Probe, tools: ProbeTools): Promise<string | undefi
   } catch (error) {
     const reply = error instanceof SessionError ? error.cause : error;
     if (error instanceof SessionError && error.reason === "STORE_FULL") {
-      tools.warn(`${probe.command} could not be tried out: the store's memory is full`);
+      tools.warn(`${probe.command} could not be checked: the store's memory is full`);
       return undefined;
     }
-    if (reply instanceof StoreReplyError && reply.code !== "LOADING") return `it answered "${reply.reply}"`;
+    if (reply instanceof StoreReplyError && reply.code !== "LOADING") return `it replied "${reply.reply}"`;
     throw error;
   }
 }
 
-async function takesShebang(tools: ProbeTools): Promise<boolean> {
+async function supportsShebang(tools: ProbeTools): Promise<boolean> {
   try {
     await tools.send("EVAL", "#!lua flags=allow-oom\nreturn {'ok'}", "1", tools.key("shebang"));
     return true;
@@ -102,7 +103,7 @@ async function takesShebang(tools: ProbeTools): Promise<boolean> {
   }
 }
 
-/** One tag for each primary, so that a cluster is probed everywhere. */
+/** Returns one tag for each primary of the store. */
 async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline): Promise<string[]> {
   if (connection.url.kind !== "cluster") return [PARTITION_TAGS[0]!];
   const infos = await Promise.all(
@@ -148,15 +149,16 @@ function createTools(
       }
     },
     warn: (warning) => void warnings.add(warning),
-    subscribe: (channel, publish) => heardOnSecondConnection(connection, call, channel, publish),
+    subscribe: (channel, publish) => receiveOnSecondConnection(connection, call, channel, publish),
   };
 }
 
 /**
- * The first message that a second connection hears on the channel within a while after `publish` has run, or undefined.
- * Until then a store that does not answer is slow or gone, which says nothing of what it can do.
+ * Subscribes a second connection to the channel and runs `publish`. Resolves to the first message that the second connection
+ * receives, or to undefined if it receives none in time.
+ * @throws SessionError if the store does not reply before that: then it is slow or gone, and not necessarily incompatible.
  */
-async function heardOnSecondConnection(
+async function receiveOnSecondConnection(
   connection: StoreConnection,
   call: CallDeadline,
   channel: string,
@@ -167,21 +169,20 @@ async function heardOnSecondConnection(
   const client = openClient(address, connection.url);
   client.on("error", () => undefined);
   const leftMs = () => Math.max(0, call.deadlineMs - performance.now());
-  let hear: (message: string | undefined) => void = () => undefined;
-  const heard = new Promise<string | undefined>((resolve) => (hear = resolve));
+  const received = Promise.withResolvers<string | undefined>();
   let late = false;
-  // destroy() ends whatever still waits.
+  // destroy() rejects what is still pending.
   let timer = setTimeout(() => {
     late = true;
     client.destroy();
   }, leftMs());
   try {
     await client.connect();
-    await client.subscribe(channel, hear);
+    await client.subscribe(channel, received.resolve);
     await publish();
     clearTimeout(timer);
-    timer = setTimeout(hear, Math.min(HEARING_MS, leftMs()), undefined);
-    return await heard;
+    timer = setTimeout(received.resolve, Math.min(DELIVERY_TIMEOUT_MS, leftMs()), undefined);
+    return await received.promise;
   } catch (error) {
     throw late ? storeTimeout() : storeError(error);
   } finally {

@@ -1,35 +1,35 @@
-// The probes: each tries one behaviour out with the command that sessions use it through.
+// The probes: each tests one behaviour of a store with the command through which sessions depend on it.
 
 import type { StoreArguments, StoreReply } from "../connection/connection.ts";
 import { StoreReplyError } from "../connection/errors.ts";
 
 export type ProbeTools = {
   send(...args: StoreArguments): Promise<StoreReply>;
-  /** A throw-away key. Whoever makes it gives it a TTL. */
+  /** Returns the name of a temporary key. The probe that creates the key gives it a TTL. */
   key(name: string): string;
-  /** Whether the store answers the command with an error. */
+  /** Resolves to true if the store replies to the command with an error. */
   refuses(...args: StoreArguments): Promise<boolean>;
   warn(warning: string): void;
-  /** The first message that a second connection hears on the channel once `publish` has run. */
+  /** Resolves to the first message that a second connection receives on the channel after `publish` has run. */
   subscribe(channel: string, publish: () => Promise<unknown>): Promise<string | undefined>;
 };
 
 export type Probe = {
   readonly command: string;
-  /** What goes wrong with sessions without it. */
+  /** The consequence for sessions if the probe fails. */
   readonly breaks: string;
-  /** Without this the others would fail as well, so they are not tried. */
+  /** True if all later probes would fail with this one, so that they are skipped. */
   readonly decisive?: true;
-  /** Resolves to what is wrong, or undefined; an error reply is a fault too. */
+  /** Resolves to what is wrong, or to undefined. Rejects if the store replies with an error, which is a fault as well. */
   run(tools: ProbeTools): Promise<string | undefined>;
 };
 
 const TTL_MS = "60000";
-/** Between two commands of ours the store's clock may move on by so much. */
+/** How far the store's clock may move between two commands of one batch. */
 const SLACK_MS = 2;
 
 export const PROBES: readonly Probe[] = [
-  { command: "ROLE", breaks: "a replica takes no writes", decisive: true, run: isMaster },
+  { command: "ROLE", breaks: "a replica accepts no writes", decisive: true, run: isMaster },
   {
     command: "EVAL",
     breaks: "every operation is one atomic script",
@@ -37,12 +37,12 @@ export const PROBES: readonly Probe[] = [
     async run({ send, key }) {
       const reply = await send("EVAL", "return {'ok', redis.call('TIME')[1]}", "1", key("eval"));
       const [tag, seconds] = Array.isArray(reply) ? reply : [];
-      return String(tag) === "ok" && /^\d{9,}$/.test(String(seconds)) ? undefined : "TIME in a script gives no time";
+      return String(tag) === "ok" && /^\d{9,}$/.test(String(seconds)) ? undefined : "TIME in a script returns no time";
     },
   },
   {
     command: "EVALSHA",
-    breaks: "scripts are sent in full only when the store says NOSCRIPT",
+    breaks: "scripts are sent in full only after a NOSCRIPT error",
     async run({ send, key }) {
       try {
         await send("EVALSHA", "0".repeat(40), "1", key("evalsha"));
@@ -55,7 +55,7 @@ export const PROBES: readonly Probe[] = [
   },
   {
     command: "EVAL (struct)",
-    breaks: "the record of a session is written and read with struct.pack and struct.unpack",
+    breaks: "the record of a session is encoded with struct.pack and struct.unpack",
     async run({ send, key }) {
       const script = `local packed = struct.pack('>Bd', 7, tonumber(ARGV[1]))
         local byte, number = struct.unpack('>Bd', packed)
@@ -67,16 +67,16 @@ export const PROBES: readonly Probe[] = [
       const exact = Buffer.isBuffer(packed) && packed.equals(largest);
       return exact && byte === 7 && String(number) === String(Number.MAX_SAFE_INTEGER)
         ? undefined
-        : "a double does not come back as it was packed";
+        : "struct.unpack does not return the double that was packed";
     },
   },
   {
     command: "EVAL (INFO)",
-    breaks: "a failover is noticed by the master_replid that INFO replication gives inside a script",
+    breaks: "a failover is detected by the master_replid of INFO replication in a script",
     async run({ send, key }) {
       const script = "return string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''";
       const reply = String(await send("EVAL", script, "1", key("info")));
-      return reply === "" ? "INFO replication gives no master_replid in a script" : undefined;
+      return reply === "" ? "INFO replication in a script has no master_replid" : undefined;
     },
   },
   {
@@ -84,7 +84,7 @@ export const PROBES: readonly Probe[] = [
     breaks: "sessions would not end at their deadline",
     async run({ send, key }) {
       const [set, now] = await Promise.all([send("SET", key("ttl"), "x", "PX", TTL_MS), send("TIME")]);
-      if (set !== "OK") return "SET with PX is not understood";
+      if (set !== "OK") return "SET does not support PX";
       const deadline = milliseconds(now) + 30_123;
       const [, before, left, after] = await Promise.all([
         send("PEXPIREAT", key("ttl"), String(deadline)),
@@ -94,9 +94,9 @@ export const PROBES: readonly Probe[] = [
       ]);
       const earliest = milliseconds(before) + Number(left) - SLACK_MS;
       const latest = milliseconds(after) + Number(left) + SLACK_MS;
-      if (deadline < earliest || deadline > latest) return "PTTL does not tell the deadline to the millisecond";
+      if (deadline < earliest || deadline > latest) return "PTTL is not exact to the millisecond";
       await send("PEXPIREAT", key("ttl"), "1");
-      return (await send("GET", key("ttl"))) === null ? undefined : "a key is still there after its deadline";
+      return (await send("GET", key("ttl"))) === null ? undefined : "a key still exists after its deadline";
     },
   },
   {
@@ -139,26 +139,28 @@ export const PROBES: readonly Probe[] = [
       const members = ["1700000000001", "first", "1700000000002", "second", "1700000000003", "third"];
       await Promise.all([send("ZADD", key("zset"), ...members), send("PEXPIRE", key("zset"), TTL_MS)]);
       const found = await send("ZRANGEBYSCORE", key("zset"), "(1700000000001", "+inf");
-      if (texts(found) !== "second third") return "it does not find the members above a score";
+      if (texts(found) !== "second third") return "it does not return the members above a score";
       const count = Number(await send("ZCOUNT", key("zset"), "1700000000002", "+inf"));
       return count === 2 ? undefined : "ZCOUNT does not count the members from a score on";
     },
   },
   {
     command: "XADD",
-    breaks: "watchers would miss changes, or see one twice",
+    breaks: "watchers would miss changes, or receive one twice",
     async run({ send, key, refuses }) {
       const [id] = await Promise.all([
         send("XADD", key("stream"), "MAXLEN", "~", "100", "1700000000000-2", "c", "x"),
         send("PEXPIRE", key("stream"), TTL_MS),
       ]);
-      if (String(id) !== "1700000000000-2") return "it does not take the id it is given";
+      if (String(id) !== "1700000000000-2") return "it does not use the id in the command";
       for (const taken of ["1700000000000-2", "1700000000000-1", "1600000000000-9"]) {
         if (!(await refuses("XADD", key("stream"), taken, "c", "x")))
-          return "it takes an id that is not above the last";
+          return "it accepts an id that is not above the last one";
       }
       const entries = await send("XRANGE", key("stream"), "(1700000000000-1", "+");
-      return Array.isArray(entries) && entries.length === 1 ? undefined : "XRANGE does not give what was added";
+      return Array.isArray(entries) && entries.length === 1
+        ? undefined
+        : "XRANGE does not return the entry that was added";
     },
   },
   {
@@ -167,8 +169,8 @@ export const PROBES: readonly Probe[] = [
     async run({ send, key, subscribe }) {
       const channel = key("channel");
       const script = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
-      const heard = await subscribe(channel, () => send("EVAL", script, "1", key("publish"), channel, "ding"));
-      return heard === "ding" ? undefined : "a second connection does not hear what a script publishes";
+      const received = await subscribe(channel, () => send("EVAL", script, "1", key("publish"), channel, "ding"));
+      return received === "ding" ? undefined : "a second connection does not receive what a script publishes";
     },
   },
   {
@@ -176,7 +178,7 @@ export const PROBES: readonly Probe[] = [
     breaks: "sessions would vanish when memory runs out: set maxmemory-policy to noeviction",
     async run(tools) {
       const policy = await maxmemoryPolicy(tools);
-      if (policy === undefined) tools.warn("the store does not tell its maxmemory-policy: it has to be noeviction");
+      if (policy === undefined) tools.warn("the store does not report its maxmemory-policy, which must be noeviction");
       return policy === undefined || policy === "noeviction" ? undefined : `it is ${policy}`;
     },
   },
@@ -191,7 +193,7 @@ async function isMaster({ send, warn }: ProbeTools): Promise<string | undefined>
     if (!(error instanceof StoreReplyError)) throw error;
     role = await infoField(send, "replication", "role");
   }
-  if (role === undefined) warn("the store does not tell whether it is a master");
+  if (role === undefined) warn("the store does not report whether it is a master");
   return role === undefined || role === "master" ? undefined : `it is a ${role}`;
 }
 
@@ -200,7 +202,7 @@ async function maxmemoryPolicy({ send }: ProbeTools): Promise<string | undefined
     const reply = await send("CONFIG", "GET", "maxmemory-policy");
     if (Array.isArray(reply) && reply.length >= 2) return String(reply[1]);
   } catch (error) {
-    // Hosted stores often keep CONFIG to themselves.
+    // Hosted stores often refuse CONFIG.
     if (!(error instanceof StoreReplyError)) throw error;
   }
   return infoField(send, "memory", "maxmemory_policy");
@@ -219,7 +221,7 @@ function keptTtl(ttl: StoreReply): string | undefined {
   return typeof ttl === "number" && ttl > 0 ? undefined : "it erases the key's TTL";
 }
 
-/** The reply of TIME in whole milliseconds. */
+/** Converts the reply of TIME to whole milliseconds. */
 function milliseconds(time: StoreReply): number {
   const [seconds, microseconds] = Array.isArray(time) ? time : [];
   return Number(String(seconds)) * 1_000 + Math.floor(Number(String(microseconds)) / 1_000);

@@ -1,4 +1,4 @@
-// One service per data directory: a lock that a killed process cannot leave behind, and the end of the store it left.
+// Ensures one service per data directory: by a lock that ends with its process, and by stopping a store that was left running.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -17,8 +17,10 @@ const LONGEST_SOCKET_NAME = "store.sock";
 const ORPHAN_TIMEOUT_MS = 10_000;
 
 /**
- * The directory of the data directory's sockets, which only this user can enter. Not inside the data directory: the path
- * of a socket must be short. Its name follows from the data directory, so that the next start finds what this one left.
+ * Creates the directory for the sockets of a data directory, which only this user can enter. It is not inside the data
+ * directory, because the path of a socket must be short. Its name is derived from the data directory, so that the next start
+ * finds what this one left behind.
+ * @throws Error if the directory belongs to another user, or if every possible path is too long.
  */
 export async function createRuntimeDirectory(dataDir: string): Promise<string> {
   const uid = process.getuid?.() ?? 0;
@@ -27,23 +29,23 @@ export async function createRuntimeDirectory(dataDir: string): Promise<string> {
   const directory = [tmpdir(), "/tmp"].map((parent) => join(parent, name)).find(fits);
   if (directory === undefined) throw new Error("the path of the temporary directory is too long for a Unix socket");
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  // The parent is open to all users: somebody else may have made it first.
+  // All users can write to the parent, so another user may have created the directory.
   const status = await lstat(directory);
   if (!status.isDirectory() || status.uid !== uid || (status.mode & 0o077) !== 0) {
-    throw new Error(`${directory} has to be a directory that belongs to this user and to no one else`);
+    throw new Error(`${directory} must be a directory that belongs to this user and that no other user can enter`);
   }
   return directory;
 }
 
 export type DataDirectoryLock = { release(): Promise<void> };
 
-/** What SQLite says of a database that another connection holds. */
+/** SQLite's error code for a database that another connection has locked. */
 const SQLITE_BUSY = 5;
 
 /**
- * Holds the data directory by an exclusive transaction on a database without content: Node has no file locks of its own,
- * SQLite's are the kernel's, which ends them with the process, however it dies.
- * @throws Error when another service holds it.
+ * Locks the data directory by an exclusive transaction on an empty SQLite database. Node has no file locks; SQLite uses those
+ * of the kernel, which releases them when the process ends, however it ends.
+ * @throws Error if another service holds the lock.
  */
 export async function lockDataDirectory(runtimeDir: string, dataDir: string): Promise<DataDirectoryLock> {
   const pidFile = join(runtimeDir, "lock.pid");
@@ -52,7 +54,7 @@ export async function lockDataDirectory(runtimeDir: string, dataDir: string): Pr
     database.exec("BEGIN EXCLUSIVE");
   } catch (error) {
     database.close();
-    // The low byte: the rest says more about the same.
+    // The low byte is the error code; the rest are details.
     if (((error as { errcode?: number }).errcode ?? 0) % 256 !== SQLITE_BUSY) throw error;
     const holder = await readFile(pidFile, "utf8").catch(() => "unknown");
     throw new Error(`the data directory ${dataDir} is in use by another session authority (process ${holder})`, {
@@ -74,7 +76,7 @@ export type StoreState =
   | { readonly state: "absent" | "loading" }
   | { readonly state: "ready"; readonly pid: number | undefined };
 
-/** Whether a store answers on the socket. */
+/** Returns the state of the store on the socket; `absent` if none responds in time. */
 export async function storeAt(socketPath: string, timeoutMs = 1_000): Promise<StoreState> {
   const client = openClient({ path: socketPath }, NO_CREDENTIALS);
   client.on("error", () => undefined);
@@ -94,10 +96,10 @@ export async function storeAt(socketPath: string, timeoutMs = 1_000): Promise<St
 }
 
 /**
- * Ends the store that a killed service left running on the socket. The lock is held, so it serves nobody.
- * @throws Error when it does not end.
+ * Shuts down the store that a killed service left running on the socket. The caller holds the lock, so no service uses it.
+ * @throws Error if the store does not exit in time.
  */
-export async function endOrphan(socketPath: string, log: Logger): Promise<void> {
+export async function stopOrphan(socketPath: string, log: Logger): Promise<void> {
   const deadlineMs = performance.now() + ORPHAN_TIMEOUT_MS;
   let found = await storeAt(socketPath);
   while (found.state === "loading" && performance.now() < deadlineMs) {
@@ -105,10 +107,11 @@ export async function endOrphan(socketPath: string, log: Logger): Promise<void> 
     found = await storeAt(socketPath);
   }
   if (found.state === "ready") {
-    log.warn({ pid: found.pid }, "a store was left running by a service that was killed: shutting it down");
+    log.warn({ pid: found.pid }, "a killed service left its store running; the store is shut down and started again");
     await shutDown(socketPath);
     while (found.pid === undefined ? (await storeAt(socketPath)).state !== "absent" : isRunning(found.pid)) {
-      if (performance.now() >= deadlineMs) throw new Error("the store that was left running does not end");
+      if (performance.now() >= deadlineMs)
+        throw new Error("the store that a killed service left running does not exit");
       await sleep(10);
     }
   }
@@ -120,7 +123,7 @@ async function shutDown(socketPath: string): Promise<void> {
   client.on("error", () => undefined);
   try {
     await client.connect();
-    // It answers by going away.
+    // The store closes the connection instead of replying.
     await client.sendCommand(["SHUTDOWN"]).catch(() => undefined);
   } finally {
     client.destroy();
@@ -134,10 +137,10 @@ function isRunning(pid: number): boolean {
     return (error as NodeJS.ErrnoException).code === "EPERM";
   }
   try {
-    // In a container whose first process does not reap orphans, a dead one stays listed as a zombie.
+    // In a container whose first process does not reap orphans, a process that has exited stays listed as a zombie.
     return !/^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
   } catch {
-    // There is no /proc on this system, or the process is gone by now, which the next look will tell.
+    // This system has no /proc, or the process has exited by now, which the next call finds out.
     return true;
   }
 }

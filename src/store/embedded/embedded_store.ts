@@ -1,33 +1,33 @@
-// The store that comes along when none is configured: a valkey-server or redis-server of our own on a private socket.
+// The store that is used when none is configured: a valkey-server or redis-server that this service runs on a private socket.
 //
-// Its data is in the data directory and every acknowledged write is on disk, so sessions survive restarts of both.
+// Its data is in the data directory and every acknowledged write is on disk, so sessions survive restarts of either.
 
 import { accessSync, constants } from "node:fs";
 import { mkdir, realpath, rm } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
 import type { Logger } from "pino";
-import { superviseStore, type StoreProgram } from "./store_process.ts";
-import { createRuntimeDirectory, endOrphan, lockDataDirectory } from "./data_directory.ts";
+import { startSupervisedStore, type StoreProgram } from "./store_process.ts";
+import { createRuntimeDirectory, stopOrphan, lockDataDirectory } from "./data_directory.ts";
 import type { StoreUrl } from "../connection/store_url.ts";
 
 export type EmbeddedStore = {
   readonly url: StoreUrl;
   readonly kind: "valkey-server" | "redis-server" | "js-redis-server";
   readonly description: string;
-  /** Ends the store, its data safely on disk, and frees the data directory. */
+  /** Stops the store, with its data on disk, and releases the data directory. */
   stop(): Promise<void>;
 };
 
 export type EmbeddedStoreOptions = {
   readonly dataDir: string;
   readonly log: Logger;
-  /** Where programs are looked for, as in the variable PATH, which is the default. */
+  /** The directories in which the programs are searched, in the form of the variable PATH. Default: PATH. */
   readonly path?: string;
 };
 
 /**
- * Starts the store and resolves once it answers.
- * @throws Error when the data directory is in use, when the store does not start, and when there is none to start.
+ * Starts the store and resolves when it accepts commands.
+ * @throws Error if the data directory is in use, if the store does not start, or if no program is installed.
  */
 export async function startEmbeddedStore(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
   const { log, path = process.env["PATH"] ?? "" } = options;
@@ -37,9 +37,9 @@ export async function startEmbeddedStore(options: EmbeddedStoreOptions): Promise
   const lock = await lockDataDirectory(runtimeDir, dataDir);
   try {
     const socketPath = join(runtimeDir, "store.sock");
-    await endOrphan(socketPath, log);
+    await stopOrphan(socketPath, log);
     const program = await chooseProgram(path, dataDir, socketPath, log);
-    const child = await superviseStore(program, socketPath, log);
+    const child = await startSupervisedStore(program, socketPath, log);
     let stopped: Promise<void> | undefined;
     return {
       url: {
@@ -73,21 +73,21 @@ async function chooseProgram(path: string, dataDir: string, socketPath: string, 
     return { kind, description: `${kind} in ${storeDir}`, file, args: serverArguments(storeDir, socketPath) };
   }
   log.warn(
-    "neither valkey-server nor redis-server is installed, so js-redis-server is used. " +
-      "It is for trying out: sessions are lost when this process stops",
+    "neither valkey-server nor redis-server is installed, so js-redis-server is used, which is for trying out only: " +
+      "sessions are lost when this process stops",
   );
   return { kind: "js-redis-server", description: "js-redis-server, in memory, for trying out", args: [socketPath] };
 }
 
 function serverArguments(storeDir: string, socketPath: string): string[] {
   const settings: Record<string, string> = {
-    // No TCP at all: whoever can open the socket's directory is this user.
+    // No TCP: only this user can enter the socket's directory.
     port: "0",
     unixsocket: socketPath,
     unixsocketperm: "700",
     dir: storeDir,
     daemonize: "no",
-    // An acknowledged write is on disk, and nothing is ever evicted: a session ends by its deadline or by a revocation.
+    // An acknowledged write is on disk, and nothing is evicted: a session ends only at its deadline or by a revocation.
     appendonly: "yes",
     appendfsync: "always",
     save: "",
@@ -98,14 +98,14 @@ function serverArguments(storeDir: string, socketPath: string): string[] {
 
 function findOnPath(program: string, path: string): string | undefined {
   for (const directory of path.split(delimiter)) {
-    // A relative entry would run what lies in the working directory.
+    // A relative entry could run a file of the working directory.
     if (!isAbsolute(directory)) continue;
     const file = join(directory, program);
     try {
       accessSync(file, constants.X_OK);
       return file;
     } catch {
-      // Not there; the next directory may have it.
+      // This directory does not have the program; the next one may.
     }
   }
   return undefined;

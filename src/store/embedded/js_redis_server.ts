@@ -1,10 +1,10 @@
-// A process of its own that runs js-redis-server on a Unix socket, for as long as the process that forked it lives.
+// Runs js-redis-server on a Unix socket in a process of its own, until the process that forked it exits.
 
 import { rm } from "node:fs/promises";
-import { EXIT_NOT_INSTALLED } from "./store_process.ts";
+import { EXIT_NOT_INSTALLED } from "./exit_codes.ts";
 
 const socketPath = process.argv[2];
-if (socketPath === undefined || !process.connected) throw new Error("this is started by the embedded store only");
+if (socketPath === undefined || !process.connected) throw new Error("only the embedded store starts this module");
 process.on("disconnect", () => process.exit(0));
 process.on("SIGTERM", () => process.exit(0));
 
@@ -18,7 +18,7 @@ async function load() {
       await import("js-redis-server/core");
     const compatibility = resolveCompatibilityProfile(undefined);
     const state = new RedisServerState({ databaseCount: 1, compatibility });
-    // Its own listen() takes a port only, and opens that to the network.
+    // The package's own listen() takes only a port, and binds it on every network interface.
     return new Resp2Server({ server: state, executor: createRedisCommandExecutor({ compatibility }) }).server;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ERR_MODULE_NOT_FOUND") process.exit(EXIT_NOT_INSTALLED);

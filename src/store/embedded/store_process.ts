@@ -1,4 +1,4 @@
-// The embedded store's process: started, restarted whenever it dies, and ended with the service.
+// Supervises the process of the embedded store: starts it, restarts it whenever it dies, and stops it with the service.
 
 import { fork, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -6,7 +6,9 @@ import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import { createRestartDelays } from "../../lib/backoff.ts";
 import { storeAt } from "./data_directory.ts";
+import { EXIT_NOT_INSTALLED } from "./exit_codes.ts";
 
 export type StoreProgram =
   | {
@@ -25,105 +27,124 @@ export type StoreProgram =
 export type SupervisedStore = { stop(): Promise<void> };
 
 const POLL_MS = 20;
-const RESPAWN_MAX_MS = 2_000;
-/** A process that lived longer than this is restarted at once. */
-const HEALTHY_MS = 5_000;
+const RESTARTS = { minDelayMs: 50, maxDelayMs: 2_000, healthyMs: 5_000 };
 const STOP_TIMEOUT_MS = 5_000;
 const OUTPUT_LINES_KEPT = 20;
 
-/** The code of embedded_trial.ts for a package that is not installed. */
-export const EXIT_NOT_INSTALLED = 78;
+/**
+ * Starts the program and resolves when it accepts commands on the socket.
+ * @throws Error with the program's last lines of output, if it exits before that.
+ */
+export async function startSupervisedStore(
+  program: StoreProgram,
+  socketPath: string,
+  log: Logger,
+): Promise<SupervisedStore> {
+  const store = new StoreProcess(program, log.child({ store: program.kind }));
+  await store.ready(socketPath);
+  return store;
+}
 
-/** Starts the program and resolves once it answers. @throws Error when it ends before that. */
-export async function superviseStore(program: StoreProgram, socketPath: string, log: Logger): Promise<SupervisedStore> {
-  const storeLog = log.child({ store: program.kind });
-  const stopping = new AbortController();
-  let lines: string[] = [];
-  let child = start();
-  let exited = exitOf(child);
+class StoreProcess implements SupervisedStore {
+  readonly #program: StoreProgram;
+  readonly #log: Logger;
+  readonly #stopping = new AbortController();
+  #child!: ChildProcess;
+  #exited!: Promise<Exit>;
+  #startedMs = 0;
+  /** The last lines of the present process's output. */
+  #lines: string[] = [];
+  #supervision: Promise<void> | undefined;
+  // A service that exits without stop() takes its store along, unless the service is killed.
+  readonly #killAtExit = () => void this.#child.kill("SIGTERM");
 
-  await Promise.race([untilReady(), exited.then((how) => Promise.reject(startFault(program, how, lines)))]).catch(
-    async (error: unknown) => {
-      stopping.abort();
-      child.kill("SIGKILL");
-      await exited;
+  constructor(program: StoreProgram, log: Logger) {
+    this.#program = program;
+    this.#log = log;
+    this.#start();
+  }
+
+  async ready(socketPath: string): Promise<void> {
+    const failed = this.#exited.then((exit) => Promise.reject(startError(this.#program, exit, this.#lines)));
+    try {
+      await Promise.race([this.#untilReady(socketPath), failed]);
+    } catch (error) {
+      this.#stopping.abort();
+      this.#child.kill("SIGKILL");
+      await this.#exited;
       throw error;
-    },
-  );
-  storeLog.info({ pid: child.pid }, "the embedded store is up");
-  // A process that ends without stop() takes its store along, unless it is killed outright.
-  const onProcessExit = (): void => void child.kill("SIGTERM");
-  process.once("exit", onProcessExit);
-  const supervision = supervise();
+    }
+    this.#log.info({ pid: this.#child.pid }, "embedded store ready");
+    process.once("exit", this.#killAtExit);
+    this.#supervision = this.#supervise();
+  }
 
-  async function supervise(): Promise<void> {
-    let failures = 0;
-    let startedMs = performance.now();
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#child.kill("SIGTERM");
+    const kill = setTimeout(() => {
+      this.#log.error("embedded store did not stop in time; it is killed");
+      this.#child.kill("SIGKILL");
+    }, STOP_TIMEOUT_MS);
+    await this.#exited;
+    clearTimeout(kill);
+    await this.#supervision;
+    process.off("exit", this.#killAtExit);
+  }
+
+  #start(): void {
+    this.#lines = [];
+    this.#startedMs = performance.now();
+    this.#child = launch(this.#program);
+    this.#exited = exitOf(this.#child);
+    for (const output of [this.#child.stdout, this.#child.stderr]) {
+      if (output) createInterface({ input: output }).on("line", (line) => this.#logLine(line));
+    }
+  }
+
+  async #supervise(): Promise<void> {
+    const nextDelayMs = createRestartDelays(RESTARTS);
+    const { signal } = this.#stopping;
     for (;;) {
-      const how = await exited;
-      if (stopping.signal.aborted) return;
-      failures = performance.now() - startedMs > HEALTHY_MS ? 0 : failures + 1;
-      const delayMs = failures <= 1 ? 0 : Math.min(RESPAWN_MAX_MS, 50 * 2 ** Math.min(failures, 10));
-      storeLog.error({ how, delayMs, output: lines.slice(-3) }, "the embedded store died and is started again");
-      if (program.kind === "js-redis-server") storeLog.error("it keeps nothing on disk: all sessions are lost");
-      await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-      if (stopping.signal.aborted) return;
-      startedMs = performance.now();
-      child = start();
-      exited = exitOf(child);
+      const exit = await this.#exited;
+      if (signal.aborted) return;
+      const delayMs = nextDelayMs(performance.now() - this.#startedMs);
+      const lost =
+        this.#program.kind === "js-redis-server" ? "; all sessions are lost, for it keeps nothing on disk" : "";
+      const output = this.#lines.slice(-3);
+      this.#log.error({ exit, delayMs, output }, `embedded store died; it restarts after delayMs${lost}`);
+      await sleep(delayMs, undefined, { signal }).catch(() => undefined);
+      if (signal.aborted) return;
+      this.#start();
     }
   }
 
-  function start(): ChildProcess {
-    lines = [];
-    const started = launch(program);
-    for (const output of [started.stdout, started.stderr]) {
-      if (output) createInterface({ input: output }).on("line", onLine);
-    }
-    return started;
-  }
-
-  function onLine(line: string): void {
-    lines = [...lines.slice(1 - OUTPUT_LINES_KEPT), line];
-    // "1234:M 01 Jan 2026 00:00:00.000 # text": # marks warnings, but the greetings of a start as well.
+  #logLine(line: string): void {
+    this.#lines = [...this.#lines.slice(1 - OUTPUT_LINES_KEPT), line];
+    // "1234:M 01 Jan 2026 00:00:00.000 # text": the store marks its warnings with #, but also what it logs at each start.
     const warning = /^\d+:\w .{15,30} # .*(warning|error|fail|can't|cannot|corrupt|crash|abort|denied)/i.test(line);
-    if (warning || program.kind === "js-redis-server") storeLog.warn(line);
-    else storeLog.debug(line);
+    if (warning || this.#program.kind === "js-redis-server") this.#log.warn(line);
+    else this.#log.debug(line);
   }
 
-  async function untilReady(): Promise<void> {
+  async #untilReady(socketPath: string): Promise<void> {
     let loading = false;
-    while (!stopping.signal.aborted) {
+    while (!this.#stopping.signal.aborted) {
       const { state } = await storeAt(socketPath);
       if (state === "ready") return;
-      if (state === "loading" && !loading) storeLog.info("the embedded store is loading its data");
+      if (state === "loading" && !loading) this.#log.info("embedded store is loading its data");
       loading ||= state === "loading";
       await sleep(POLL_MS);
     }
   }
-
-  return {
-    async stop() {
-      stopping.abort();
-      child.kill("SIGTERM");
-      const kill = setTimeout(() => {
-        storeLog.error("the embedded store does not end and is killed");
-        child.kill("SIGKILL");
-      }, STOP_TIMEOUT_MS);
-      await exited;
-      clearTimeout(kill);
-      await supervision;
-      process.off("exit", onProcessExit);
-    },
-  };
 }
 
 function launch(program: StoreProgram): ChildProcess {
-  // A process group of its own: Ctrl-C in a terminal must not end the store before the service is done with it.
+  // A process group of its own: Ctrl-C in a terminal must not stop the store while the service still uses it.
   if (program.file !== undefined) {
     return spawn(program.file, program.args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
   }
-  // The channel to this process is what ends the trial store when this process is killed.
+  // js-redis-server exits when the channel to this process closes, so also when this process is killed.
   const module = new URL(`./js_redis_server${extname(import.meta.filename)}`, import.meta.url);
   return fork(module, program.args, { stdio: ["ignore", "pipe", "pipe", "ipc"], execArgv: [], detached: true });
 }
@@ -135,17 +156,17 @@ async function exitOf(child: ChildProcess): Promise<Exit> {
     const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
     return { code, signal };
   } catch (error) {
-    // It could not be started at all.
+    // The process could not be created.
     return { code: null, signal: null, error };
   }
 }
 
-function startFault(program: StoreProgram, how: Exit, lines: readonly string[]): Error {
-  if (program.kind === "js-redis-server" && how.code === EXIT_NOT_INSTALLED) {
+function startError(program: StoreProgram, exit: Exit, lines: readonly string[]): Error {
+  if (program.kind === "js-redis-server" && exit.code === EXIT_NOT_INSTALLED) {
     return new Error(
       "there is no store: install valkey-server or redis-server, or set SA_STORE_URL to one that runs elsewhere",
     );
   }
-  const end = how.signal === null ? `with code ${how.code}` : `by ${how.signal}`;
-  return new Error(`${program.kind} ended ${end} at its start:\n${lines.join("\n")}`, { cause: how.error });
+  const end = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
+  return new Error(`${program.kind} ended ${end} during its start:\n${lines.join("\n")}`, { cause: exit.error });
 }

@@ -1,5 +1,4 @@
-// The messages of gRPC as bytes: decoded and encoded here, so that a request that does not decode is refused with details;
-// and how they stand in a stream.
+// gRPC messages as bytes: their encoding, and the frames that hold them in an HTTP/2 stream.
 
 import { create, fromBinary, toBinary, type DescMethod, type Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
@@ -7,7 +6,7 @@ import { SessionError } from "../../domain/errors.ts";
 import { CallFailure } from "../../rpc/errors.ts";
 import type { ResponseMessage } from "../../rpc/routes.ts";
 
-/** Before a message: whether it is compressed, and its length. */
+/** A frame begins with one byte that says whether the message is compressed, and its length in four bytes. */
 const FRAME_HEADER_BYTES = 5;
 
 /** @throws SessionError INVALID_REQUEST. */
@@ -20,12 +19,12 @@ export function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
   }
 }
 
-export function encodeResponse(method: DescMethod, answer: ResponseMessage): Buffer {
-  const bytes = toBinary(method.output, create(method.output, answer));
+export function encodeResponse(method: DescMethod, response: ResponseMessage): Buffer {
+  const bytes = toBinary(method.output, create(method.output, response));
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A message as it stands in a stream, not compressed. */
+/** Puts an uncompressed message into a frame. */
 export function frameMessage(message: Buffer): Buffer {
   const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
   bytes[0] = 0;
@@ -34,19 +33,19 @@ export function frameMessage(message: Buffer): Buffer {
   return bytes;
 }
 
-/** Takes what comes in a stream apart into its messages. */
-export class MessageReader {
+/** Splits the chunks of a stream into the messages of its frames. */
+export class FrameReader {
   readonly #maxBytes: number;
-  // Joined only when what is awaited is there: a message may come byte by byte.
+  // Joined only once enough has arrived: a message may come byte by byte.
   #chunks: Buffer[] = [];
   #length = 0;
-  #awaited = FRAME_HEADER_BYTES;
+  #awaitedBytes = FRAME_HEADER_BYTES;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Whether all that came has been taken. */
+  /** Returns true if everything that has arrived has been read. */
   get isEmpty(): boolean {
     return this.#length === 0;
   }
@@ -56,9 +55,9 @@ export class MessageReader {
     this.#length += chunk.length;
   }
 
-  /** The next message; undefined while it is not there. @throws CallFailure when there can be none. */
+  /** Returns the next message, or undefined if it is incomplete. @throws CallFailure if it is compressed or too large. */
   next(): Buffer | undefined {
-    if (this.#length < this.#awaited) return undefined;
+    if (this.#length < this.#awaitedBytes) return undefined;
     if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
     const [bytes] = this.#chunks as [Buffer];
     const messageBytes = bytes.readUInt32BE(1);
@@ -68,11 +67,11 @@ export class MessageReader {
       throw new CallFailure(Code.ResourceExhausted, text);
     }
     const end = FRAME_HEADER_BYTES + messageBytes;
-    this.#awaited = end;
+    this.#awaitedBytes = end;
     if (this.#length < end) return undefined;
     this.#chunks = this.#length > end ? [bytes.subarray(end)] : [];
     this.#length -= end;
-    this.#awaited = FRAME_HEADER_BYTES;
+    this.#awaitedBytes = FRAME_HEADER_BYTES;
     return bytes.subarray(FRAME_HEADER_BYTES, end);
   }
 }

@@ -1,4 +1,4 @@
-// The methods on connect's protocols: gRPC, gRPC-Web, Connect and its JSON, as one handler for each path and protocol.
+// The methods on connect's protocols: for each method one handler for gRPC and gRPC-Web, and one for Connect.
 
 import {
   createRegistry,
@@ -21,12 +21,13 @@ import { codeToHttpStatus, errorFromJsonBytes, errorToJsonBytes } from "@connect
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { SessionError } from "../../domain/errors.ts";
 import { toConnectError, toFailure, type CallFailure } from "../../rpc/errors.ts";
-import type { IncomingCall, Pipeline } from "../../rpc/pipeline.ts";
+import type { IncomingCall } from "../../rpc/incoming_call.ts";
+import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { ResponseMessage, Route } from "../../rpc/routes.ts";
 
 export type ConnectHandler = (request: UniversalServerRequest) => Promise<UniversalServerResponse>;
 
-/** The handler for a request's path and content type; undefined for a path that is no method's. */
+/** Returns the handler for a request's path and content type, or undefined if no method has that path. */
 type FindConnectHandler = (path: string, contentType: string) => ConnectHandler | undefined;
 
 export function createConnectHandlers(pipeline: Pipeline, maxReceiveBytes: number): FindConnectHandler {
@@ -39,30 +40,30 @@ export function createConnectHandlers(pipeline: Pipeline, maxReceiveBytes: numbe
   return (path, contentType) => (contentType.startsWith("application/grpc") ? grpcHandlers : connectHandlers).get(path);
 }
 
-// With them, JSON errors say their details in words too.
+// With this registry, errors in JSON contain their details in readable form too.
 const DETAIL_TYPES = createRegistry(ErrorInfoSchema, BadRequestSchema, RetryInfoSchema);
 
 function routerOptions(maxReceiveBytes: number): ConnectRouterOptions {
-  // Bytes that are not UTF-8 must fail instead of turning into U+FFFD. The library reads this option, its type hides it.
+  // Bytes that are not UTF-8 must fail instead of becoming U+FFFD. connect reads this option, but its type lacks it.
   const textDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   return {
     readMaxBytes: maxReceiveBytes,
     acceptCompression: [compressionGzip],
-    // Answers are never compressed: their size would tell of a token that stands beside text an attacker chose.
+    // Responses are never compressed: their size would reveal parts of a token next to text that an attacker chose.
     compressMinBytes: 0xffff_ffff,
-    // Strict, or an unknown enum value would silently become the default one.
+    // Strict, because an unknown enum value would silently become the default value.
     jsonOptions: {
       ignoreUnknownFields: false,
       registry: DETAIL_TYPES,
       textDecoder,
     } as ConnectRouterOptions["jsonOptions"],
-    interceptors: [explainDecodeFaults],
+    interceptors: [addDecodeErrorDetails],
   };
 }
 
 /**
- * gRPC and gRPC-Web. Unary methods are registered as server streams, which these protocols cannot tell apart: a request
- * is then decoded inside the interceptors, where a message that does not decode can be answered with its details.
+ * gRPC and gRPC-Web. Unary methods are registered as server streams, which are the same in these protocols: the request is
+ * then decoded inside the interceptors, which can add details to the error of a message that does not decode.
  */
 function grpcHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number): ConnectHandler {
   const router = createConnectRouter({ ...routerOptions(maxReceiveBytes), connect: false });
@@ -78,7 +79,7 @@ function grpcHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number):
   return onlyHandler(router.handlers);
 }
 
-/** Connect: its unary form, which is plain HTTP and JSON too, and its streams. */
+/** Connect: its unary form, which is also plain HTTP with JSON, and its streams. */
 function connectHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: number): ConnectHandler {
   const router = createConnectRouter({ ...routerOptions(maxReceiveBytes), grpc: false, grpcWeb: false });
   const { method } = route;
@@ -90,7 +91,7 @@ function connectHandler(pipeline: Pipeline, route: Route, maxReceiveBytes: numbe
     unary(pipeline, route, request, context),
   );
   const handler = onlyHandler(router.handlers);
-  return async (request) => explainUnaryFault(method, await handler(request));
+  return async (request) => addUnaryErrorDetails(method, await handler(request));
 }
 
 function onlyHandler(handlers: readonly UniversalHandler[]): ConnectHandler {
@@ -98,7 +99,7 @@ function onlyHandler(handlers: readonly UniversalHandler[]): ConnectHandler {
 }
 
 function registerStream(router: ReturnType<typeof createConnectRouter>, pipeline: Pipeline, route: Route): void {
-  // Server stream or bidirectional: what the handler is given differs, what is done with it does not.
+  // A bidirectional stream has another input, but is handled in the same way.
   const method = route.method as DescMethodServerStreaming;
   router.rpc(method, (input: Message | AsyncIterable<Message>, context: HandlerContext) =>
     stream(pipeline, route, input, context),
@@ -115,7 +116,7 @@ async function unary(
     return await pipeline.unary(route, {
       ...incomingCall(context),
       decode: () => request,
-      encode: (answer) => answer,
+      encode: (response) => response,
     });
   } catch (failure) {
     throw toConnectError(failure as CallFailure);
@@ -128,9 +129,9 @@ async function* stream(
   input: Message | AsyncIterable<Message>,
   context: HandlerContext,
 ): AsyncIterable<ResponseMessage> {
-  const open = () => (Symbol.asyncIterator in input ? explainedRequests(route.method, input) : input);
+  const decode = () => (Symbol.asyncIterator in input ? withDecodeErrorDetails(route.method, input) : input);
   try {
-    yield* pipeline.stream(route, { ...incomingCall(context), open, encode: (answer) => answer });
+    yield* pipeline.stream(route, { ...incomingCall(context), decode, encode: (response) => response });
   } catch (failure) {
     throw toConnectError(failure as CallFailure);
   }
@@ -148,25 +149,26 @@ function incomingCall(context: HandlerContext): IncomingCall {
   };
 }
 
-const explainDecodeFaults: Interceptor = (next) => async (request) => {
+const addDecodeErrorDetails: Interceptor = (next) => async (request) => {
   try {
     return await next(request);
   } catch (error) {
-    const fault = decodeFault(request.method, error);
-    throw fault === undefined ? error : toConnectError(toFailure(fault));
+    const decodeError = toDecodeError(request.method, error);
+    throw decodeError === undefined ? error : toConnectError(toFailure(decodeError));
   }
 };
 
-async function* explainedRequests(method: DescMethod, requests: AsyncIterable<Message>): AsyncIterable<Message> {
+async function* withDecodeErrorDetails(method: DescMethod, requests: AsyncIterable<Message>): AsyncIterable<Message> {
   try {
     yield* requests;
   } catch (error) {
-    throw decodeFault(method, error) ?? error;
+    throw toDecodeError(method, error) ?? error;
   }
 }
 
-// connect calls a binary message that does not decode INTERNAL, and gives neither kind of fault any details.
-function decodeFault(method: DescMethod, error: unknown): SessionError | undefined {
+// Returns undefined if the error is not about a message that does not decode. connect reports such a message as INTERNAL
+// if it is binary, and never with details.
+function toDecodeError(method: DescMethod, error: unknown): SessionError | undefined {
   if (!(error instanceof ConnectError) || error.details.length > 0) return undefined;
   if (error.code === Code.InvalidArgument) {
     const [, field, description] = /^cannot decode field [\w.]+\.(\w+) from JSON: (.*)/s.exec(error.rawMessage) ?? [];
@@ -177,8 +179,8 @@ function decodeFault(method: DescMethod, error: unknown): SessionError | undefin
   return new SessionError("INVALID_REQUEST", `the request is not a well-formed ${method.input.typeName}`);
 }
 
-/** The same for Connect's unary form, which decodes outside everything that can be hooked into: the answer is rewritten. */
-async function explainUnaryFault(
+/** Does the same for Connect's unary form by rewriting the response, since it decodes outside the interceptors. */
+async function addUnaryErrorDetails(
   method: DescMethod,
   response: UniversalServerResponse,
 ): Promise<UniversalServerResponse> {
@@ -187,13 +189,13 @@ async function explainUnaryFault(
   for await (const chunk of response.body) chunks.push(chunk);
   const body = Buffer.concat(chunks);
   const error = errorFromJsonBytes(body, undefined, new ConnectError("unreadable", Code.Unknown));
-  const fault = decodeFault(method, error);
-  if (fault === undefined) return { ...response, body: once(body) };
+  const decodeError = toDecodeError(method, error);
+  if (decodeError === undefined) return { ...response, body: once(body) };
 
-  const explained = errorToJsonBytes(toConnectError(toFailure(fault)), { registry: DETAIL_TYPES });
+  const detailed = errorToJsonBytes(toConnectError(toFailure(decodeError)), { registry: DETAIL_TYPES });
   const header = new Headers(response.header);
-  header.set("content-length", String(explained.length));
-  return { ...response, status: codeToHttpStatus(Code.InvalidArgument), header, body: once(explained) };
+  header.set("content-length", String(detailed.length));
+  return { ...response, status: codeToHttpStatus(Code.InvalidArgument), header, body: once(detailed) };
 }
 
 async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {

@@ -1,24 +1,17 @@
-// A cache that is broken on purpose: an answer that comes late overwrites an invalidation that came before it.
+// A cache that is broken on purpose: a late response overwrites an invalidation that came before it.
 
-import { createCache } from "../../../src/client/cache.ts";
+import { SessionCache, type FillResult } from "../../../src/client/cache.ts";
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";
+import type { FillTicket } from "../../../src/client/fill_tracker.ts";
+
+class LateFillCache extends SessionCache {
+  override endFill(key: string, ticket: FillTicket, result: FillResult | undefined): void {
+    this.abandonFill(key, ticket);
+    super.endFill(key, this.beginFill(), result);
+  }
+}
 
 export const noFillRaceRule: ClientParts = {
   ...CLIENT_PARTS,
-  createCache(maxEntries) {
-    const cache = createCache(maxEntries);
-    return {
-      ...cache,
-      get safeForMs() {
-        return cache.safeForMs;
-      },
-      get size() {
-        return cache.size;
-      },
-      endFill(key, ticket, answer) {
-        cache.abandonFill(key, ticket);
-        cache.endFill(key, cache.beginFill(), answer);
-      },
-    };
-  },
+  createCache: (maxEntries) => new LateFillCache(maxEntries),
 };

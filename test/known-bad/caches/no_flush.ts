@@ -1,15 +1,15 @@
-// Caches that are broken on purpose: they keep what they hold through a loss of continuity.
+// Caches that are broken on purpose: they keep their entries although invalidations may be missing.
 
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";
 import { startWatchLoop } from "../../../src/client/watch_loop.ts";
 
-/** Does not heed a reset. */
+/** Ignores resets. */
 export const noFlushOnReset: ClientParts = {
   ...CLIENT_PARTS,
   startWatchLoop: (connection, events) => startWatchLoop(connection, { ...events, onReset: () => undefined }),
 };
 
-/** Reconnects from now, not from where it was, and keeps what it holds. */
+/** Reconnects from now instead of resuming, and keeps its entries. */
 export const noFlushOnReconnect: ClientParts = {
   ...CLIENT_PARTS,
   startWatchLoop(connection, events) {

@@ -1,4 +1,4 @@
-// A cache that is broken on purpose: any checkpoint that arrives extends the lease, whenever it was sent.
+// A cache that is broken on purpose: every checkpoint extends the lease, no matter when it was sent.
 
 import type { WatchInvalidationsResponse } from "../../../gen/session/v1/watch_pb.ts";
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";

@@ -1,5 +1,5 @@
-// Known bad: a session is ended by DEL, and then the end is published. A process that dies in between tells nobody:
-// endAgainstFeed shows a session that has ended and a feed that never says so.
+// Known bad: ends a session by DEL and publishes the end after that. A process that dies in between publishes nothing.
+// endAgainstPublication finds a session whose end was never published.
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";
@@ -7,16 +7,16 @@ import type { Part } from "../../race/subject.ts";
 
 const IDLE_S = 1800;
 const ENDED_CHANNEL = "sessions:ended";
-const FENCE_CHANNEL = "sessions:fence";
+const MARKER_CHANNEL = "sessions:marker";
 
 export async function delThenPublish(
   redis: () => RedisClientType,
   subscriber: RedisClientType,
-): Promise<Part<"create" | "validate" | "endSteps" | "onEnded" | "feedDelivered">> {
+): Promise<Part<"create" | "validate" | "endSteps" | "onEnded" | "publicationsDelivered">> {
   const listeners = new Map<string, () => void>();
-  const fences = new Map<string, () => void>();
+  const markers = new Map<string, () => void>();
   await subscriber.subscribe(ENDED_CHANNEL, (id) => listeners.get(id)?.());
-  await subscriber.subscribe(FENCE_CHANNEL, (fence) => fences.get(fence)?.());
+  await subscriber.subscribe(MARKER_CHANNEL, (marker) => markers.get(marker)?.());
 
   return {
     async create(userId) {
@@ -31,10 +31,10 @@ export async function delThenPublish(
 
     onEnded: (id, listener) => void listeners.set(id, listener),
 
-    async feedDelivered() {
-      const fence = randomUUID();
-      const delivered = new Promise<void>((resolve) => fences.set(fence, resolve));
-      await redis().publish(FENCE_CHANNEL, fence);
+    async publicationsDelivered() {
+      const marker = randomUUID();
+      const delivered = new Promise<void>((resolve) => markers.set(marker, resolve));
+      await redis().publish(MARKER_CHANNEL, marker);
       await delivered;
     },
   };

@@ -1,5 +1,5 @@
-// Known bad: one map from device to session, whoever the user, read before it is written. twoUsersOnOneDevice shows a login
-// that ends another user's session, deviceLoginAgainstDeviceLogin two sessions of one user on one device.
+// Known bad: one map from device to session for all users, read before it is written. twoUsersOnOneDevice finds a login that
+// ends another user's session, deviceLoginAgainstDeviceLogin finds two sessions of one user on one device.
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";

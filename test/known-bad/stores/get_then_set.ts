@@ -1,5 +1,5 @@
-// Known bad: an access GETs the session and SETs it back with a new deadline. A delete in between is undone: the races
-// slideAgainstDelete and revokeAgainstValidate show the session alive again.
+// Known bad: an access reads the session by GET and writes it back by SET with a new expiry, which undoes a delete in between.
+// slideAgainstDelete and revokeAgainstValidate find the session alive again.
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";

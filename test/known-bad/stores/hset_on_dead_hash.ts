@@ -1,5 +1,5 @@
-// Known bad: a field is written by HSET after a look whether the session is there. When it ends in between, HSET makes a
-// new hash that never expires: fieldWriteAgainstEnd shows the key that came back.
+// Known bad: writes a field by HSET after checking that the session exists. If it ends in between, HSET creates a new hash that
+// never expires. fieldWriteAgainstEnd finds the key that came back.
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";

@@ -1,5 +1,5 @@
-// Known bad: the session is SET first and added to its user's index after that. A revoke-all that reads the index in
-// between and deletes it leaves a session alive that no list shows, out of reach of the next one: revokeAllAgainstCreate.
+// Known bad: writes the session by SET and adds it to the user's index after that. A revoke-all in between does not see the
+// session. revokeAllAgainstCreate finds a live session that no list contains, out of reach of the next revoke-all.
 
 import { randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";

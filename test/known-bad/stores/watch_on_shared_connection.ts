@@ -1,5 +1,5 @@
-// Known bad: the limit is guarded by WATCH, on the one connection that all requests of the process share. A connection has
-// one set of watched keys, and any EXEC on it ends them all: createAgainstLimit shows more sessions than the limit.
+// Known bad: guards the limit by WATCH on the one connection that all requests of the process share. A connection has one set
+// of watched keys, and any EXEC on it clears the set. createAgainstLimit finds more sessions than the limit allows.
 
 import { randomUUID } from "node:crypto";
 import { WatchError, type RedisClientType } from "redis";

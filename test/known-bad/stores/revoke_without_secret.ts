@@ -1,5 +1,5 @@
-// Known bad: a token is revoked by the session id in it, and nobody looks at its secret: revokeWithoutProof shows a session
-// ended by a forged token. Its rotation compares and then writes: rotateAgainstRotate shows two winners.
+// Known bad: revokes a token by its session id without checking its secret. revokeWithoutSecret finds a session that a forged
+// token ended. Its rotation compares first and writes after that. rotateAgainstRotate finds two winners.
 
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import type { RedisClientType } from "redis";
@@ -34,7 +34,7 @@ export function tokenRevokedById(
       const session = JSON.parse((await client.get(keyOf(id))) ?? "null") as Session | null;
       if (session === null) return "gone";
       const state = stateOf(session, secret);
-      if (state !== "current") return state === "in its grace" ? "rotated by another call" : "gone";
+      if (state !== "current") return state === "previous" ? "rotated by another call" : "gone";
       const next = newSecret();
       const rotated = {
         ...session,
@@ -69,8 +69,8 @@ function parse(token: string): { id: string; secret: string } {
   return { id, secret };
 }
 
-function stateOf(session: Session, secret: string): "current" | "in its grace" | "wrong" {
+function stateOf(session: Session, secret: string): "current" | "previous" | "wrong" {
   const hash = hashOf(secret);
   if (hash === session.hash) return "current";
-  return hash === session.previousHash && Date.now() <= session.graceUntilMs ? "in its grace" : "wrong";
+  return hash === session.previousHash && Date.now() <= session.graceUntilMs ? "previous" : "wrong";
 }

@@ -1,29 +1,29 @@
-// The link between one client and the service, as a proxy that holds back, delays or cuts each direction by itself.
+// A TCP proxy between one client and the service that holds, delays or cuts each direction independently.
 
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 
 export type Direction = "toService" | "toClient";
 
-export type Link = {
-  /** Where the client connects. */
+export type ClientProxy = {
+  /** The address that the client connects to. */
   readonly address: string;
-  /** Bytes of this direction are kept back; when it is off again, they pass in their order. */
+  /** Holds back the bytes of this direction while `on`; they pass in order afterwards. */
   hold(direction: Direction, on: boolean): void;
-  /** Bytes of this direction arrive so much later; what is on its way already is not overtaken. */
+  /** Delays the bytes of this direction. They never overtake bytes that were sent before. */
   delay(direction: Direction, ms: number): void;
-  /** Ends every connection and, while `refusing`, every new one. */
+  /** Closes every connection; if `refusing`, also every new one until `restore`. */
   cut(refusing: boolean): void;
-  /** Lets connections in again. */
+  /** Accepts connections again. */
   restore(): void;
-  /** New connections lead there. */
-  leadTo(serviceAddress: string): void;
+  /** Forwards new connections to this service. */
+  retarget(serviceAddress: string): void;
   stop(): Promise<void>;
 };
 
 type Flow = { readonly direction: Direction; readonly to: Socket; readonly queue: { bytes: Buffer; dueMs: number }[] };
 
-export async function startLink(serviceAddress: string): Promise<Link> {
+export async function startClientProxy(serviceAddress: string): Promise<ClientProxy> {
   const held = { toService: false, toClient: false };
   const delayMs = { toService: 0, toClient: 0 };
   const sockets = new Set<Socket>();
@@ -31,7 +31,7 @@ export async function startLink(serviceAddress: string): Promise<Link> {
   let refusing = false;
   let target = serviceAddress;
 
-  function drain(flow: Flow): void {
+  function forward(flow: Flow): void {
     const now = performance.now();
     while (!held[flow.direction] && flow.queue.length > 0 && flow.queue[0]!.dueMs <= now) {
       flow.to.write(flow.queue.shift()!.bytes);
@@ -45,8 +45,8 @@ export async function startLink(serviceAddress: string): Promise<Link> {
     from.on("data", (bytes: Buffer) => {
       const ms = delayMs[direction];
       flow.queue.push({ bytes, dueMs: performance.now() + ms });
-      drain(flow);
-      if (ms > 0) setTimeout(drain, ms + 2, flow).unref();
+      forward(flow);
+      if (ms > 0) setTimeout(forward, ms + 2, flow).unref();
     });
     from.on("error", () => undefined);
     from.on("close", () => {
@@ -66,7 +66,7 @@ export async function startLink(serviceAddress: string): Promise<Link> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
 
-  function endAll(): void {
+  function closeAll(): void {
     for (const socket of sockets) socket.destroy();
   }
 
@@ -74,18 +74,18 @@ export async function startLink(serviceAddress: string): Promise<Link> {
     address: `127.0.0.1:${(server.address() as { port: number }).port}`,
     hold(direction, on) {
       held[direction] = on;
-      for (const flow of flows) drain(flow);
+      for (const flow of flows) forward(flow);
     },
     delay: (direction, ms) => void (delayMs[direction] = ms),
     cut(refuse) {
       refusing = refuse;
-      endAll();
+      closeAll();
     },
     restore: () => void (refusing = false),
-    leadTo: (address) => void (target = address),
+    retarget: (address) => void (target = address),
     async stop() {
       server.close();
-      endAll();
+      closeAll();
       await once(server, "close");
     },
   };

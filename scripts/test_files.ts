@@ -1,0 +1,67 @@
+// Selects the files of a test run, and their order.
+
+import { globSync, statSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
+
+type LongFile = {
+  readonly file: string;
+  /** In `npm run test:all`, on 2 cores. */
+  readonly seconds: number;
+  /** True if `npm test` leaves the file out. The others run there with fewer rounds, or are short enough. */
+  readonly onlyInAll?: boolean;
+};
+
+/** The files that take longest. They start first, longest first, so that both lanes of a run end at about the same time. */
+export const LONG_FILES: readonly LongFile[] = [
+  { file: "test/race/all_variants.test.ts", seconds: 787 },
+  { file: "test/watch/histories.test.ts", seconds: 242 },
+  { file: "test/race/simple_and_hash_sessions.test.ts", seconds: 203 },
+  { file: "test/property/sessions.test.ts", seconds: 125 },
+  { file: "test/contract/workers.test.ts", seconds: 68, onlyInAll: true },
+  { file: "test/fault/workers.test.ts", seconds: 48, onlyInAll: true },
+  { file: "test/project/examples.test.ts", seconds: 40, onlyInAll: true },
+  { file: "test/fault/staleness.test.ts", seconds: 32, onlyInAll: true },
+  { file: "test/property/tokens.test.ts", seconds: 26 },
+  { file: "test/contract/watch.test.ts", seconds: 23 },
+  { file: "test/fault/embedded_store.test.ts", seconds: 20 },
+  { file: "test/fault/topologies.test.ts", seconds: 20 },
+  { file: "test/contract/cli.test.ts", seconds: 19 },
+  { file: "test/watch/load.test.ts", seconds: 16, onlyInAll: true },
+  { file: "test/project/package.test.ts", seconds: 12, onlyInAll: true },
+];
+
+const ALL_TESTS = "test/**/*.test.ts";
+
+type Selection = {
+  /** Absolute paths, in the order in which they start. */
+  readonly files: string[];
+  /** Relative paths of the files that only `npm run test:all` runs. */
+  readonly leftOut: string[];
+  /** The patterns that match no file. */
+  readonly unmatched: string[];
+};
+
+/**
+ * Selects the files that match the patterns: files, directories or globs, relative to the current directory. Without a
+ * pattern, selects every test file, except those that only `npm run test:all` runs unless `all` is true.
+ */
+export function selectFiles(patterns: readonly string[], all: boolean): Selection {
+  const matches = new Map(patterns.map((pattern) => [pattern, filesOf(pattern)]));
+  const unmatched = patterns.filter((pattern) => matches.get(pattern)!.length === 0);
+  const chosen = patterns.length > 0 ? [...new Set([...matches.values()].flat())] : globSync(ALL_TESTS);
+  const leftOut = LONG_FILES.filter((long) => long.onlyInAll && !all && patterns.length === 0).map(({ file }) => file);
+  const kept = chosen.filter((file) => !leftOut.includes(file));
+  return { files: longestFirst(kept).map((file) => resolve(file)), leftOut, unmatched };
+}
+
+function filesOf(pattern: string): string[] {
+  const isDirectory = statSync(pattern, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const files = globSync(isDirectory ? join(pattern, "**/*.test.ts") : pattern);
+  // The same file by two spellings is one.
+  return files.map((file) => relative("", resolve(file)));
+}
+
+function longestFirst(files: readonly string[]): string[] {
+  const secondsOf = new Map(LONG_FILES.map(({ file, seconds }) => [file, seconds]));
+  return files.toSorted().toSorted((a, b) => (secondsOf.get(b) ?? 0) - (secondsOf.get(a) ?? 0));
+}

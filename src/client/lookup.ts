@@ -1,0 +1,79 @@
+// Session lookups: from the cache while that is safe, otherwise from the service, whose response fills the cache.
+
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
+import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
+import type { ValidateEntry, ValidateEntryInit } from "./batcher.ts";
+import type { FillResult, SessionCache } from "./cache.ts";
+
+/** The greatest length of a token, an id and an address. The service rejects the whole request for one that is longer. */
+const MAX_TEXT_BYTES = 256;
+
+/** Without a cache every lookup goes to the service. */
+export function createSessionLookup(validate: ValidateEntry, cache: SessionCache | undefined) {
+  const counts = { hits: 0, misses: 0, bypasses: 0 };
+  let closed = false;
+
+  async function fill(key: string, entry: ValidateEntryInit): Promise<Session | undefined> {
+    const ticket = cache?.beginFill();
+    try {
+      const result = await validate(entry);
+      const session = result.verdict === Verdict.VALID ? freeze(result.session) : undefined;
+      if (ticket !== undefined) cache!.endFill(key, ticket, cacheable(entry, session, result));
+      return session;
+    } catch (error) {
+      if (ticket !== undefined) cache!.abandonFill(key, ticket);
+      throw error;
+    }
+  }
+
+  /** Resolves with undefined for a session that is not valid; rejects if the service gives no verdict. */
+  async function find(kind: "token" | "sessionId", value: string, ipAddress: string): Promise<Session | undefined> {
+    if (closed) throw new Error("the client is closed");
+    if (!isSendable(ipAddress)) throw new TypeError(`ipAddress is not text of at most ${MAX_TEXT_BYTES} bytes`);
+    // The service never issued such a token or id.
+    if (!isSendable(value)) return undefined;
+    const key = `${kind}/${ipAddress.length}/${ipAddress}/${value}`;
+    const entry: ValidateEntryInit = { handle: { case: kind, value }, touch: true, ipAddress };
+    const found = cache?.lookup(key) ?? { kind: "bypass" };
+    if (found.kind !== "hit") {
+      if (found.kind === "miss") counts.misses++;
+      else counts.bypasses++;
+      return fill(key, entry);
+    }
+    counts.hits++;
+    // Slides the idle timeout of a session that is found in the cache each time.
+    if (found.needsRefresh) fill(key, entry).catch(() => undefined);
+    return found.session;
+  }
+
+  /** Makes later lookups reject. */
+  function close(): void {
+    closed = true;
+  }
+
+  return { find, close, counts };
+}
+
+/** Returns undefined if the response must not be cached. */
+function cacheable(
+  { handle }: ValidateEntryInit,
+  session: Session | undefined,
+  { ipMismatch, expiresIn }: ValidateResult,
+): FillResult | undefined {
+  // The service has to see every request from another address.
+  if (session === undefined || expiresIn === undefined || ipMismatch) return undefined;
+  // A regenerated id leads to its successor for a grace, whose end the response does not contain.
+  if (handle?.case === "sessionId" && handle.value !== session.sessionId) return undefined;
+  return { session, expiresInMs: durationMs(expiresIn) };
+}
+
+function isSendable(text: string): boolean {
+  return Buffer.byteLength(text) <= MAX_TEXT_BYTES && text.isWellFormed();
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+  for (const member of Object.values(value)) freeze(member);
+  return Object.freeze(value);
+}

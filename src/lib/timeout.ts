@@ -1,0 +1,17 @@
+// A timer for an instant, however far away that is.
+
+/** The longest delay that setTimeout can wait for: 24.8 days. Given a longer one, it fires at once. */
+export const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+/**
+ * Calls `callback` with `argument` when the clock of performance.now() reaches `deadlineMs`, but no later than after
+ * MAX_TIMEOUT_MS. The timer does not keep the process alive; clearTimeout stops it.
+ */
+export function startTimeout<A = undefined>(
+  deadlineMs: number,
+  callback: (argument: A) => void,
+  argument?: A,
+): NodeJS.Timeout {
+  const delayMs = Math.min(MAX_TIMEOUT_MS, Math.max(1, Math.ceil(deadlineMs - performance.now())));
+  return setTimeout(callback as (argument: A | undefined) => void, delayMs, argument).unref();
+}

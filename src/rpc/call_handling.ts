@@ -1,0 +1,75 @@
+// What unary and streaming calls share: admission, cancellation, the report at the end, and the errors that end a call.
+
+import type { Principal } from "../domain/call.ts";
+import { SessionError } from "../domain/errors.ts";
+import { ANONYMOUS, type Authenticate } from "../auth/authentication.ts";
+import type { ActiveCall } from "./active_call.ts";
+import type { CallFailure } from "./errors.ts";
+import type { CallObserver } from "./finished_call.ts";
+import type { IncomingCall } from "./incoming_call.ts";
+import type { RequestValidation } from "./request_validation.ts";
+import type { Route, StreamHandler, UnaryHandler } from "./routes.ts";
+
+/** What calls are handled with; the same for all calls of an instance. */
+export type CallHandling = {
+  readonly authenticate: Authenticate;
+  readonly validate: RequestValidation["validate"];
+  /** How long a unary call may take, whether its client sets a deadline or not. */
+  readonly requestTimeoutMs: number;
+  /** How long a caller may leave a response of a stream unread before the stream is ended. */
+  readonly slowReaderMs: number;
+  readonly observers: readonly CallObserver[];
+};
+
+const SHUTDOWN_RETRY_MS = 500;
+/** By how much the clock of a client may be ahead when it gives up at its deadline. */
+const CLIENT_CLOCK_TOLERANCE_MS = 5;
+
+/** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
+export function admit({ authenticate }: CallHandling, route: Route, incoming: IncomingCall): Principal {
+  if (route.scope === undefined) return ANONYMOUS.principal;
+  const { principal, scopes } = authenticate(incoming);
+  if (scopes.has(route.scope)) return principal;
+  throw new SessionError("SCOPE_MISSING", `the API key lacks the scope ${route.scope}`);
+}
+
+/** @throws SessionError METHOD_NOT_IMPLEMENTED. */
+export function handlerOf<H extends UnaryHandler | StreamHandler>(route: Route): H {
+  if (route.handler !== undefined) return route.handler as H;
+  throw new SessionError("METHOD_NOT_IMPLEMENTED", `${route.name} is not implemented`);
+}
+
+export function abortOnCancel(call: ActiveCall, incoming: IncomingCall): void {
+  incoming.onCancel(() => {
+    // A client that gives up at its deadline resets the stream, which looks like a cancellation.
+    const isPastDeadline = performance.now() >= incoming.clientDeadlineMs - CLIENT_CLOCK_TOLERANCE_MS;
+    call.abort(isPastDeadline ? deadlineExceeded : cancelled);
+  });
+}
+
+export function reportFinished(
+  { observers }: CallHandling,
+  route: Route,
+  startedMs: number,
+  principal: Principal | undefined,
+  failure: CallFailure | undefined,
+): void {
+  const call = { method: route.name, durationMs: performance.now() - startedMs, principal, failure };
+  for (const observe of observers) observe(call);
+}
+
+export function storeTimeout(): SessionError {
+  return new SessionError("STORE_TIMEOUT", "the store did not answer in time");
+}
+
+export function deadlineExceeded(): SessionError {
+  return new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
+}
+
+export function cancelled(): SessionError {
+  return new SessionError("CANCELLED", "the caller is gone");
+}
+
+export function shuttingDown(): SessionError {
+  return new SessionError("SHUTTING_DOWN", "this instance is shutting down", { retryAfterMs: SHUTDOWN_RETRY_MS });
+}

@@ -1,0 +1,184 @@
+// A server stream or a bidirectional stream: admission, handler, the responses at the caller's pace, report.
+
+import type { Message } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import type { Principal } from "../domain/call.ts";
+import { isPushStream, toAsyncIterable, type PushStream } from "../lib/push_stream.ts";
+import { startTimeout } from "../lib/timeout.ts";
+import { ActiveCall } from "./active_call.ts";
+import {
+  abortOnCancel,
+  admit,
+  cancelled,
+  deadlineExceeded,
+  handlerOf,
+  reportFinished,
+  shuttingDown,
+  type CallHandling,
+} from "./call_handling.ts";
+import { CallFailure, toFailure } from "./errors.ts";
+import type { IncomingStreamingCall, ResponseSink } from "./incoming_call.ts";
+import type { ResponseMessage, Route, StreamHandler } from "./routes.ts";
+
+/** The streams of an instance that are open, so that a drain can end them. */
+export type OpenStreams = {
+  readonly calls: Set<ActiveCall>;
+  /** Set when the drain begins: new streams are refused. */
+  isShuttingDown: boolean;
+};
+
+export function endStreams(openStreams: OpenStreams): void {
+  openStreams.isShuttingDown = true;
+  for (const call of [...openStreams.calls]) call.abort(shuttingDown);
+}
+
+/** What a handler yields; encoded handlers yield bytes, which stand for `T`. */
+type Step = ResponseMessage | PushStream<ResponseMessage>;
+
+export class StreamingCall<T> {
+  readonly #handling: CallHandling;
+  readonly #openStreams: OpenStreams;
+  readonly #route: Route;
+  readonly #incoming: IncomingStreamingCall<T>;
+  readonly #startedMs = performance.now();
+  #principal: Principal | undefined;
+  #call: ActiveCall | undefined;
+  #steps: AsyncIterator<Step> | undefined;
+  /** The handler is an encoded one: its responses are sent as they are. */
+  #isEncoded = false;
+  #slowReaderTimer: NodeJS.Timeout | undefined;
+  #hasFinished = false;
+
+  constructor(handling: CallHandling, openStreams: OpenStreams, route: Route, incoming: IncomingStreamingCall<T>) {
+    this.#handling = handling;
+    this.#openStreams = openStreams;
+    this.#route = route;
+    this.#incoming = incoming;
+  }
+
+  /** Runs the call; yields the responses that do not go to the sink. @throws CallFailure and nothing else. */
+  async *responses(): AsyncGenerator<T, void, void> {
+    try {
+      const call = this.#start();
+      const { sink } = this.#incoming;
+      for (let source = (this.#steps = this.#handle(call)[Symbol.asyncIterator]()); ;) {
+        const step = await call.runUntilAborted(source.next());
+        if (step.done === true) break;
+        if (!isPushStream(step.value)) {
+          this.#startWaitingForReader();
+          yield this.#encode(step.value);
+          this.#stopWaitingForReader();
+        } else if (sink !== undefined) {
+          await call.runUntilAborted(this.#writeAll(step.value, sink));
+        } else {
+          source = toAsyncIterable(step.value);
+        }
+      }
+      this.#finish(undefined);
+    } catch (thrown) {
+      const failure = toFailure(thrown);
+      this.#finish(failure);
+      throw failure;
+    } finally {
+      // The host has stopped iterating, since its client is gone.
+      if (!this.#hasFinished) this.#finish(toFailure(cancelled()));
+    }
+  }
+
+  #start(): ActiveCall {
+    this.#principal = admit(this.#handling, this.#route, this.#incoming);
+    if (this.#openStreams.isShuttingDown) throw shuttingDown();
+    const call = new ActiveCall({
+      principal: this.#principal,
+      deadlineMs: this.#incoming.clientDeadlineMs,
+      deadlineError: deadlineExceeded,
+      // A host that waits to write to a client that is gone never comes back to iterate.
+      onAbort: (reason) => this.#finish(toFailure(reason)),
+    });
+    this.#call = call;
+    this.#openStreams.calls.add(call);
+    abortOnCancel(call, this.#incoming);
+    return call;
+  }
+
+  #handle(call: ActiveCall): AsyncIterable<Step> {
+    const validate = (request: Message) => this.#handling.validate(this.#route.method.input, request);
+    const encoded = this.#incoming.handleEncoded?.(call, validate);
+    if (encoded !== undefined) {
+      this.#isEncoded = true;
+      return encoded as AsyncIterable<Step>;
+    }
+    const handler = handlerOf<StreamHandler>(this.#route);
+    const input = this.#incoming.decode();
+    if (Symbol.asyncIterator in input) return handler(validateEach(input, validate), call);
+    validate(input);
+    return handler(input, call);
+  }
+
+  #encode(response: ResponseMessage): T {
+    return this.#isEncoded ? (response as T) : this.#incoming.encode(response);
+  }
+
+  /** Resolves when the push stream has ended; what it writes after the call has finished is dropped. */
+  #writeAll(stream: PushStream<ResponseMessage>, sink: ResponseSink<T>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const drain = stream(
+        (response) => this.#write(response, sink),
+        (error) => {
+          this.#stopWaitingForReader();
+          if (error === undefined) resolve();
+          else reject(error);
+        },
+      );
+      sink.on("drain", () => {
+        this.#stopWaitingForReader();
+        drain();
+      });
+    });
+  }
+
+  #write(response: ResponseMessage, sink: ResponseSink<T>): boolean {
+    if (this.#hasFinished) return false;
+    const hasRoom = sink.write(this.#encode(response));
+    if (!hasRoom && this.#slowReaderTimer === undefined) this.#startWaitingForReader();
+    return hasRoom;
+  }
+
+  #startWaitingForReader(): void {
+    const deadlineMs = performance.now() + this.#handling.slowReaderMs;
+    this.#slowReaderTimer = startTimeout(deadlineMs, abortSlowReader, this.#call);
+  }
+
+  #stopWaitingForReader(): void {
+    clearTimeout(this.#slowReaderTimer);
+    this.#slowReaderTimer = undefined;
+  }
+
+  #finish(failure: CallFailure | undefined): void {
+    if (this.#hasFinished) return;
+    this.#hasFinished = true;
+    this.#stopWaitingForReader();
+    if (this.#call !== undefined) this.#openStreams.calls.delete(this.#call);
+    this.#call?.end();
+    this.#steps?.return?.().catch(() => undefined);
+    reportFinished(this.#handling, this.#route, this.#startedMs, this.#principal, failure);
+  }
+}
+
+async function* validateEach(
+  requests: AsyncIterable<Message>,
+  validate: (request: Message) => void,
+): AsyncIterable<Message> {
+  for await (const request of requests) {
+    validate(request);
+    yield request;
+  }
+}
+
+function abortSlowReader(call: ActiveCall | undefined): void {
+  call?.abort(slowReader);
+}
+
+function slowReader(): CallFailure {
+  return new CallFailure(Code.ResourceExhausted, "the caller does not read what it is sent");
+}

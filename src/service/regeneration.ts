@@ -1,0 +1,32 @@
+// Regeneration: RegenerateSession.
+
+import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../domain/token.ts";
+import type { RegenerationStore } from "../store/regeneration.ts";
+import { sessionNotFound } from "../store/script_outcomes.ts";
+import type { SessionServiceImpl } from "./handlers.ts";
+import { durationMs } from "./new_session.ts";
+import { storedSessionMessage } from "./session_message.ts";
+
+type RegenerationDeps = {
+  readonly regeneration: RegenerationStore;
+  readonly keyRing: () => TokenKeyRing;
+};
+
+export function createRegenerationService({ regeneration, keyRing }: RegenerationDeps) {
+  return {
+    async regenerateSession(request, call) {
+      const graceMs = durationMs(request.grace) ?? 0;
+      if (request.token === "") {
+        return { session: storedSessionMessage(await regeneration.regenerate(request.sessionId, graceMs, call)) };
+      }
+      const { tenant } = call.principal;
+      const verified = verifyToken(keyRing(), tenant, request.token);
+      if (verified === undefined) throw sessionNotFound();
+      const secret = newSecret();
+      const secrets = { presented: verified.digest, next: secret.digest };
+      const stored = await regeneration.regenerate(verified.sessionId, graceMs, call, secrets);
+      const token = mintToken(keyRing(), tenant, stored.record.sessionId, secret);
+      return { session: storedSessionMessage(stored), token };
+    },
+  } satisfies SessionServiceImpl;
+}

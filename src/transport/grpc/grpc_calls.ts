@@ -1,0 +1,167 @@
+// The calls of grpc-js in the form that the pipeline takes. Messages pass grpc-js as bytes: a request that does not
+// decode becomes INVALID_ARGUMENT with details here, and would be INTERNAL there.
+
+import type { DescMethod, Message } from "@bufbuild/protobuf";
+import type { handleUnaryCall, Server, ServerDuplexStream, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import type { CallContext } from "../../domain/call.ts";
+import { toAsyncIterable, type PushStream } from "../../lib/push_stream.ts";
+import { cancelled } from "../../rpc/call_handling.ts";
+import { toGrpcStatus, type CallFailure } from "../../rpc/errors.ts";
+import type { IncomingCall, IncomingStreamingCall, IncomingUnaryCall } from "../../rpc/incoming_call.ts";
+import type { Pipeline } from "../../rpc/pipeline.ts";
+import type { EncodedStreamHandler, ResponseMessage, Route } from "../../rpc/routes.ts";
+import { decodeRequest, encodeResponse } from "./frames.ts";
+
+type UnaryCall = ServerUnaryCall<Buffer, Buffer>;
+type ServerStream = ServerWritableStream<Buffer, Buffer>;
+type BidiStream = ServerDuplexStream<Buffer, Buffer>;
+/** What all calls of grpc-js have. */
+type AnyCall = Pick<UnaryCall, "getDeadline" | "metadata"> & {
+  on(event: "cancelled", listener: () => void): unknown;
+};
+
+const passThrough = (bytes: Buffer): Buffer => bytes;
+
+/** Registers a route with a grpc-js server. */
+export function registerRoute(server: Server, pipeline: Pipeline, route: Route): void {
+  const unary = (call: UnaryCall, callback: (error: object | null, response?: Buffer) => void) => {
+    pipeline.unary(route, new GrpcUnaryCall(route, call)).then(
+      (response) => callback(null, response),
+      (failure: CallFailure) => callback(toGrpcStatus(failure)),
+    );
+  };
+  const serverStream = (call: ServerStream) =>
+    void sendResponses(call, pipeline.stream(route, new GrpcServerStream(route, call)));
+  const bidi = (call: BidiStream) => void sendResponses(call, pipeline.stream(route, new GrpcBidiStream(route, call)));
+
+  const [type, handler] =
+    route.method.methodKind === "unary"
+      ? (["unary", unary] as const)
+      : route.method.methodKind === "server_streaming"
+        ? (["serverStream", serverStream] as const)
+        : (["bidi", bidi] as const);
+  server.register(`/${route.name}`, handler as handleUnaryCall<Buffer, Buffer>, passThrough, passThrough, type);
+}
+
+abstract class GrpcCall<C extends AnyCall> implements IncomingCall {
+  readonly clientDeadlineMs: number;
+  protected readonly route: Route;
+  protected readonly call: C;
+
+  constructor(route: Route, call: C) {
+    this.route = route;
+    this.call = call;
+    const deadline = call.getDeadline();
+    this.clientDeadlineMs = deadline === Infinity ? Infinity : performance.now() + Number(deadline) - Date.now();
+  }
+
+  get authorization(): string | undefined {
+    const [authorization] = this.call.metadata.get("authorization");
+    return typeof authorization === "string" ? authorization : undefined;
+  }
+
+  onCancel(listener: () => void): void {
+    this.call.on("cancelled", listener);
+  }
+}
+
+class GrpcUnaryCall extends GrpcCall<UnaryCall> implements IncomingUnaryCall<Buffer> {
+  decode(): Message {
+    return decodeRequest(this.route.method, this.call.request);
+  }
+
+  encode(response: ResponseMessage): Buffer {
+    return encodeResponse(this.route.method, response);
+  }
+}
+
+abstract class GrpcStream<C extends ServerStream | BidiStream> extends GrpcCall<C> {
+  get sink(): C {
+    return this.call;
+  }
+
+  encode(response: ResponseMessage): Buffer {
+    return encodeOnce(this.route.method, response);
+  }
+}
+
+class GrpcServerStream extends GrpcStream<ServerStream> implements IncomingStreamingCall<Buffer> {
+  decode(): Message {
+    return decodeRequest(this.route.method, this.call.request);
+  }
+}
+
+class GrpcBidiStream extends GrpcStream<BidiStream> implements IncomingStreamingCall<Buffer> {
+  handleEncoded(
+    context: CallContext,
+    validate: (request: Message) => void,
+  ): AsyncIterable<Buffer | PushStream<Buffer>> | undefined {
+    const handler = this.route.encodedHandler as EncodedStreamHandler | undefined;
+    const decode = (bytes: Buffer) => {
+      const request = decodeRequest(this.route.method, bytes);
+      validate(request);
+      return request;
+    };
+    return handler?.(requestStream(this.call), decode, context);
+  }
+
+  decode(): AsyncIterable<Message> {
+    return decodeRequests(this.route.method, this.call);
+  }
+}
+
+// One event is one message that is written to many streams, one after the other, and encoded for the first of them. The
+// map serves streams that write it later, from their queue.
+const encodedResponses = new WeakMap<object, Buffer>();
+let latest: { readonly response: object; readonly bytes: Buffer } | undefined;
+
+function encodeOnce(method: DescMethod, response: ResponseMessage): Buffer {
+  if (latest?.response === response) return latest.bytes;
+  let bytes = encodedResponses.get(response);
+  if (bytes === undefined) encodedResponses.set(response, (bytes = encodeResponse(method, response)));
+  latest = { response, bytes };
+  return bytes;
+}
+
+/** Writes the responses as fast as the client reads them, then the status. */
+async function sendResponses(call: ServerStream | BidiStream, responses: AsyncIterable<Buffer>): Promise<void> {
+  try {
+    for await (const response of responses) if (!call.write(response)) await drained(call);
+    call.end();
+  } catch (failure) {
+    call.emit("error", toGrpcStatus(failure as CallFailure));
+  }
+}
+
+function drained(call: ServerStream | BidiStream): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off("drain", done);
+      call.off("close", done);
+      resolve();
+    };
+    call.on("drain", done);
+    call.on("close", done);
+    if (call.destroyed) done();
+  });
+}
+
+async function* decodeRequests(method: DescMethod, call: BidiStream): AsyncIterable<Message> {
+  for await (const bytes of toAsyncIterable(requestStream(call))) yield decodeRequest(method, bytes);
+}
+
+/**
+ * The requests of a bidirectional stream as they come. The stream's own iterator is of no use: it destroys the stream at
+ * its end, and with it the status that is still to be sent.
+ */
+function requestStream(call: BidiStream): PushStream<Buffer> {
+  return (write, end) => {
+    const onGone = () => end(cancelled());
+    call.on("data", (bytes: Buffer) => {
+      if (!write(bytes)) call.pause();
+    });
+    call.once("end", () => end());
+    call.once("close", onGone).once("cancelled", onGone);
+    return () => void call.resume();
+  };
+}
