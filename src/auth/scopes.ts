@@ -1,39 +1,6 @@
-// The scope that each method requires, as the method's comment in the contract states; a test compares the two.
-
-import type { MethodName } from "../service/handlers.ts";
+// The scopes of API keys.
 
 /** The scopes that an API key can have. */
 export const SCOPES = ["read", "write", "audit", "watch"] as const;
 
 export type Scope = (typeof SCOPES)[number];
-
-export const SCOPE_OF_METHOD = {
-  createSession: "write",
-  getSession: "read",
-  validateSession: "read",
-  updateSessionData: "write",
-  deleteSession: "write",
-  deleteUserSessions: "write",
-  listUserSessions: "read",
-  createHashSession: "write",
-  getSessionField: "read",
-  getSessionFields: "read",
-  setSessionFields: "write",
-  incrementSessionField: "write",
-  createSecureSession: "write",
-  validateToken: "read",
-  rotateToken: "write",
-  revokeToken: "write",
-  createDeviceSession: "write",
-  getDeviceSession: "read",
-  listUserDevices: "read",
-  revokeDevice: "write",
-  regenerateSession: "write",
-  listAuditEvents: "audit",
-  explainSession: "audit",
-  invalidateSession: "write",
-  watchInvalidations: "watch",
-  renewWatch: "watch",
-  batchValidate: "read",
-  validateStream: "read",
-} as const satisfies Record<MethodName, Scope>;

@@ -5,7 +5,8 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import type { PushStream } from "../lib/push_stream.ts";
 import type { EncodedHandlers, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
-import { SCOPE_OF_METHOD, type Scope } from "../auth/scopes.ts";
+import { SCOPE_OF_METHOD } from "./method_scopes.ts";
+import type { Scope } from "../auth/scopes.ts";
 
 /** The fields of a response of any method. */
 export type ResponseMessage = MessageInitShape<DescMessage>;

@@ -17,7 +17,7 @@ import { GetSessionResponseSchema } from "../../gen/session/v1/simple_sessions_p
 import type { SessionError } from "../../src/domain/errors.ts";
 import { parseApiKeys } from "../../src/auth/api_key_file.ts";
 import { createAuthentication, type Authentication } from "../../src/auth/authentication.ts";
-import { SCOPE_OF_METHOD } from "../../src/auth/scopes.ts";
+import { SCOPE_OF_METHOD } from "../../src/rpc/method_scopes.ts";
 import { startHosts, wiresOf, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, getSession, listAuditEvents } = SessionService.method;
