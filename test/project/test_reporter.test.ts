@@ -8,6 +8,8 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, test, type TestContext } from "node:test";
+import type { TestEvent } from "node:test/reporters";
+import { TestReporter } from "../../scripts/test_reporter.ts";
 import { LONG_FILES, selectFiles } from "../../scripts/test_files.ts";
 import { rounds } from "../helpers/rounds.ts";
 
@@ -74,6 +76,17 @@ for (const [name, totals, reason] of [
     assert.ok(text.includes(reason), text);
   });
 }
+
+test("a file fails if its summary does not arrive, because tests of it may be missing", async () => {
+  const reporter = new TestReporter({ directory: process.cwd(), isFiltered: false });
+  async function* events() {
+    yield { type: "test:pass", data: { name: "one", nesting: 0, file: "/a.test.ts", details: {} } } as TestEvent;
+  }
+  let text = "";
+  for await (const part of reporter.report(events())) text += part;
+  assert.deepEqual(reporter.totals, { passed: 1, failed: 1, skipped: 0 });
+  assert.ok(text.includes("its summary did not arrive"), text);
+});
 
 test("a run without a test fails", async () => {
   const { code, lastLine } = await runFixtures("absent");
