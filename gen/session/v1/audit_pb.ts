@@ -307,7 +307,7 @@ export const AuditEventType = {
   DELETED: 6,
 
   /**
-   * RevokeToken or InvalidateSession ended a session.
+   * RevokeToken ended a session, or InvalidateSession without another reason, or its IP_BINDING_INVALIDATE.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_REVOKED = 7;
    */

@@ -423,7 +423,7 @@ export const InvalidationReason = {
   DELETED: 1,
 
   /**
-   * RevokeToken or InvalidateSession ended the session.
+   * RevokeToken ended the session, or InvalidateSession without another reason, or its IP_BINDING_INVALIDATE.
    *
    * @generated from enum value: INVALIDATION_REASON_REVOKED = 2;
    */
