@@ -13,7 +13,7 @@ type Place = "contract" | "handler" | "store file" | "script" | "test" | "page";
 const MISSING_PLACES: Readonly<Record<string, { readonly places: readonly Place[]; readonly reason: string }>> = {
   bulk_validation: {
     places: ["store file", "script"],
-    reason: "its validations are the plain reads of src/store/record_reader.ts",
+    reason: "plain reads of src/store/record_reader.ts; scripts only to slide, for retired secrets and for IP binding",
   },
 };
 
