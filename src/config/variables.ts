@@ -1,5 +1,6 @@
 // The table of all SA_* variables, from which they are parsed and `--help` is printed. docs/configuration.md must match it.
 
+import { closest, distance } from "fastest-levenshtein";
 import {
   boolean,
   directory,
@@ -167,24 +168,9 @@ export function variableTexts(): VariableText[] {
 }
 
 /** Returns the known name that is most similar to an unknown one, or undefined if none is similar. */
-export function nearestVariable(name: string): VariableName | undefined {
+export function nearestVariable(name: string): string | undefined {
   const begun = name.length > 4 ? VARIABLE_NAMES.find((known) => known.startsWith(name)) : undefined;
   if (begun !== undefined) return begun;
-  const distances = VARIABLE_NAMES.map((known) => ({ known, distance: editDistance(name.toUpperCase(), known) }));
-  const nearest = distances.reduce((best, other) => (other.distance < best.distance ? other : best));
-  return nearest.distance <= Math.max(2, Math.floor(name.length / 3)) ? nearest.known : undefined;
-}
-
-/** Returns the Levenshtein distance: how many characters have to be added, removed or replaced. */
-function editDistance(a: string, b: string): number {
-  let previous = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const current = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      current.push(Math.min(replaced, previous[j]! + 1, current[j - 1]! + 1));
-    }
-    previous = current;
-  }
-  return previous[b.length]!;
+  const nearest = closest(name.toUpperCase(), VARIABLE_NAMES);
+  return distance(name.toUpperCase(), nearest) <= Math.max(2, Math.floor(name.length / 3)) ? nearest : undefined;
 }
