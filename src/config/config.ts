@@ -2,49 +2,11 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import type { LevelWithSilent } from "pino";
-import { isLocal, isLocalStore, type Rate, type ParseResult, type Parser } from "./parsers.ts";
-import { listenAddressText, type ListenAddress } from "../lib/listen_address.ts";
+import { isLocal, isLocalStore, type ParseResult, type Parser } from "./parsers.ts";
+import { listenAddressText } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
-import type { StoreUrl } from "../store/connection/store_url.ts";
 
-export type Config = {
-  /** Undefined: the embedded store in dataDir. */
-  readonly storeUrl: StoreUrl | undefined;
-  /** Undefined: off. At least one of the two listeners is on. */
-  readonly grpcListen: ListenAddress | undefined;
-  readonly httpListen: ListenAddress | undefined;
-  /** Absolute. */
-  readonly dataDir: string;
-  readonly idleTimeoutMs: number;
-  readonly absoluteTimeoutMs: number;
-  /** Undefined: idle/100 of each session, at most 60 s. 0: every access slides the idle timeout. */
-  readonly touchIntervalMs: number | undefined;
-  readonly requestTimeoutMs: number;
-  readonly auditRetentionMs: number;
-  /** How long a rotated-away token stays valid. */
-  readonly rotationGraceMs: number;
-  /** 0: no limit. */
-  readonly maxSessionsPerUser: number;
-  readonly onExceed: "reject" | "evict";
-  /** Undefined: no limit. */
-  readonly createRate: Rate | undefined;
-  /** Absolute. Generated if it is missing and no variable names it. */
-  readonly tokenKeysFile: string;
-  readonly apiKeysFile: string | undefined;
-  /** Undefined: the listeners use no TLS. */
-  readonly tls: TlsFiles | undefined;
-  readonly logLevel: LevelWithSilent;
-  /** One in this many calls is logged; 0: none. */
-  readonly logSample: number;
-  /** The longest time from the signal to the exit of the process. */
-  readonly drainTimeoutMs: number;
-  /** The number of processes that serve. */
-  readonly workers: number;
-  /** Undefined: connections have no maximal age. */
-  readonly maxConnectionAgeMs: number | undefined;
-  readonly insecure: boolean;
-};
+export type Config = Readonly<ReturnType<typeof toConfig>>;
 
 /** Paths of PEM files. With clientCaFile, callers must present a certificate that it signed. */
 export type TlsFiles = {
@@ -124,14 +86,11 @@ const RULES: readonly Rule[] = [
   {
     of: [],
     faults(_values, env) {
-      const [cert, key, ca] = [env["SA_TLS_CERT_FILE"], env["SA_TLS_KEY_FILE"], env["SA_TLS_CLIENT_CA_FILE"]];
-      const faults: string[] = [];
-      if (cert !== undefined && key === undefined) faults.push("SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it");
-      if (key !== undefined && cert === undefined) faults.push("SA_TLS_KEY_FILE: expected SA_TLS_CERT_FILE with it");
-      if (ca !== undefined && cert === undefined && key === undefined) {
-        faults.push("SA_TLS_CLIENT_CA_FILE: expected SA_TLS_CERT_FILE and SA_TLS_KEY_FILE with it");
-      }
-      return faults;
+      const [cert, key, ca] = ["SA_TLS_CERT_FILE", "SA_TLS_KEY_FILE", "SA_TLS_CLIENT_CA_FILE"].map((n) => n in env);
+      if (cert && !key) return ["SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it"];
+      if (key && !cert) return ["SA_TLS_KEY_FILE: expected SA_TLS_CERT_FILE with it"];
+      if (!ca || cert) return [];
+      return ["SA_TLS_CLIENT_CA_FILE: expected SA_TLS_CERT_FILE and SA_TLS_KEY_FILE with it"];
     },
   },
   {
@@ -172,34 +131,46 @@ function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValu
   ];
 }
 
-function toConfig(values: VariableValues, env: NodeJS.ProcessEnv): Config {
+function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   const { SA_TLS_CERT_FILE: certFile, SA_TLS_KEY_FILE: keyFile, SA_TLS_CLIENT_CA_FILE: clientCaFile } = values;
   const dataDir = values.SA_DATA_DIR ?? defaultDataDir(env);
+  const tls: TlsFiles | undefined = certFile && keyFile ? { certFile, keyFile, clientCaFile } : undefined;
+  const ageIsChosen = "SA_MAX_CONNECTION_AGE" in env || values.SA_WORKERS === 1;
   return {
+    /** Undefined: the embedded store in dataDir. */
     storeUrl: values.SA_STORE_URL,
+    /** Undefined: off. At least one of the two listeners is on. */
     grpcListen: values.SA_GRPC_LISTEN,
     httpListen: values.SA_HTTP_LISTEN,
+    /** Absolute. */
     dataDir,
     idleTimeoutMs: values.SA_IDLE_TIMEOUT,
     absoluteTimeoutMs: values.SA_ABSOLUTE_TIMEOUT,
+    /** Undefined: idle/100 of each session, at most 60 s. 0: every access slides the idle timeout. */
     touchIntervalMs: values.SA_TOUCH_INTERVAL,
     requestTimeoutMs: values.SA_REQUEST_TIMEOUT,
     auditRetentionMs: values.SA_AUDIT_RETENTION,
+    /** How long a rotated-away token stays valid. */
     rotationGraceMs: values.SA_ROTATION_GRACE,
+    /** 0: no limit. */
     maxSessionsPerUser: values.SA_MAX_SESSIONS_PER_USER,
     onExceed: values.SA_ON_EXCEED,
+    /** Undefined: no limit. */
     createRate: values.SA_CREATE_RATE,
+    /** Absolute. Generated if it is missing and no variable names it. */
     tokenKeysFile: values.SA_TOKEN_KEYS_FILE ?? join(dataDir, "token_keys.json"),
     apiKeysFile: values.SA_API_KEYS_FILE,
-    tls: certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile, clientCaFile },
+    /** Undefined: the listeners use no TLS. */
+    tls,
     logLevel: values.SA_LOG_LEVEL,
+    /** One in this many calls is logged; 0: none. */
     logSample: values.SA_LOG_SAMPLE,
+    /** The longest time from the signal to the exit of the process. */
     drainTimeoutMs: values.SA_DRAIN_TIMEOUT,
+    /** The number of processes that serve. */
     workers: values.SA_WORKERS,
-    maxConnectionAgeMs:
-      "SA_MAX_CONNECTION_AGE" in env || values.SA_WORKERS === 1
-        ? values.SA_MAX_CONNECTION_AGE
-        : WORKERS_CONNECTION_AGE_MS,
+    /** Undefined: connections have no maximal age. */
+    maxConnectionAgeMs: ageIsChosen ? values.SA_MAX_CONNECTION_AGE : WORKERS_CONNECTION_AGE_MS,
     insecure: values.SA_INSECURE,
   };
 }
