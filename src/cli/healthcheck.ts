@@ -1,12 +1,11 @@
-// `healthcheck`: checks whether the service that runs with this configuration is ready.
-//
-// It connects as any caller would. It uses only Node's own clients, so that it starts quickly.
+// `healthcheck`: checks whether the service that runs with this configuration is ready, by a connection as any caller's.
 
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
-import { request as requestHttp } from "node:http";
+import { request as requestHttp, type IncomingMessage } from "node:http";
 import { request as requestHttps } from "node:https";
 import { connect as connectTcp } from "node:net";
+import { text } from "node:stream/consumers";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import type { Config, TlsFiles } from "../config/config.ts";
 import { listenAddressText, type ListenAddress } from "../lib/listen_address.ts";
@@ -31,76 +30,39 @@ export async function checkHealth(config: Config): Promise<Health> {
   }
 }
 
-function requestReadyz(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
-  return new Promise((resolve, reject) => {
-    const send = tls ? requestHttps : requestHttp;
-    const options = {
-      ...socketOptions(address),
-      ...(tls && tlsOptions(tls)),
-      path: "/readyz",
-      agent: false as const,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    };
-    const request = send(options, (response) => {
-      let body = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => (body += chunk));
-      response.on("end", () => {
-        const { statusCode = 0 } = response;
-        resolve({ ready: statusCode === 200, text: `${statusCode} ${body.trim().slice(0, 200)}`.trim() });
-      });
-      response.on("error", reject);
-    });
-    request.on("error", reject).end();
+async function requestReadyz(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
+  const request = (tls ? requestHttps : requestHttp)({
+    ...socketOptions(address),
+    ...(tls && tlsOptions(tls)),
+    path: "/readyz",
+    agent: false,
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   });
+  // once() rejects for an error before the response, and text() for one after it.
+  request.on("error", () => undefined).end();
+  const [response] = (await once(request, "response")) as [IncomingMessage];
+  const body = await text(response);
+  return { ready: response.statusCode === 200, text: `${response.statusCode} ${body.trim().slice(0, 200)}`.trim() };
 }
 
 /** Calls grpc.health.v1.Health/Check for the whole server. */
 async function callGrpcHealth(address: ListenAddress, tls: TlsFiles | undefined): Promise<Health> {
+  // Loaded only if they are needed, so that the check over HTTP starts quickly.
+  const { createClient } = await import("@connectrpc/connect");
+  const { createGrpcTransport } = await import("@connectrpc/connect-node");
+  const { Health, HealthCheckResponse_ServingStatus } = await import("../../gen/grpc/health/v1/health_pb.ts");
   const socket = tls
     ? connectTls({ ...socketOptions(address), ...tlsOptions(tls), ALPNProtocols: ["h2"] })
     : connectTcp(socketOptions(address));
-  const session = connectHttp2(`http${tls ? "s" : ""}://localhost`, { createConnection: () => socket });
+  const baseUrl = `http${tls ? "s" : ""}://localhost`;
+  const transport = createGrpcTransport({ baseUrl, nodeOptions: { createConnection: () => socket } });
   try {
-    return await callCheck(session);
+    const { status } = await createClient(Health, transport).check({}, { timeoutMs: TIMEOUT_MS });
+    const ready = status === HealthCheckResponse_ServingStatus.SERVING;
+    return { ready, text: ready ? "SERVING" : "NOT_SERVING" };
   } finally {
-    session.destroy();
+    socket.destroy();
   }
-}
-
-/** Sends an empty request. In the response, field 1 has the value 1 for SERVING. */
-function callCheck(session: ClientHttp2Session): Promise<Health> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error("no response in time")), TIMEOUT_MS);
-    const settle = (health: Health): void => {
-      clearTimeout(timer);
-      resolve(health);
-    };
-    const fail = (error: Error): void => {
-      clearTimeout(timer);
-      reject(error);
-    };
-    session.on("error", fail);
-    const stream = session.request({
-      ":method": "POST",
-      ":path": "/grpc.health.v1.Health/Check",
-      "content-type": "application/grpc",
-      te: "trailers",
-    });
-    let status: unknown;
-    const chunks: Buffer[] = [];
-    // A response without a message has its status in the headers.
-    stream.on("response", (headers) => (status ??= headers["grpc-status"]));
-    stream.on("trailers", (trailers) => (status ??= trailers["grpc-status"]));
-    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-    stream.on("error", fail);
-    stream.on("end", () => {
-      const message = Buffer.concat(chunks).subarray(5);
-      if (status !== "0") settle({ ready: false, text: `gRPC status ${String(status ?? "unknown")}` });
-      else if (message.equals(Buffer.from([0x08, 0x01]))) settle({ ready: true, text: "SERVING" });
-      else settle({ ready: false, text: "NOT_SERVING" });
-    });
-    stream.end(Buffer.alloc(5));
-  });
 }
 
 /** Returns how to connect to a listener from its own machine. */
