@@ -17,6 +17,7 @@ import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
 /** How long a published message may take to reach a subscribed connection. */
 const DELIVERY_TIMEOUT_MS = 2000;
+const NO_SHEBANG = "scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full";
 
 export type ProbedStore = {
   /** True if scripts may begin with `#!lua`. */
@@ -27,13 +28,8 @@ export type ProbedStore = {
   readonly warnings: readonly string[];
 };
 
-export type ProbeFailure = {
-  readonly command: string;
-  /** What the store did wrong. */
-  readonly fault: string;
-  /** The consequence for sessions. */
-  readonly breaks: string;
-};
+/** `fault` is what the store did wrong. */
+export type ProbeFailure = Pick<Probe, "command" | "breaks"> & { readonly fault: string };
 
 /** The store cannot hold sessions. Each failure names a command. */
 export class StoreIncompatibleError extends Error {
@@ -60,10 +56,10 @@ export async function probeStore(connection: StoreConnection, call: CallDeadline
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
     failures.push(...(await runProbes(tools)));
     if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
-    shebang &&= await supportsShebang(tools);
+    const script = "#!lua flags=allow-oom\nreturn {'ok'}";
+    shebang &&= (await tools.trySend("EVAL", script, "1", tools.key("shebang"))) !== undefined;
   }
-  if (!shebang)
-    warnings.add("scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full");
+  if (!shebang) warnings.add(NO_SHEBANG);
   return { shebang, description, warnings: [...warnings] };
 }
 
@@ -93,16 +89,6 @@ async function faultOf(probe: Probe, tools: ProbeTools): Promise<string | undefi
   }
 }
 
-async function supportsShebang(tools: ProbeTools): Promise<boolean> {
-  try {
-    await tools.send("EVAL", "#!lua flags=allow-oom\nreturn {'ok'}", "1", tools.key("shebang"));
-    return true;
-  } catch (error) {
-    if (error instanceof StoreReplyError) return false;
-    throw error;
-  }
-}
-
 /** Returns one tag for each primary of the store. */
 async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline): Promise<string[]> {
   if (connection.url.kind !== "cluster") return [PARTITION_TAGS[0]!];
@@ -114,14 +100,20 @@ async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline):
 }
 
 async function describe(connection: StoreConnection, call: CallDeadline): Promise<string> {
+  const info = await unlessRefused(connection.send(`sa:{${PARTITION_TAGS[0]!}}:probe`, ["INFO", "server"], call));
+  if (info === undefined) return connection.description;
+  const valkey = /valkey_version:(\S+)/.exec(String(info))?.[1];
+  const redis = /redis_version:(\S+)/.exec(String(info))?.[1];
+  const version = valkey ? `Valkey ${valkey}` : redis ? `Redis ${redis}` : "of unknown version";
+  return `${version} at ${connection.description}`;
+}
+
+/** Resolves to undefined if the store replies with an error. */
+async function unlessRefused(reply: Promise<StoreReply>): Promise<StoreReply | undefined> {
   try {
-    const info = String(await connection.send(`sa:{${PARTITION_TAGS[0]!}}:probe`, ["INFO", "server"], call));
-    const valkey = /valkey_version:(\S+)/.exec(info)?.[1];
-    const redis = /redis_version:(\S+)/.exec(info)?.[1];
-    const version = valkey ? `Valkey ${valkey}` : redis ? `Redis ${redis}` : "of unknown version";
-    return `${version} at ${connection.description}`;
+    return await reply;
   } catch (error) {
-    if (error instanceof StoreReplyError) return connection.description;
+    if (error instanceof StoreReplyError) return undefined;
     throw error;
   }
 }
@@ -139,15 +131,7 @@ function createTools(
   return {
     send,
     key: (name) => prefix + name,
-    async refuses(...args) {
-      try {
-        await send(...args);
-        return false;
-      } catch (error) {
-        if (error instanceof StoreReplyError) return true;
-        throw error;
-      }
-    },
+    trySend: (...args) => unlessRefused(send(...args)),
     warn: (warning) => void warnings.add(warning),
     subscribe: (channel, publish) => receiveOnSecondConnection(connection, call, channel, publish),
   };

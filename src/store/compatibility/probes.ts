@@ -7,8 +7,8 @@ export type ProbeTools = {
   send(...args: StoreArguments): Promise<StoreReply>;
   /** Returns the name of a temporary key. The probe that creates the key gives it a TTL. */
   key(name: string): string;
-  /** Resolves to true if the store replies to the command with an error. */
-  refuses(...args: StoreArguments): Promise<boolean>;
+  /** Resolves to undefined if the store replies to the command with an error. */
+  trySend(...args: StoreArguments): Promise<StoreReply | undefined>;
   warn(warning: string): void;
   /** Resolves to the first message that a second connection receives on the channel after `publish` has run. */
   subscribe(channel: string, publish: () => Promise<unknown>): Promise<string | undefined>;
@@ -122,13 +122,14 @@ export const PROBES: readonly Probe[] = [
   {
     command: "HINCRBY",
     breaks: "counters of a session would be wrong, or outlive it",
-    async run({ send, key, refuses }) {
+    async run({ send, key, trySend }) {
       const large = String(2n ** 62n);
       await Promise.all([send("HSET", key("hincrby"), "n", "1"), send("PEXPIRE", key("hincrby"), TTL_MS)]);
       await send("HINCRBY", key("hincrby"), "n", large);
       const [value, ttl] = await Promise.all([send("HGET", key("hincrby"), "n"), send("PTTL", key("hincrby"))]);
       if (String(value) !== String(2n ** 62n + 1n)) return "it is not exact for 64-bit integers";
-      if (!(await refuses("HINCRBY", key("hincrby"), "n", large))) return "it does not refuse an overflow";
+      const overflow = await trySend("HINCRBY", key("hincrby"), "n", large);
+      if (overflow !== undefined) return "it does not refuse an overflow";
       return keptTtl(ttl);
     },
   },
@@ -147,15 +148,15 @@ export const PROBES: readonly Probe[] = [
   {
     command: "XADD",
     breaks: "watchers would miss changes, or receive one twice",
-    async run({ send, key, refuses }) {
+    async run({ send, key, trySend }) {
       const [id] = await Promise.all([
         send("XADD", key("stream"), "MAXLEN", "~", "100", "1700000000000-2", "c", "x"),
         send("PEXPIRE", key("stream"), TTL_MS),
       ]);
       if (String(id) !== "1700000000000-2") return "it does not use the id in the command";
       for (const taken of ["1700000000000-2", "1700000000000-1", "1600000000000-9"]) {
-        if (!(await refuses("XADD", key("stream"), taken, "c", "x")))
-          return "it accepts an id that is not above the last one";
+        const added = await trySend("XADD", key("stream"), taken, "c", "x");
+        if (added !== undefined) return "it accepts an id that is not above the last one";
       }
       const entries = await send("XRANGE", key("stream"), "(1700000000000-1", "+");
       return Array.isArray(entries) && entries.length === 1
@@ -184,37 +185,22 @@ export const PROBES: readonly Probe[] = [
   },
 ];
 
-async function isMaster({ send, warn }: ProbeTools): Promise<string | undefined> {
-  let role: string | undefined;
-  try {
-    const reply = await send("ROLE");
-    role = Array.isArray(reply) ? String(reply[0]) : undefined;
-  } catch (error) {
-    if (!(error instanceof StoreReplyError)) throw error;
-    role = await infoField(send, "replication", "role");
-  }
-  if (role === undefined) warn("the store does not report whether it is a master");
+async function isMaster(tools: ProbeTools): Promise<string | undefined> {
+  const reply = await tools.trySend("ROLE");
+  const role = Array.isArray(reply) ? String(reply[0]) : await infoField(tools, "replication", "role");
+  if (role === undefined) tools.warn("the store does not report whether it is a master");
   return role === undefined || role === "master" ? undefined : `it is a ${role}`;
 }
 
-async function maxmemoryPolicy({ send }: ProbeTools): Promise<string | undefined> {
-  try {
-    const reply = await send("CONFIG", "GET", "maxmemory-policy");
-    if (Array.isArray(reply) && reply.length >= 2) return String(reply[1]);
-  } catch (error) {
-    // Hosted stores often refuse CONFIG.
-    if (!(error instanceof StoreReplyError)) throw error;
-  }
-  return infoField(send, "memory", "maxmemory_policy");
+async function maxmemoryPolicy(tools: ProbeTools): Promise<string | undefined> {
+  // Hosted stores often refuse CONFIG.
+  const reply = await tools.trySend("CONFIG", "GET", "maxmemory-policy");
+  if (Array.isArray(reply) && reply.length >= 2) return String(reply[1]);
+  return await infoField(tools, "memory", "maxmemory_policy");
 }
 
-async function infoField(send: ProbeTools["send"], section: string, field: string): Promise<string | undefined> {
-  try {
-    return new RegExp(`^${field}:(\\S+)`, "m").exec(String(await send("INFO", section)))?.[1];
-  } catch (error) {
-    if (error instanceof StoreReplyError) return undefined;
-    throw error;
-  }
+async function infoField({ trySend }: ProbeTools, section: string, field: string): Promise<string | undefined> {
+  return new RegExp(`^${field}:(\\S+)`, "m").exec(String(await trySend("INFO", section)))?.[1];
 }
 
 function keptTtl(ttl: StoreReply): string | undefined {

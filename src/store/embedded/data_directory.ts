@@ -10,11 +10,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { openClient } from "../connection/node_connection.ts";
 
-const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
+export const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
 /** The kernel's limit is 108 with the final zero on Linux and 104 elsewhere. */
 const MAX_SOCKET_PATH_BYTES = 100;
 const LONGEST_SOCKET_NAME = "store.sock";
 const ORPHAN_TIMEOUT_MS = 10_000;
+const RESPONSE_TIMEOUT_MS = 1_000;
 
 /**
  * Creates the directory for the sockets of a data directory, which only this user can enter. It is not inside the data
@@ -37,17 +38,15 @@ export async function createRuntimeDirectory(dataDir: string): Promise<string> {
   return directory;
 }
 
-export type DataDirectoryLock = { release(): Promise<void> };
-
 /** SQLite's error code for a database that another connection has locked. */
 const SQLITE_BUSY = 5;
 
 /**
  * Locks the data directory by an exclusive transaction on an empty SQLite database. Node has no file locks; SQLite uses those
- * of the kernel, which releases them when the process ends, however it ends.
+ * of the kernel, which releases them when the process ends, however it ends. Returns the function that releases the lock.
  * @throws Error if another service holds the lock.
  */
-export async function lockDataDirectory(runtimeDir: string, dataDir: string): Promise<DataDirectoryLock> {
+export async function lockDataDirectory(runtimeDir: string, dataDir: string): Promise<() => void> {
   const pidFile = join(runtimeDir, "lock.pid");
   const database = new DatabaseSync(join(runtimeDir, "lock.db"));
   try {
@@ -62,31 +61,22 @@ export async function lockDataDirectory(runtimeDir: string, dataDir: string): Pr
     });
   }
   await writeFile(pidFile, String(process.pid));
-  let released = false;
-  return {
-    async release() {
-      if (released) return;
-      released = true;
-      database.close();
-    },
-  };
+  return () => database.close();
 }
 
-export type StoreState =
-  | { readonly state: "absent" | "loading" }
-  | { readonly state: "ready"; readonly pid: number | undefined };
+type StoreState = { readonly state: "absent" | "loading" | "ready"; readonly pid?: number };
 
 /** Returns the state of the store on the socket; `absent` if none responds in time. */
-export async function storeAt(socketPath: string, timeoutMs = 1_000): Promise<StoreState> {
+export async function storeAt(socketPath: string): Promise<StoreState> {
   const client = openClient({ path: socketPath }, NO_CREDENTIALS);
   client.on("error", () => undefined);
-  const timer = setTimeout(() => client.destroy(), timeoutMs);
+  const timer = setTimeout(() => client.destroy(), RESPONSE_TIMEOUT_MS);
   try {
     await client.connect();
     await client.sendCommand(["PING"]);
     const info = String(await client.sendCommand(["INFO", "server"]).catch(() => ""));
     const pid = /process_id:(\d+)/.exec(info)?.[1];
-    return { state: "ready", pid: pid === undefined ? undefined : Number(pid) };
+    return pid === undefined ? { state: "ready" } : { state: "ready", pid: Number(pid) };
   } catch (error) {
     return { state: error instanceof Error && error.message.startsWith("LOADING") ? "loading" : "absent" };
   } finally {

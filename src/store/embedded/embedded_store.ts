@@ -7,12 +7,12 @@ import { mkdir, realpath, rm } from "node:fs/promises";
 import { delimiter, isAbsolute, join } from "node:path";
 import type { Logger } from "pino";
 import { startSupervisedStore, type StoreProgram } from "./store_process.ts";
-import { createRuntimeDirectory, stopOrphan, lockDataDirectory } from "./data_directory.ts";
+import { createRuntimeDirectory, lockDataDirectory, NO_CREDENTIALS, stopOrphan } from "./data_directory.ts";
 import type { StoreUrl } from "../connection/store_url.ts";
 
 export type EmbeddedStore = {
   readonly url: StoreUrl;
-  readonly kind: "valkey-server" | "redis-server" | "js-redis-server";
+  readonly kind: StoreProgram["kind"];
   readonly description: string;
   /** Stops the store, with its data on disk, and releases the data directory. */
   stop(): Promise<void>;
@@ -34,7 +34,7 @@ export async function startEmbeddedStore(options: EmbeddedStoreOptions): Promise
   await mkdir(options.dataDir, { recursive: true, mode: 0o700 });
   const dataDir = await realpath(options.dataDir);
   const runtimeDir = await createRuntimeDirectory(dataDir);
-  const lock = await lockDataDirectory(runtimeDir, dataDir);
+  const releaseLock = await lockDataDirectory(runtimeDir, dataDir);
   try {
     const socketPath = join(runtimeDir, "store.sock");
     await stopOrphan(socketPath, log);
@@ -42,24 +42,17 @@ export async function startEmbeddedStore(options: EmbeddedStoreOptions): Promise
     const child = await startSupervisedStore(program, socketPath, log);
     let stopped: Promise<void> | undefined;
     return {
-      url: {
-        kind: "single",
-        tls: false,
-        username: undefined,
-        password: undefined,
-        database: 0,
-        address: { path: socketPath },
-      },
+      url: { kind: "single", ...NO_CREDENTIALS, address: { path: socketPath } },
       kind: program.kind,
       description: program.description,
       stop: () =>
         (stopped ??= child.stop().finally(async () => {
           await rm(socketPath, { force: true });
-          await lock.release();
+          releaseLock();
         })),
     };
   } catch (error) {
-    await lock.release();
+    releaseLock();
     throw error;
   }
 }
@@ -71,6 +64,12 @@ async function chooseProgram(path: string, dataDir: string, socketPath: string, 
     const storeDir = join(dataDir, "store");
     await mkdir(storeDir, { recursive: true, mode: 0o700 });
     return { kind, description: `${kind} in ${storeDir}`, file, args: serverArguments(storeDir, socketPath) };
+  }
+  try {
+    import.meta.resolve("js-redis-server/core");
+  } catch (cause) {
+    const message = "there is no store: install valkey-server or redis-server, or set SA_STORE_URL to one elsewhere";
+    throw new Error(message, { cause });
   }
   log.warn(
     "neither valkey-server nor redis-server is installed, so js-redis-server is used, which is for trying out only: " +

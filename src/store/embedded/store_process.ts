@@ -8,23 +8,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { createRestartDelays } from "../../lib/backoff.ts";
 import { storeAt } from "./data_directory.ts";
-import { EXIT_NOT_INSTALLED } from "./exit_codes.ts";
 
-export type StoreProgram =
-  | {
-      readonly kind: "valkey-server" | "redis-server";
-      readonly description: string;
-      readonly file: string;
-      readonly args: readonly string[];
-    }
-  | {
-      readonly kind: "js-redis-server";
-      readonly description: string;
-      readonly args: readonly string[];
-      readonly file?: undefined;
-    };
-
-export type SupervisedStore = { stop(): Promise<void> };
+export type StoreProgram = {
+  readonly kind: "valkey-server" | "redis-server" | "js-redis-server";
+  readonly description: string;
+  /** The path of the program; undefined for js-redis-server, which is a module. */
+  readonly file?: string;
+  readonly args: readonly string[];
+};
 
 const POLL_MS = 20;
 const RESTARTS = { minDelayMs: 50, maxDelayMs: 2_000, healthyMs: 5_000 };
@@ -39,13 +30,13 @@ export async function startSupervisedStore(
   program: StoreProgram,
   socketPath: string,
   log: Logger,
-): Promise<SupervisedStore> {
+): Promise<StoreProcess> {
   const store = new StoreProcess(program, log.child({ store: program.kind }));
   await store.ready(socketPath);
   return store;
 }
 
-class StoreProcess implements SupervisedStore {
+class StoreProcess {
   readonly #program: StoreProgram;
   readonly #log: Logger;
   readonly #stopping = new AbortController();
@@ -162,11 +153,6 @@ async function exitOf(child: ChildProcess): Promise<Exit> {
 }
 
 function startError(program: StoreProgram, exit: Exit, lines: readonly string[]): Error {
-  if (program.kind === "js-redis-server" && exit.code === EXIT_NOT_INSTALLED) {
-    return new Error(
-      "there is no store: install valkey-server or redis-server, or set SA_STORE_URL to one that runs elsewhere",
-    );
-  }
   const end = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
   return new Error(`${program.kind} ended ${end} during its start:\n${lines.join("\n")}`, { cause: exit.error });
 }
