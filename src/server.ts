@@ -18,8 +18,9 @@ import { reflectionRoutes } from "./ops/reflection.ts";
 import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
 import { sessionRoutes } from "./rpc/routes.ts";
+import type { SessionStores } from "./service/dependencies.ts";
+import { createSessionService } from "./service/session_service.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
-import { createSessionService, type SessionStores } from "./service/session_service.ts";
 import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
@@ -143,7 +144,7 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
   const clock = startStoreClock(connection);
   undo.push(() => clock.stop());
   const { methods, encodedHandlers } = createSessionService({
-    stores,
+    ...stores,
     clock,
     broadcaster,
     renewOnSibling: siblings?.renewWatch,

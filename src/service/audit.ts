@@ -7,17 +7,15 @@ import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
-import type { AuditEntry, AuditStore } from "../store/audit.ts";
-import type { SweepStore } from "../store/sweep.ts";
+import type { AuditEntry } from "../store/audit.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { DEFAULT_PAGE_SIZE } from "./session_page.ts";
 
 const ENTRIES_PER_READ = 200;
 const EXPIRED_PER_EXPLAIN = 100;
 
-type AuditDeps = { readonly audit: AuditStore; readonly sweep: SweepStore };
-
-export function createAuditService({ audit, sweep }: AuditDeps) {
+export function createAuditService({ audit, sweep }: ServiceDependencies) {
   return {
     async listAuditEvents(request, call) {
       const owner = ownerOf(call.principal.tenant, request.userId);
@@ -50,7 +48,7 @@ export function createAuditService({ audit, sweep }: AuditDeps) {
 
 /** Reads a user's trail, newest first, until `count` entries after the id `after` match the request's filters. */
 async function matchingEntries(
-  audit: AuditStore,
+  audit: ServiceDependencies["audit"],
   request: ListAuditEventsRequest,
   after: string,
   count: number,

@@ -3,20 +3,15 @@
 import type { ValidateStreamRequest } from "../../gen/session/v1/bulk_validation_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { fromAsyncIterable } from "../lib/push_stream.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { orderedResponses, type SubmittedBatch } from "./validation/ordered_responses.ts";
 import { decodeValidateEntries, fromValidateEntry } from "./validation/request_decoding.ts";
 import { encodeBatchValidateResponse } from "./validation/response_encoding.ts";
 import { toValidationResponse } from "./validation/response_message.ts";
-import type { SessionValidator, ValidationRequest, ValidationResult } from "./validation/validator.ts";
+import type { ValidationRequest, ValidationResult } from "./validation/validator.ts";
 
-type BulkValidationDeps = {
-  readonly validator: SessionValidator;
-  /** How long the evaluation of one request of a stream may take. */
-  readonly requestTimeoutMs: number;
-};
-
-export function createBulkValidationService({ validator, requestTimeoutMs }: BulkValidationDeps) {
+export function createBulkValidationService({ validator, requestTimeoutMs }: ServiceDependencies) {
   const methods = {
     async batchValidate(request, call) {
       return resultsMessage(await validator.validateAll(request.entries.map(fromValidateEntry), call));

@@ -1,24 +1,15 @@
 // Device sessions: CreateDeviceSession, GetDeviceSession, ListUserDevices, RevokeDevice.
 
 import { DeviceType } from "../../gen/session/v1/session_pb.ts";
-import type { SessionCreator } from "../store/create_session.ts";
-import type { DeviceSessionStore } from "../store/device_sessions.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
-import type { SessionStore } from "../store/simple_sessions.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { newSession, type SessionDefaults } from "./new_session.ts";
+import { newSession } from "./new_session.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 
-type DeviceSessionDeps = {
-  readonly create: SessionCreator;
-  readonly sessions: SessionStore;
-  readonly deviceSessions: DeviceSessionStore;
-  readonly defaults: SessionDefaults;
-};
-
-export function createDeviceSessionService({ create, sessions, deviceSessions, defaults }: DeviceSessionDeps) {
+export function createDeviceSessionService({ create, sessions, deviceSessions, defaults }: ServiceDependencies) {
   return {
     async createDeviceSession(request, call) {
       const data = encodeData(request.data);

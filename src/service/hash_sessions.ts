@@ -1,19 +1,12 @@
 // Hash sessions: CreateHashSession, GetSessionField, GetSessionFields, SetSessionFields, IncrementSessionField.
 
-import type { SessionCreator } from "../store/create_session.ts";
-import type { HashSessionStore } from "../store/hash_sessions.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { newSession, type SessionDefaults } from "./new_session.ts";
+import { newSession } from "./new_session.ts";
 import { storedSessionMessage } from "./session_message.ts";
 
-type HashSessionDeps = {
-  readonly create: SessionCreator;
-  readonly hashSessions: HashSessionStore;
-  readonly defaults: SessionDefaults;
-};
-
-export function createHashSessionService({ create, hashSessions, defaults }: HashSessionDeps) {
+export function createHashSessionService({ create, hashSessions, defaults }: ServiceDependencies) {
   return {
     async createHashSession(request, call) {
       const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });

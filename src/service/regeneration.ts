@@ -1,18 +1,13 @@
 // Regeneration: RegenerateSession.
 
-import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../domain/token.ts";
-import type { RegenerationStore } from "../store/regeneration.ts";
+import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { durationMs } from "./new_session.ts";
 import { storedSessionMessage } from "./session_message.ts";
 
-type RegenerationDeps = {
-  readonly regeneration: RegenerationStore;
-  readonly keyRing: () => TokenKeyRing;
-};
-
-export function createRegenerationService({ regeneration, keyRing }: RegenerationDeps) {
+export function createRegenerationService({ regeneration, keyRing }: ServiceDependencies) {
   return {
     async regenerateSession(request, call) {
       const graceMs = durationMs(request.grace) ?? 0;

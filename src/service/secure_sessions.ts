@@ -1,28 +1,17 @@
 // Secure sessions: CreateSecureSession, ValidateToken, RotateToken, RevokeToken.
 
-import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../domain/token.ts";
-import type { SessionCreator } from "../store/create_session.ts";
+import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
-import type { SecureSessionStore } from "../store/secure_sessions.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
-import { newSession, type SessionDefaults } from "./new_session.ts";
+import { newSession } from "./new_session.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
 import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
 import { encodeValidateTokenResponse } from "./validation/response_encoding.ts";
 import { toValidationResponse } from "./validation/response_message.ts";
-import type { SessionValidator } from "./validation/validator.ts";
 
-type SecureSessionDeps = {
-  readonly create: SessionCreator;
-  readonly secureSessions: SecureSessionStore;
-  readonly validator: SessionValidator;
-  /** The keys in force now; they change while the service runs. */
-  readonly keyRing: () => TokenKeyRing;
-  readonly defaults: SessionDefaults;
-};
-
-export function createSecureSessionService(deps: SecureSessionDeps) {
+export function createSecureSessionService(deps: ServiceDependencies) {
   const { create, secureSessions, validator, keyRing, defaults } = deps;
   const methods = {
     async createSecureSession(request, call) {

@@ -5,30 +5,20 @@ import type { UpdateSessionDataRequest } from "../../gen/session/v1/simple_sessi
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { mergePatch } from "../lib/merge_patch.ts";
-import type { SessionCreator } from "../store/create_session.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import type { StoredSession } from "../store/stored_session.ts";
+import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
-import { newSession, type SessionDefaults } from "./new_session.ts";
-import type { IpBindingCheck } from "./validation/ip_binding.ts";
+import { newSession } from "./new_session.ts";
 import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./validation/request_decoding.ts";
 import { encodeValidateSessionResponse } from "./validation/response_encoding.ts";
 import { toValidationResponse } from "./validation/response_message.ts";
-import type { SessionValidator } from "./validation/validator.ts";
 
-type SimpleSessionDeps = {
-  readonly create: SessionCreator;
-  readonly sessions: SessionStore;
-  readonly validator: SessionValidator;
-  readonly checkIpBinding: IpBindingCheck;
-  readonly defaults: SessionDefaults;
-};
-
-export function createSimpleSessionService(deps: SimpleSessionDeps) {
+export function createSimpleSessionService(deps: ServiceDependencies) {
   const { create, sessions, validator, checkIpBinding, defaults } = deps;
   const methods = {
     async createSession(request, call) {

@@ -34,7 +34,7 @@ export type ValidSession = {
 /** Undefined for a credential that is not valid, whatever the reason. */
 export type ValidationResult = ValidSession | undefined;
 
-type ValidatorDeps = {
+export type ValidatorDependencies = {
   readonly sessions: Pick<SessionStore, "readRecords" | "get">;
   readonly secureSessions: Pick<SecureSessionStore, "check">;
   readonly checkIpBinding: IpBindingCheck;
@@ -49,10 +49,10 @@ type ValidatorDeps = {
 type NamedSession = Pick<VerifiedToken, "sessionId"> & { readonly digest?: Buffer };
 
 export class SessionValidator {
-  readonly #deps: ValidatorDeps;
+  readonly #deps: ValidatorDependencies;
   readonly #touch: Touch;
 
-  constructor(deps: ValidatorDeps) {
+  constructor(deps: ValidatorDependencies) {
     this.#deps = deps;
     this.#touch = createTouch(deps.sessions, deps.touchIntervalMs);
   }

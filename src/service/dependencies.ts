@@ -1,0 +1,45 @@
+// What the methods of SessionService are built on. Each family of methods takes from it what it needs.
+
+import type { TokenKeyRing } from "../domain/token.ts";
+import type { AuditStore } from "../store/audit.ts";
+import type { SessionCreator } from "../store/create_session.ts";
+import type { DeviceSessionStore } from "../store/device_sessions.ts";
+import type { HashSessionStore } from "../store/hash_sessions.ts";
+import type { IpBindingStore } from "../store/ip_binding.ts";
+import type { RegenerationStore } from "../store/regeneration.ts";
+import type { SecureSessionStore } from "../store/secure_sessions.ts";
+import type { SessionStore } from "../store/simple_sessions.ts";
+import type { SweepStore } from "../store/sweep.ts";
+import type { ChangeLog } from "../store/watch_change_log.ts";
+import type { WatchBroadcaster } from "../watch/broadcaster.ts";
+import type { SessionDefaults } from "./new_session.ts";
+import type { IpBindingCheck } from "./validation/ip_binding.ts";
+import type { SessionValidator } from "./validation/validator.ts";
+import type { RenewOnSibling } from "./watch.ts";
+
+/** The operations of the store, one entry for each of its families. */
+export type SessionStores = {
+  readonly create: SessionCreator;
+  readonly sessions: SessionStore;
+  readonly hashSessions: HashSessionStore;
+  readonly secureSessions: SecureSessionStore;
+  readonly deviceSessions: DeviceSessionStore;
+  readonly regeneration: RegenerationStore;
+  readonly audit: AuditStore;
+  readonly ipBinding: IpBindingStore;
+  readonly sweep: SweepStore;
+  readonly changes: ChangeLog;
+};
+
+export type ServiceDependencies = SessionStores & {
+  readonly validator: SessionValidator;
+  readonly checkIpBinding: IpBindingCheck;
+  readonly broadcaster: WatchBroadcaster;
+  /** Renews a watcher of another worker. Undefined if this is the instance's only process. */
+  readonly renewOnSibling: RenewOnSibling | undefined;
+  readonly defaults: SessionDefaults;
+  /** The keys in force now; they change while the service runs. */
+  readonly keyRing: () => TokenKeyRing;
+  /** How long the evaluation of one request of a ValidateStream may take. */
+  readonly requestTimeoutMs: number;
+};
