@@ -7,8 +7,7 @@ import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { orderedResponses, type SubmittedBatch } from "./validation/ordered_responses.ts";
 import { decodeValidateEntries, fromValidateEntry } from "./validation/request_decoding.ts";
-import { encodeBatchValidateResponse } from "./validation/response_encoding.ts";
-import { toValidationResponse } from "./validation/response_message.ts";
+import { encodeBatchValidateResponse, toValidationResponse } from "./validation/response_encoding.ts";
 import type { ValidationRequest, ValidationResult } from "./validation/validator.ts";
 
 export function createBulkValidationService({ validator, requestTimeoutMs }: ServiceDependencies) {

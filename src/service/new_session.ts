@@ -1,7 +1,9 @@
 // The part of a Create request that all variants share, turned into a new session for the store.
 
+import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
+import type { CreateSessionRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { NewSession } from "../store/create_session.ts";
 import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/session_record.ts";
 import { encodeIdentity } from "./session_message.ts";
@@ -15,18 +17,8 @@ export type SessionDefaults = {
   readonly onExceed: "reject" | "evict";
 };
 
-/** Fields 10 to 17 of every Create request, and its user. */
-type CreateRequest = {
-  readonly userId: string;
-  readonly idleTimeout?: Duration;
-  readonly absoluteTimeout?: Duration;
-  readonly limit?: SessionLimit;
-  readonly ipAddress: string;
-  readonly userAgent: string;
-  readonly requestId: string;
-  readonly authenticatedAt?: Timestamp;
-  readonly ipBinding: IpBinding;
-};
+/** What every Create request has: fields 10 to 17, and the user. */
+type CreateRequest = Omit<CreateSessionRequest, keyof Message | "data">;
 
 /** Returns the session that a Create request describes. `own` has the parts that are particular to its variant. */
 export function newSession(

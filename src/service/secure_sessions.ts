@@ -8,8 +8,7 @@ import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
 import { encodeData, storedSessionMessage } from "./session_message.ts";
 import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
-import { encodeValidateTokenResponse } from "./validation/response_encoding.ts";
-import { toValidationResponse } from "./validation/response_message.ts";
+import { encodeValidateTokenResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
 export function createSecureSessionService(deps: ServiceDependencies) {
   const { create, secureSessions, validator, keyRing, defaults } = deps;

@@ -8,15 +8,13 @@ import { mergePatch } from "../lib/merge_patch.ts";
 import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
-import type { StoredSession } from "../store/stored_session.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
 import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./validation/request_decoding.ts";
-import { encodeValidateSessionResponse } from "./validation/response_encoding.ts";
-import { toValidationResponse } from "./validation/response_message.ts";
+import { encodeValidateSessionResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
 export function createSimpleSessionService(deps: ServiceDependencies) {
   const { create, sessions, validator, checkIpBinding, defaults } = deps;
@@ -41,7 +39,13 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     },
 
     async updateSessionData(request, call) {
-      const updated = await (request.merge ? mergeData : replaceData)(sessions, request, call);
+      const { sessionId, merge, expectedVersion } = request;
+      const updated = await (merge
+        ? mergeData(sessions, request, call)
+        : sessions.updateData(sessionId, encodeData(request.data), expectedVersion, call));
+      if (updated === undefined) {
+        throw new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
+      }
       return { session: storedSessionMessage(updated) };
     },
 
@@ -68,36 +72,18 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
   return { methods, encodedHandlers };
 }
 
-async function replaceData(
-  sessions: SessionStore,
-  request: UpdateSessionDataRequest,
-  call: CallContext,
-): Promise<StoredSession> {
-  const data = encodeData(request.data);
-  const updated = await sessions.updateData(request.sessionId, data, request.expectedVersion, call);
-  if (updated === undefined) throw versionMismatch();
-  return updated;
-}
-
 /**
  * Merges by compare-and-swap on the version that was read. If another change came in between, the patch is applied to the result
- * of that change. One of the competing calls succeeds in each round, so the loop ends; the call's deadline bounds it.
+ * of that change. One of the competing calls succeeds in each round, so the loop ends; the call's deadline bounds it. Resolves
+ * to undefined if the session has another version than the expected one.
  */
-async function mergeData(
-  sessions: SessionStore,
-  request: UpdateSessionDataRequest,
-  call: CallContext,
-): Promise<StoredSession> {
+async function mergeData(sessions: SessionStore, request: UpdateSessionDataRequest, call: CallContext) {
   for (;;) {
     const [record] = await sessions.readRecords([request.sessionId], call);
     if (record === undefined) throw sessionNotFound();
-    if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) throw versionMismatch();
+    if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) return undefined;
     const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
     const updated = await sessions.updateData(record.sessionId, data, record.version, call);
     if (updated !== undefined) return updated;
   }
-}
-
-function versionMismatch(): SessionError {
-  return new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
 }

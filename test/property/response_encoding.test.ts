@@ -14,8 +14,8 @@ import {
   encodeValidateSessionResponse,
   encodeValidateTokenResponse,
   encodeBatchValidateResponse,
+  toValidationResponse,
 } from "../../src/service/validation/response_encoding.ts";
-import { toValidationResponse } from "../../src/service/validation/response_message.ts";
 import type { ValidationResult } from "../../src/service/validation/validator.ts";
 import { SESSION_KIND, SessionRecord } from "../../src/store/session_record.ts";
 import { rounds } from "../helpers/rounds.ts";

@@ -1,10 +1,14 @@
-// Encodes the responses of the validation methods without building messages: 0.43 us each, against 9.08 us by protobuf-es.
+// Turns results into the responses of the validation methods, as messages or straight to bytes: 0.43 us each, against 9.08 us by
+// protobuf-es.
 //
 // A stored record holds most of its Session already encoded, so the writer copies those bytes and adds the other fields around
-// them. The result equals, byte for byte, what protobuf-es makes of response_message.ts: fields in the order of their numbers,
+// them. The result equals, byte for byte, what protobuf-es makes of the message: fields in the order of their numbers,
 // without those that have their default. A property test compares the two.
 
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Verdict } from "../../../gen/session/v1/session_pb.ts";
 import type { SessionRecord } from "../../store/session_record.ts";
+import { sessionMessage } from "../session_message.ts";
 import type { ValidationResult } from "./validator.ts";
 
 // A field's tag: its number and its wire type, which is 0 for a varint and 2 for a length and so many bytes.
@@ -16,8 +20,6 @@ const VERDICT = numberField(1);
 const SESSION = bytesField(2);
 const IP_MISMATCH = numberField(3);
 const EXPIRES_IN = bytesField(4);
-const VALID = 1;
-const INVALID = 2;
 // BatchValidateResponse and ValidateStreamResponse
 const RESULTS = bytesField(1);
 // Session, up to user_id; the record holds the fields after it in encoded form.
@@ -45,6 +47,17 @@ const KEPT_MAX_BYTES = 256 * 1024;
 const head = Buffer.alloc(HEAD_MAX_BYTES);
 let result = Buffer.alloc(4096);
 let results = Buffer.alloc(4096);
+
+/**
+ * Returns a ValidateTokenResponse or a ValidateResult. Dead, unknown, malformed and foreign credentials are indistinguishable, so
+ * the response reveals nothing.
+ */
+export function toValidationResponse(validation: ValidationResult) {
+  if (validation === undefined) return { verdict: Verdict.INVALID };
+  const { record, ipMismatch, expiresInMs } = validation;
+  const expiresIn = expiresInMs === undefined ? undefined : durationFromMs(expiresInMs);
+  return { verdict: Verdict.VALID, session: sessionMessage(record), ipMismatch, expiresIn };
+}
 
 /** Encodes a ValidateTokenResponse or a ValidateResult. */
 export function encodeValidateTokenResponse(validation: ValidationResult): Buffer {
@@ -79,7 +92,7 @@ export function encodeBatchValidateResponse(validations: readonly ValidationResu
 /** Writes a ValidateResult into `result`. Returns its length. */
 function writeResult(validation: ValidationResult): number {
   result[0] = VERDICT;
-  result[1] = validation === undefined ? INVALID : VALID;
+  result[1] = validation === undefined ? Verdict.INVALID : Verdict.VALID;
   if (validation === undefined) return 2;
   const { record, ipMismatch, expiresInMs } = validation;
   const headLength = writeHead(record);
