@@ -73,21 +73,14 @@ const DRAINING = "shutting down";
 
 /** Starts the service and resolves when it serves. Rejects, with nothing left running, if it cannot start. */
 export async function startServer(config: Config, log: Logger, siblings?: Siblings): Promise<RunningServer> {
-  const startup: Startup = { config, log, siblings, undo: [] };
-  const closeAll = async () => {
-    for (const step of startup.undo.splice(0).toReversed()) await step();
-  };
-
-  try {
-    const store = await openStore(startup);
-    const service = await buildService(startup, store);
-    const addresses = await startListeners(startup, service);
-    let closed: Promise<void> | undefined;
-    return { addresses, store: store.description, close: () => (closed ??= closeAll()) };
-  } catch (error) {
-    await closeAll();
-    throw error;
-  }
+  await using undo = new AsyncDisposableStack();
+  const startup: Startup = { config, log, siblings, undo };
+  const store = await openStore(startup);
+  const service = await buildService(startup, store);
+  const addresses = await startListeners(startup, service);
+  const running = undo.move();
+  let closed: Promise<void> | undefined;
+  return { addresses, store: store.description, close: () => (closed ??= running.disposeAsync()) };
 }
 
 /** What the steps of the start share. */
@@ -95,8 +88,8 @@ type Startup = {
   readonly config: Config;
   readonly log: Logger;
   readonly siblings: Siblings | undefined;
-  /** Functions that undo what has been started; the last one is called first. */
-  readonly undo: (() => unknown)[];
+  /** Undoes what has been started, the last step first. */
+  readonly undo: AsyncDisposableStack;
 };
 
 type OpenStore = {
@@ -109,9 +102,9 @@ type OpenStore = {
 /** Starts the embedded store if no other is configured, connects, and checks that the store can hold sessions. */
 async function openStore({ config, log, undo }: Startup): Promise<OpenStore> {
   const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
-  if (embedded) undo.push(() => embedded.stop());
+  if (embedded) undo.defer(() => embedded.stop());
   const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
-  undo.push(() => connection.close());
+  undo.defer(() => connection.close());
 
   // Never aborted: if time runs out, the deadline's error names the store as the cause.
   const { signal } = new AbortController();
@@ -133,16 +126,16 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
   const { config, log, siblings, undo } = startup;
   if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
   const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
-  undo.push(() => tokenKeys.close());
+  undo.defer(() => tokenKeys.close());
   const authentication = createAuthentication({ keysFile: config.apiKeysFile, logger: log });
-  undo.push(() => authentication.close());
+  undo.defer(() => authentication.close());
 
   const scripts = createScripts({ connection, shebang });
   const stores = createSessionStores({ connection, scripts, settings: config }, log);
   const broadcaster = await startWatchBroadcaster(stores.changes, tokenKeys.current, log);
-  undo.push(() => broadcaster.stop());
+  undo.defer(() => broadcaster.stop());
   const clock = startStoreClock(connection);
-  undo.push(() => clock.stop());
+  undo.defer(() => clock.stop());
   const { methods, encodedHandlers } = createSessionService({
     ...stores,
     clock,
@@ -172,8 +165,8 @@ async function buildService(startup: Startup, { connection, shebang }: OpenStore
     observers: [createCallLog(log, config.logSample), metrics.calls.observe],
   });
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
-  undo.push(connection.onReadyChange((ready) => (ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN))));
-  undo.push(startSweep(stores.sweep, connection, log));
+  undo.defer(connection.onReadyChange((ready) => (ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN))));
+  undo.defer(startSweep(stores.sweep, connection, log));
   return { pipeline, readiness, metrics };
 }
 
@@ -203,9 +196,9 @@ async function startListeners(
   // The age of a connection never cuts off a call within its deadline.
   const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
   const hosts: Host[] = [];
-  undo.push(() => {
+  undo.defer(async () => {
     readiness.block(DRAINING);
-    return Promise.all(hosts.map((host) => host.drain(graceMs)));
+    await Promise.all(hosts.map((host) => host.drain(graceMs)));
   });
   const addresses: { grpc?: string; http?: string } = {};
   if (grpcListen) {

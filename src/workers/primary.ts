@@ -29,47 +29,40 @@ const KILL_SHARE = 0.9;
 export async function startWorkers(config: Config, log: Logger): Promise<RunningServer> {
   const supervisors: WorkerSupervisor[] = [];
   const killAll = () => supervisors.forEach((supervisor) => supervisor.kill());
-  // Undoes what has been started, the last step first.
-  const undo: (() => unknown)[] = [];
-  const closeAll = async () => {
-    for (const step of undo.splice(0).toReversed()) await step();
+  await using undo = new AsyncDisposableStack();
+  const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
+  if (embedded) undo.defer(() => embedded.stop());
+  if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
+  await prepareCluster(config);
+  // A process that ends without close() takes its workers along.
+  process.once("exit", killAll);
+  undo.defer(() => void process.off("exit", killAll));
+  undo.defer(async () => {
+    await Promise.all(supervisors.map((each) => each.stop(config.drainTimeoutMs * KILL_SHARE)));
+  });
+
+  const events = createWorkerEvents();
+  const workerConfig = {
+    ...config,
+    storeUrl: config.storeUrl ?? embedded!.url,
+    drainTimeoutMs: config.drainTimeoutMs * WORKER_SHARE,
   };
-
-  try {
-    const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
-    if (embedded) undo.push(() => embedded.stop());
-    if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
-    await prepareCluster(config);
-    // A process that ends without close() takes its workers along.
-    process.once("exit", killAll);
-    undo.push(() => process.off("exit", killAll));
-    undo.push(() => Promise.all(supervisors.map((each) => each.stop(config.drainTimeoutMs * KILL_SHARE))));
-
-    const events = createWorkerEvents();
-    const workerConfig = {
-      ...config,
-      storeUrl: config.storeUrl ?? embedded!.url,
-      drainTimeoutMs: config.drainTimeoutMs * WORKER_SHARE,
-    };
-    const start = (mayStart: Promise<unknown>) => {
-      const supervisor = new WorkerSupervisor({ config: workerConfig, mayStart, events, log });
-      supervisors.push(supervisor);
-      return supervisor.ready;
-    };
-    // The others listen after the first. If an address cannot be bound, Node's cluster module would throw for the second one.
-    const first = start(Promise.resolve());
-    const others = Array.from({ length: config.workers - 1 }, () => start(first));
-    const [{ store, addresses }] = await Promise.all([first, ...others]);
-    let closed: Promise<void> | undefined;
-    return {
-      addresses,
-      store: embedded ? `${embedded.description} (${store})` : store,
-      close: () => (closed ??= closeAll()),
-    };
-  } catch (error) {
-    await closeAll();
-    throw error;
-  }
+  const start = (mayStart: Promise<unknown>) => {
+    const supervisor = new WorkerSupervisor({ config: workerConfig, mayStart, events, log });
+    supervisors.push(supervisor);
+    return supervisor.ready;
+  };
+  // The others listen after the first. If an address cannot be bound, Node's cluster module would throw for the second one.
+  const first = start(Promise.resolve());
+  const others = Array.from({ length: config.workers - 1 }, () => start(first));
+  const [{ store, addresses }] = await Promise.all([first, ...others]);
+  const running = undo.move();
+  let closed: Promise<void> | undefined;
+  return {
+    addresses,
+    store: embedded ? `${embedded.description} (${store})` : store,
+    close: () => (closed ??= running.disposeAsync()),
+  };
 }
 
 async function prepareCluster({ grpcListen, httpListen }: Config): Promise<void> {
