@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Config } from "../config/config.ts";
 import { createRestartDelays } from "../lib/backoff.ts";
+import { exitOf } from "../lib/process_exit.ts";
 import { sendToWorker, type ToPrimary, type WorkerReady } from "./messages.ts";
 
 export type WorkerSupervisorOptions = {
@@ -70,7 +71,9 @@ export class WorkerSupervisor {
     this.#readyMs = undefined;
     this.#startError = undefined;
     const worker = (this.#worker = cluster.fork());
-    this.#exited = exitOf(worker);
+    this.#exited = exitOf(worker.process);
+    // The cluster module emits the errors of the process on the worker as well.
+    worker.on("error", () => undefined);
     worker.on("message", (message: ToPrimary) => this.#receive(worker, message));
   }
 
@@ -119,17 +122,4 @@ export class WorkerSupervisor {
       this.#fork();
     }
   }
-}
-
-/** Resolves to how the process ended: `by SIGKILL`, `with code 1`. */
-function exitOf(worker: Worker): Promise<string> {
-  return new Promise((resolve) => {
-    worker.on("exit", (code: number | null, signal: string | null) =>
-      resolve(signal === null ? `with code ${code}` : `by ${signal}`),
-    );
-    worker.on("error", (error) => {
-      // A process that was never created has no "exit" event.
-      if (worker.process.pid === undefined) resolve(`before it began: ${error.message}`);
-    });
-  });
 }

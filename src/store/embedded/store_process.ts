@@ -1,12 +1,12 @@
 // Supervises the process of the embedded store: starts it, restarts it whenever it dies, and stops it with the service.
 
 import { fork, spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { createRestartDelays } from "../../lib/backoff.ts";
+import { exitOf } from "../../lib/process_exit.ts";
 import { storeAt } from "./data_directory.ts";
 
 export type StoreProgram = {
@@ -26,11 +26,7 @@ const OUTPUT_LINES_KEPT = 20;
  * Starts the program and resolves when it accepts commands on the socket.
  * @throws Error with the program's last lines of output, if it exits before that.
  */
-export async function startSupervisedStore(
-  program: StoreProgram,
-  socketPath: string,
-  log: Logger,
-): Promise<StoreProcess> {
+export async function startSupervisedStore(program: StoreProgram, socketPath: string, log: Logger) {
   const store = new StoreProcess(program, log.child({ store: program.kind }));
   await store.ready(socketPath);
   return store;
@@ -41,7 +37,7 @@ class StoreProcess {
   readonly #log: Logger;
   readonly #stopping = new AbortController();
   #child!: ChildProcess;
-  #exited!: Promise<Exit>;
+  #exited!: Promise<string>;
   #startedMs = 0;
   /** The last lines of the present process's output. */
   #lines: string[] = [];
@@ -56,7 +52,9 @@ class StoreProcess {
   }
 
   async ready(socketPath: string): Promise<void> {
-    const failed = this.#exited.then((exit) => Promise.reject(startError(this.#program, exit, this.#lines)));
+    const failed = this.#exited.then((how) => {
+      throw new Error(`${this.#program.kind} ended ${how} during its start:\n${this.#lines.join("\n")}`);
+    });
     try {
       await Promise.race([this.#untilReady(socketPath), failed]);
     } catch (error) {
@@ -97,13 +95,12 @@ class StoreProcess {
     const nextDelayMs = createRestartDelays(RESTARTS);
     const { signal } = this.#stopping;
     for (;;) {
-      const exit = await this.#exited;
+      const how = await this.#exited;
       if (signal.aborted) return;
       const delayMs = nextDelayMs(performance.now() - this.#startedMs);
-      const lost =
-        this.#program.kind === "js-redis-server" ? "; all sessions are lost, for it keeps nothing on disk" : "";
+      const lost = this.#program.file ? "" : "; all sessions are lost, for it keeps nothing on disk";
       const output = this.#lines.slice(-3);
-      this.#log.error({ exit, delayMs, output }, `embedded store died; it restarts after delayMs${lost}`);
+      this.#log.error({ how, delayMs, output }, `embedded store died; it restarts after delayMs${lost}`);
       await sleep(delayMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       this.#start();
@@ -138,21 +135,4 @@ function launch(program: StoreProgram): ChildProcess {
   // js-redis-server exits when the channel to this process closes, so also when this process is killed.
   const module = new URL(`./js_redis_server${extname(import.meta.filename)}`, import.meta.url);
   return fork(module, program.args, { stdio: ["ignore", "pipe", "pipe", "ipc"], execArgv: [], detached: true });
-}
-
-type Exit = { readonly code: number | null; readonly signal: string | null; readonly error?: unknown };
-
-async function exitOf(child: ChildProcess): Promise<Exit> {
-  try {
-    const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
-    return { code, signal };
-  } catch (error) {
-    // The process could not be created.
-    return { code: null, signal: null, error };
-  }
-}
-
-function startError(program: StoreProgram, exit: Exit, lines: readonly string[]): Error {
-  const end = exit.signal === null ? `with code ${exit.code}` : `by ${exit.signal}`;
-  return new Error(`${program.kind} ended ${end} during its start:\n${lines.join("\n")}`, { cause: exit.error });
 }
