@@ -73,7 +73,8 @@ async function serve(): Promise<Exit | undefined> {
   } catch (error) {
     log.debug({ err: error }, "start failed");
     printError(`cannot start: ${redactText((error as Error).message)}`);
-    const hint = hintOf(error);
+    const { code, reason } = error as { code?: unknown; reason?: unknown };
+    const hint = HINTS[String(reason)] ?? HINTS[String(code)];
     if (hint !== undefined) process.stderr.write(`  hint: ${hint}\n`);
     // Nothing that the failed start left open may keep the process alive.
     process.exit(EXIT.failed);
@@ -161,9 +162,4 @@ function printError(text: string): void {
 function version(): string {
   const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
-}
-
-function hintOf(error: unknown): string | undefined {
-  const { code, reason } = error as { code?: unknown; reason?: unknown };
-  return HINTS[String(reason)] ?? HINTS[String(code)];
 }

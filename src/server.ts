@@ -12,10 +12,10 @@ import type { Host } from "./transport/host.ts";
 import { startHttpHost } from "./transport/http/http_host.ts";
 import { createCallLog } from "./ops/call_log.ts";
 import { healthRoutes } from "./ops/health.ts";
-import { createMetrics, type Metrics, type MetricsReport } from "./ops/metrics.ts";
-import { createReadiness, readinessPage, type ReadinessSwitch } from "./ops/readiness.ts";
+import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
+import { createReadiness, readinessPage } from "./ops/readiness.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
-import { createPipeline, type Pipeline } from "./rpc/pipeline.ts";
+import { createPipeline } from "./rpc/pipeline.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
 import { sessionRoutes } from "./rpc/routes.ts";
 import type { SessionStores } from "./service/dependencies.ts";
@@ -24,7 +24,7 @@ import type { RenewOnSibling } from "./service/watch.ts";
 import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
-import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
+import { createStoreConnection } from "./store/connection/connection.ts";
 import { createSessionCreator } from "./store/create_session.ts";
 import type { StoreDependencies } from "./store/dependencies.ts";
 import { createDeviceSessionStore } from "./store/device_sessions.ts";
@@ -92,15 +92,10 @@ type Startup = {
   readonly undo: AsyncDisposableStack;
 };
 
-type OpenStore = {
-  readonly connection: StoreConnection;
-  readonly description: string;
-  /** True if scripts may begin with `#!lua`. */
-  readonly shebang: boolean;
-};
+type OpenStore = Awaited<ReturnType<typeof openStore>>;
 
 /** Starts the embedded store if no other is configured, connects, and checks that the store can hold sessions. */
-async function openStore({ config, log, undo }: Startup): Promise<OpenStore> {
+async function openStore({ config, log, undo }: Startup) {
   const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
   if (embedded) undo.defer(() => embedded.stop());
   const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
@@ -112,17 +107,13 @@ async function openStore({ config, log, undo }: Startup): Promise<OpenStore> {
   await connection.whenReady(within(STORE_CONNECT_TIMEOUT_MS));
   const { shebang, description, warnings } = await probeStore(connection, within(PROBE_TIMEOUT_MS));
   for (const warning of warnings) log.warn(warning);
-  return {
-    connection,
-    description: embedded ? `${embedded.description} (${description})` : description,
-    shebang,
-  };
+  return { connection, description: embedded ? `${embedded.description} (${description})` : description, shebang };
 }
 
-type Service = { readonly pipeline: Pipeline; readonly readiness: ReadinessSwitch; readonly metrics: Metrics };
+type Service = Awaited<ReturnType<typeof buildService>>;
 
 /** Creates everything between the store and the listeners. */
-async function buildService(startup: Startup, { connection, shebang }: OpenStore): Promise<Service> {
+async function buildService(startup: Startup, { connection, shebang }: OpenStore) {
   const { config, log, siblings, undo } = startup;
   if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
   const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
@@ -202,8 +193,8 @@ async function startListeners(
   });
   const addresses: { grpc?: string; http?: string } = {};
   if (grpcListen) {
-    const options = { pipeline, address: grpcListen, tls, maxConnectionAgeMs, maxConnectionAgeGraceMs };
-    const host = await startGrpcHost(options);
+    const ages = { maxConnectionAgeMs, maxConnectionAgeGraceMs };
+    const host = await startGrpcHost({ pipeline, address: grpcListen, tls, ...ages });
     hosts.push(host);
     addresses.grpc = listenAddressText(host.address);
   }

@@ -44,14 +44,18 @@ async function checkEmbeddedStore(config: Config, print: Print): Promise<boolean
   }
 }
 
+type LogLine = { readonly err?: { readonly message?: string } };
+
 async function checkStore(url: StoreUrl, print: Print): Promise<boolean> {
-  const lastError = createErrorRecorder();
-  const connection = createStoreConnection({ url, log: lastError.log });
+  // The log prints nothing; only the message of its last error is kept.
+  let lastError: string | undefined;
+  const write = (line: string) => (lastError = (JSON.parse(line) as LogLine).err?.message || lastError);
+  const connection = createStoreConnection({ url, log: pino({ level: "debug" }, { write }) });
   try {
     try {
       await connection.whenReady(within(CONNECT_TIMEOUT_MS));
     } catch {
-      print("FAIL", `store ${describeStoreUrl(url)}: ${lastError.get() ?? "no connection in time"}`);
+      print("FAIL", `store ${describeStoreUrl(url)}: ${lastError ?? "no connection in time"}`);
       return false;
     }
     print("ok", `store ${describeStoreUrl(url)}: connected`);
@@ -86,19 +90,4 @@ async function printProbes(connection: ReturnType<typeof createStoreConnection>,
 
 function within(timeoutMs: number): CallDeadline {
   return { deadlineMs: performance.now() + timeoutMs, signal: AbortSignal.timeout(timeoutMs) };
-}
-
-/** Creates a log that prints nothing and keeps the message of the last error. */
-function createErrorRecorder() {
-  let message: string | undefined;
-  const log = pino(
-    { level: "debug" },
-    {
-      write(line: string) {
-        const { err } = JSON.parse(line) as { err?: { message?: string } };
-        message = err?.message || message;
-      },
-    },
-  );
-  return { log, get: () => message };
 }

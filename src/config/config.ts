@@ -2,7 +2,7 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { isLocal, isLocalStore, type ParseResult, type Parser } from "./parsers.ts";
+import { isLocal, isLocalStore, type Parser } from "./parsers.ts";
 import { listenAddressText } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 
@@ -14,6 +14,8 @@ export type TlsFiles = {
   readonly keyFile: string;
   readonly clientCaFile: string | undefined;
 };
+
+const NOT_EMPTY = "a value, but it is empty; remove the variable to use the default";
 
 /** gRPC clients keep their connections: without a maximal age, a worker that replaced another one would stay idle. */
 const WORKERS_CONNECTION_AGE_MS = 300_000;
@@ -43,7 +45,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     const variable: Variable<unknown> = VARIABLES[name];
     const text = env[name] ?? variable.default;
     if (text === undefined) continue;
-    const { value, expected } = parse(variable, text);
+    // An empty value is most often a template that was not filled in, which the default would hide.
+    const { value, expected } = text === "" ? { expected: NOT_EMPTY } : variable.parser.parse(text);
     if (expected === undefined) values[name] = value;
     else faults.push(`${name}${variable.secret || text === "" ? "" : `=${quote(text)}`}: expected ${expected}`);
   }
@@ -53,12 +56,6 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   }
   if (faults.length > 0) throw new ConfigError(faults);
   return toConfig(values as VariableValues, env);
-}
-
-function parse(variable: Variable<unknown>, text: string): ParseResult<unknown> {
-  // An empty value is most often a template that was not filled in, which the default would hide.
-  if (text === "") return { expected: "a value, but it is empty; remove the variable to use the default" };
-  return variable.parser.parse(text);
 }
 
 function unknownVariables(env: NodeJS.ProcessEnv): string[] {

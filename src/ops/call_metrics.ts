@@ -4,18 +4,11 @@ import { Code } from "@connectrpc/connect";
 import { Counter, Histogram, type Registry } from "prom-client";
 import type { FinishedCall } from "../rpc/finished_call.ts";
 
-export type CallMetrics = {
-  /** Creates the series of these methods with the value 0, so that a rate over the first call is right. */
-  initialize(methods: readonly string[]): void;
-  /** Counts a call that has ended. */
-  observe(call: FinishedCall): void;
-};
-
 const OK = 0;
 const CODE_NAMES = ["OK", ...Array.from({ length: Code.Unauthenticated }, (_, i) => Code[i + 1]!)];
 const DURATION_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
-export function registerCallMetrics(registry: Registry): CallMetrics {
+export function registerCallMetrics(registry: Registry) {
   const registers = [registry];
   const calls = new Counter({
     name: "session_authority_calls_total",
@@ -31,14 +24,18 @@ export function registerCallMetrics(registry: Registry): CallMetrics {
     registers,
   });
   return {
-    initialize(names) {
+    /** Creates the series of these methods with the value 0, so that a rate over the first call is right. */
+    initialize(names: readonly string[]): void {
       for (const method of names.map(shortName)) {
         for (const code of CODE_NAMES) calls.inc({ method, code }, 0);
         durations.zero({ method });
       }
     },
-    // Measured at 0.8 us. A labelled child for each method and code is no faster: it looks up its series by the labels, too.
-    observe({ method: name, durationMs, failure }) {
+    /**
+     * Counts a call that has ended. Measured at 0.8 us. A labelled child for each method and code is no faster: it looks up its
+     * series by the labels, too.
+     */
+    observe({ method: name, durationMs, failure }: FinishedCall): void {
       const method = shortName(name);
       calls.inc({ method, code: CODE_NAMES[failure === undefined ? OK : failure.code]! });
       durations.observe({ method }, durationMs / 1000);

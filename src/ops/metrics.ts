@@ -1,18 +1,14 @@
 // The metrics of /metrics in Prometheus' text format: calls by method and code, their durations, and the process itself.
 
 import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, type MetricValue } from "prom-client";
-import { registerCallMetrics, type CallMetrics } from "./call_metrics.ts";
+import { registerCallMetrics } from "./call_metrics.ts";
 import type { Page } from "./pages.ts";
 import type { Readiness } from "./readiness.ts";
 
 /** What one process reports, as data. */
 export type MetricsReport = readonly MetricObjectWithValues<MetricValue<string>>[];
 
-export type Metrics = {
-  readonly calls: CallMetrics;
-  page(): Promise<Page>;
-  report(): Promise<MetricsReport>;
-};
+export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
  * Creates the metrics of this process. With `aggregatedText`, the page shows that text instead: the reports of all workers,
@@ -22,7 +18,7 @@ export function createMetrics(
   readiness: Readiness,
   openWatchers: () => number,
   aggregatedText?: () => Promise<string>,
-): Metrics {
+) {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -51,7 +47,7 @@ export function createMetrics(
   const text = aggregatedText ?? (() => registry.metrics());
   return {
     calls,
-    page: async () => ({ status: 200, contentType: registry.contentType, body: await text() }),
-    report: () => registry.getMetricsAsJSON(),
+    page: async (): Promise<Page> => ({ status: 200, contentType: registry.contentType, body: await text() }),
+    report: (): Promise<MetricsReport> => registry.getMetricsAsJSON(),
   };
 }

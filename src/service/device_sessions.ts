@@ -6,7 +6,7 @@ import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
-import { encodeData, storedSessionMessage } from "./session_message.ts";
+import { encodeData, sessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 
 export function createDeviceSessionService({ create, sessions, deviceSessions, defaults }: ServiceDependencies) {
@@ -16,7 +16,7 @@ export function createDeviceSessionService({ create, sessions, deviceSessions, d
       const device = { ...request.device!, type: request.device!.type || DeviceType.UNKNOWN };
       const created = await create(newSession(request, SESSION_KIND.device, defaults, { data, device }), call);
       // A retry returns the session of the first call, which may be on another device than this request's.
-      const session = storedSessionMessage(created);
+      const session = sessionMessage(created);
       // The hint is in another slot, so it cannot be part of the create's step. If this fails, the caller gets UNAVAILABLE,
       // and its retry with the same request_id writes the hint.
       await deviceSessions.remember(session.device!.deviceId, created.record, call);
@@ -27,7 +27,7 @@ export function createDeviceSessionService({ create, sessions, deviceSessions, d
       const { deviceId } = request;
       const userId = request.userId === "" ? await deviceSessions.lastUserId(deviceId, call) : request.userId;
       if (userId === undefined) throw sessionNotFound();
-      return { session: storedSessionMessage(await deviceSessions.get(userId, deviceId, call)) };
+      return { session: sessionMessage(await deviceSessions.get(userId, deviceId, call)) };
     },
 
     async listUserDevices(request, call) {

@@ -4,13 +4,13 @@ import { SESSION_KIND } from "../store/session_record.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
-import { storedSessionMessage } from "./session_message.ts";
+import { sessionMessage } from "./session_message.ts";
 
 export function createHashSessionService({ create, hashSessions, defaults }: ServiceDependencies) {
   return {
     async createHashSession(request, call) {
       const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });
-      return { session: storedSessionMessage(await create(session, call)) };
+      return { session: sessionMessage(await create(session, call)) };
     },
 
     async getSessionField(request, call) {
@@ -25,7 +25,7 @@ export function createHashSessionService({ create, hashSessions, defaults }: Ser
     async setSessionFields(request, call) {
       const { sessionId, remove, expectedVersion } = request;
       const changed = await hashSessions.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
-      return { session: storedSessionMessage(changed) };
+      return { session: sessionMessage(changed) };
     },
 
     async incrementSessionField(request, call) {

@@ -5,14 +5,14 @@ import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { durationMs } from "./new_session.ts";
-import { storedSessionMessage } from "./session_message.ts";
+import { sessionMessage } from "./session_message.ts";
 
 export function createRegenerationService({ regeneration, keyRing }: ServiceDependencies) {
   return {
     async regenerateSession(request, call) {
       const graceMs = durationMs(request.grace) ?? 0;
       if (request.token === "") {
-        return { session: storedSessionMessage(await regeneration.regenerate(request.sessionId, graceMs, call)) };
+        return { session: sessionMessage(await regeneration.regenerate(request.sessionId, graceMs, call)) };
       }
       const { tenant } = call.principal;
       const verified = verifyToken(keyRing(), tenant, request.token);
@@ -21,7 +21,7 @@ export function createRegenerationService({ regeneration, keyRing }: ServiceDepe
       const secrets = { presented: verified.digest, next: secret.digest };
       const stored = await regeneration.regenerate(verified.sessionId, graceMs, call, secrets);
       const token = mintToken(keyRing(), tenant, stored.record.sessionId, secret);
-      return { session: storedSessionMessage(stored), token };
+      return { session: sessionMessage(stored), token };
     },
   } satisfies SessionServiceImpl;
 }

@@ -6,7 +6,7 @@ import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
-import { encodeData, storedSessionMessage } from "./session_message.ts";
+import { encodeData, sessionMessage } from "./session_message.ts";
 import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
 import { encodeValidateTokenResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
@@ -18,7 +18,7 @@ export function createSecureSessionService(deps: ServiceDependencies) {
       const secret = newSecret();
       const created = await create(newSession(request, SESSION_KIND.secure, defaults, { data }), call, secret.digest);
       const token = mintToken(keyRing(), call.principal.tenant, created.record.sessionId, secret);
-      return { session: storedSessionMessage(created), token };
+      return { session: sessionMessage(created), token };
     },
 
     async validateToken(request, call) {
@@ -32,7 +32,7 @@ export function createSecureSessionService(deps: ServiceDependencies) {
       const secret = newSecret();
       const rotated = await secureSessions.rotate(verified.sessionId, verified.digest, secret.digest, call);
       const token = mintToken(keyRing(), tenant, rotated.record.sessionId, secret);
-      return { session: storedSessionMessage(rotated), token };
+      return { session: sessionMessage(rotated), token };
     },
 
     async revokeToken(request, call) {

@@ -14,8 +14,8 @@ const SEGMENT_PREFIX_BYTES = 4;
 // A record's identity and data segments are encoded Sessions. Protobuf merges concatenated messages, so decoding both segments
 // at once gives one Session; the record's header and owner supply its other fields.
 
-/** Returns a record as a message, with the given fields. */
-export function sessionMessage(record: SessionRecord, fields: Iterable<readonly [string, string]> = []): Session {
+/** Returns a session as a message; a hash session has its fields. */
+export function sessionMessage({ record, fields }: Pick<StoredSession, "record"> & Partial<StoredSession>): Session {
   const session = fromBinary(SessionSchema, record.contractBytes);
   session.sessionId = record.sessionId;
   session.version = record.version;
@@ -25,13 +25,8 @@ export function sessionMessage(record: SessionRecord, fields: Iterable<readonly 
   session.absoluteExpiresAt = timestampFromMs(record.absoluteExpiresMs);
   session.userId = record.userId;
   // Object.fromEntries defines own properties, so a field named __proto__ stays a field.
-  session.fields = Object.fromEntries(fields);
+  session.fields = Object.fromEntries(fields ?? []);
   return session;
-}
-
-/** Returns a stored session as a message; a hash session has its fields. */
-export function storedSessionMessage(stored: StoredSession): Session {
-  return sessionMessage(stored.record, stored.fields);
 }
 
 /** Encodes the identity segment of a record. */

@@ -4,7 +4,7 @@ import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
-import { storedSessionMessage } from "./session_message.ts";
+import { sessionMessage } from "./session_message.ts";
 
 /** The page size of a request that leaves it unset. */
 export const DEFAULT_PAGE_SIZE = 50;
@@ -27,7 +27,7 @@ export async function listSessionPage(
   const page = await sessions.listOfUser(userId, which, after, pageSize || DEFAULT_PAGE_SIZE, call);
   const last = page.sessions.at(-1);
   return {
-    sessions: page.sessions.map(storedSessionMessage),
+    sessions: page.sessions.map(sessionMessage),
     nextPageToken: page.more && last ? encodePageToken(scope, last.record.sessionId) : "",
   };
 }

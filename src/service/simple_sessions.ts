@@ -11,7 +11,7 @@ import type { SessionStore } from "../store/simple_sessions.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { newSession } from "./new_session.ts";
-import { decodeData, encodeData, storedSessionMessage } from "./session_message.ts";
+import { decodeData, encodeData, sessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./validation/request_decoding.ts";
 import { encodeValidateSessionResponse, toValidationResponse } from "./validation/response_encoding.ts";
@@ -22,14 +22,14 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     async createSession(request, call) {
       const data = encodeData(request.data);
       const created = await create(newSession(request, SESSION_KIND.simple, defaults, { data }), call);
-      return { session: storedSessionMessage(created) };
+      return { session: sessionMessage(created) };
     },
 
     async getSession(request, call) {
       const stored = await sessions.get(request.sessionId, "id", call);
       const ip = await checkIpBinding(stored.record, request.ipAddress, call);
       if (ip === "ended") throw sessionNotFound();
-      return { session: storedSessionMessage(stored), ipMismatch: ip === "mismatch" };
+      return { session: sessionMessage(stored), ipMismatch: ip === "mismatch" };
     },
 
     async validateSession(request, call) {
@@ -46,7 +46,7 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
       if (updated === undefined) {
         throw new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
       }
-      return { session: storedSessionMessage(updated) };
+      return { session: sessionMessage(updated) };
     },
 
     async deleteSession(request, call) {

@@ -3,22 +3,14 @@
 import type { Worker } from "node:cluster";
 import { sendToWorker, type WorkerRequest } from "./messages.ts";
 
-export type WorkerRequests = {
-  /** Resolves to the worker's response; to undefined if the worker is busy for too long, or dies. */
-  send(worker: Worker, request: WorkerRequest): Promise<unknown>;
-  /** Resolves the request with that id. */
-  settle(id: number, response: unknown): void;
-  /** Resolves every request to this worker to undefined, because it is gone. */
-  removeWorker(worker: Worker): void;
-};
-
 const RESPONSE_TIMEOUT_MS = 1_000;
 
-export function createWorkerRequests(): WorkerRequests {
+export function createWorkerRequests() {
   const pending = new Map<number, { readonly worker: Worker; readonly settle: (response: unknown) => void }>();
   let lastId = 0;
   return {
-    send(worker, request) {
+    /** Resolves to the worker's response; to undefined if the worker is busy for too long, or dies. */
+    send(worker: Worker, request: WorkerRequest): Promise<unknown> {
       const id = ++lastId;
       return new Promise((resolve) => {
         const settle = (response: unknown): void => {
@@ -31,8 +23,10 @@ export function createWorkerRequests(): WorkerRequests {
         sendToWorker(worker, { type: "request", id, request });
       });
     },
-    settle: (id, response) => pending.get(id)?.settle(response),
-    removeWorker(worker) {
+    /** Resolves the request with that id. */
+    settle: (id: number, response: unknown) => pending.get(id)?.settle(response),
+    /** Resolves every request to this worker to undefined, because it is gone. */
+    removeWorker(worker: Worker): void {
       for (const request of pending.values()) if (request.worker === worker) request.settle(undefined);
     },
   };

@@ -15,15 +15,12 @@ type IpBindingOutcome = "match" | "mismatch" | "ended";
  */
 export type IpBindingCheck = (record: SessionRecord, ipAddress: string, call: CallContext) => Promise<IpBindingOutcome>;
 
-type IpBindingDeps = {
-  readonly sessions: Pick<SessionStore, "remove">;
-  readonly ipBinding: IpBindingStore;
-};
+type Stores = { readonly sessions: SessionStore; readonly ipBinding: IpBindingStore };
 
-export function createIpBindingCheck({ sessions, ipBinding }: IpBindingDeps): IpBindingCheck {
+export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBindingCheck {
   return async (record, ipAddress, call) => {
     if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
-    const createdFrom = sessionMessage(record).ipAddress;
+    const createdFrom = sessionMessage({ record }).ipAddress;
     if (createdFrom === "" || canonicalIp(ipAddress) === canonicalIp(createdFrom)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);

@@ -56,7 +56,7 @@ export function toValidationResponse(validation: ValidationResult) {
   if (validation === undefined) return { verdict: Verdict.INVALID };
   const { record, ipMismatch, expiresInMs } = validation;
   const expiresIn = expiresInMs === undefined ? undefined : durationFromMs(expiresInMs);
-  return { verdict: Verdict.VALID, session: sessionMessage(record), ipMismatch, expiresIn };
+  return { verdict: Verdict.VALID, session: sessionMessage({ record }), ipMismatch, expiresIn };
 }
 
 /** Encodes a ValidateTokenResponse or a ValidateResult. */

@@ -7,23 +7,14 @@ import type { SessionStore } from "../../store/simple_sessions.ts";
 
 type CredentialKind = Parameters<SessionStore["get"]>[1];
 
-export type Touch = {
-  /** Guesses by our clock, to save store calls; the store decides whether the touch interval has passed. */
-  isDue(record: SessionRecord): boolean;
-  /** Records an access. Returns the record after it, or undefined if the session has ended in the meantime. */
-  slide(record: SessionRecord, kind: CredentialKind, call: CallContext): Promise<SessionRecord | undefined>;
-};
+export type Touch = ReturnType<typeof createTouch>;
 
 /** @param intervalMs Undefined: idle timeout / 100, at most 60 s. */
-export function createTouch(sessions: Pick<SessionStore, "get">, intervalMs: number | undefined): Touch {
+export function createTouch(sessions: Pick<SessionStore, "get">, intervalMs: number | undefined) {
   // Concurrent requests for one session share one access.
   const underway = new Map<string, Promise<SessionRecord | undefined>>();
 
-  async function access(
-    sessionId: string,
-    kind: CredentialKind,
-    call: CallContext,
-  ): Promise<SessionRecord | undefined> {
+  async function access(sessionId: string, kind: CredentialKind, call: CallContext) {
     try {
       return (await sessions.get(sessionId, kind, call)).record;
     } catch (error) {
@@ -33,11 +24,13 @@ export function createTouch(sessions: Pick<SessionStore, "get">, intervalMs: num
   }
 
   return {
-    isDue({ idleTimeoutMs, lastAccessedMs }) {
+    /** Guesses by our clock, to save store calls; the store decides whether the touch interval has passed. */
+    isDue({ idleTimeoutMs, lastAccessedMs }: SessionRecord): boolean {
       return Date.now() - lastAccessedMs >= (intervalMs ?? Math.min(idleTimeoutMs / 100, 60_000));
     },
 
-    slide({ sessionId }, kind, call) {
+    /** Records an access. Returns the record after it, or undefined if the session has ended in the meantime. */
+    slide({ sessionId }: SessionRecord, kind: CredentialKind, call: CallContext) {
       const shared = underway.get(sessionId);
       // It may have failed by the deadline of another call.
       if (shared !== undefined) return shared.catch(() => access(sessionId, kind, call));
