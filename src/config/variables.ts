@@ -156,10 +156,8 @@ export const VARIABLES = {
 export type VariableName = keyof typeof VARIABLES;
 export const VARIABLE_NAMES = Object.keys(VARIABLES) as VariableName[];
 
-/** What people read about a variable: its name, its format with the unit, its default, and its purpose. */
-export type VariableText = { name: VariableName; shape: string; default: string; doc: string };
-
-export function variableTexts(): VariableText[] {
+/** Returns what people read about each variable: its name, its format with the unit, its default, and its purpose. */
+export function variableTexts() {
   return VARIABLE_NAMES.map((name) => {
     const variable: Variable<unknown> = VARIABLES[name];
     const fallback = variable.default === undefined ? (variable.otherwise ?? "") : `\`${variable.default}\``;

@@ -8,18 +8,14 @@ export const DATA_MAX_BYTES = 64 * 1024;
 
 /**
  * Returns what is wrong with `data`, worded to follow the name of the field, or undefined if it is in order. The encoded size
- * is not checked.
+ * is not checked. `depth` is the level of the object or list.
  */
-export function dataFault(data: unknown): string | undefined {
-  return faultIn(data, 1);
-}
-
-function faultIn(value: unknown, depth: number): string | undefined {
-  if (typeof value === "number") return Number.isFinite(value) ? undefined : "holds a number that is not finite";
-  if (typeof value !== "object" || value === null) return undefined;
+export function dataFault(data: unknown, depth = 1): string | undefined {
+  if (typeof data === "number") return Number.isFinite(data) ? undefined : "holds a number that is not finite";
+  if (typeof data !== "object" || data === null) return undefined;
   if (depth > DATA_MAX_DEPTH) return `is more than ${DATA_MAX_DEPTH} levels deep`;
-  for (const member of Object.values(value)) {
-    const fault = faultIn(member, depth + 1);
+  for (const member of Object.values(data)) {
+    const fault = dataFault(member, depth + 1);
     if (fault !== undefined) return fault;
   }
   return undefined;

@@ -1,6 +1,7 @@
 // The shape of an implementation of SessionService, independent of any host: src/rpc registers it on both of them.
 
 import type {
+  DescMessage,
   DescMethodBiDiStreaming,
   DescMethodServerStreaming,
   DescMethodUnary,
@@ -26,16 +27,12 @@ export type Handler<M> =
   M extends DescMethodUnary<infer I, infer O>
     ? (request: MessageShape<I>, call: CallContext) => Promise<MessageInitShape<O>>
     : M extends DescMethodServerStreaming<infer I, infer O>
-      ? (
-          request: MessageShape<I>,
-          call: CallContext,
-        ) => AsyncIterable<MessageInitShape<O> | PushStream<MessageInitShape<O>>>
+      ? (request: MessageShape<I>, call: CallContext) => Responses<O>
       : M extends DescMethodBiDiStreaming<infer I, infer O>
-        ? (
-            requests: AsyncIterable<MessageShape<I>>,
-            call: CallContext,
-          ) => AsyncIterable<MessageInitShape<O> | PushStream<MessageInitShape<O>>>
+        ? (requests: AsyncIterable<MessageShape<I>>, call: CallContext) => Responses<O>
         : never;
+
+type Responses<O extends DescMessage> = AsyncIterable<MessageInitShape<O> | PushStream<MessageInitShape<O>>>;
 
 /**
  * Handles one RPC from the bytes of the encoded request to the bytes of the encoded response. It exists for the most frequent

@@ -31,10 +31,7 @@ export function orderedResponses<Request, Response>(
   submit: (request: Request) => SubmittedBatch,
   encode: (results: ValidationResult[]) => Response,
 ): PushStream<Response> {
-  return (write, end) => {
-    const responses = new OrderedResponses(submit, (results) => write(encode(results)), end);
-    return responses.start(requests);
-  };
+  return (write, end) => new OrderedResponses(submit, (results) => write(encode(results)), end).start(requests);
 }
 
 /** The state of one stream. */
