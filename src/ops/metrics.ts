@@ -8,8 +8,6 @@ import type { Readiness } from "./readiness.ts";
 /** What one process reports, as data. */
 export type MetricsReport = readonly MetricObjectWithValues<MetricValue<string>>[];
 
-export type Metrics = ReturnType<typeof createMetrics>;
-
 /**
  * Creates the metrics of this process. With `aggregatedText`, the page shows that text instead: the reports of all workers,
  * each metric combined by its aggregator.
