@@ -83,7 +83,9 @@ const RULES: readonly Rule[] = [
   {
     of: [],
     faults(_values, env) {
-      const [cert, key, ca] = ["SA_TLS_CERT_FILE", "SA_TLS_KEY_FILE", "SA_TLS_CLIENT_CA_FILE"].map((n) => n in env);
+      const [cert, key, ca] = ["SA_TLS_CERT_FILE", "SA_TLS_KEY_FILE", "SA_TLS_CLIENT_CA_FILE"].map(
+        (name) => name in env,
+      );
       if (cert && !key) return ["SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it"];
       if (key && !cert) return ["SA_TLS_KEY_FILE: expected SA_TLS_CERT_FILE with it"];
       if (!ca || cert) return [];

@@ -100,6 +100,8 @@ const ALLOWED: readonly Import[] = [
   ["src/transport/http/b.ts", "@connectrpc/connect-node"],
   ["src/config/b.ts", "../store/connection/store_url.ts"],
   ["src/cli/b.ts", "../config/config.ts"],
+  ["src/cli/b.ts", "../../gen/grpc/health/v1/health_pb.ts"],
+  ["src/cli/b.ts", "@connectrpc/connect"],
   ["src/workers/b.ts", "../server.ts"],
   ["src/client/b.ts", "../../gen/session/v1/session_pb.ts"],
   ["src/client/b.ts", "@grpc/grpc-js"],

@@ -1,5 +1,5 @@
-// Turns results into the responses of the validation methods, as messages or straight to bytes: 0.43 us each, against 9.08 us by
-// protobuf-es.
+// Turns results into the responses of the validation methods: into messages, or without messages into bytes, which takes 0.43 us
+// each, against 9.08 us by protobuf-es.
 //
 // A stored record holds most of its Session already encoded, so the writer copies those bytes and adds the other fields around
 // them. The result equals, byte for byte, what protobuf-es makes of the message: fields in the order of their numbers,
