@@ -92,8 +92,6 @@ type Startup = {
   readonly undo: AsyncDisposableStack;
 };
 
-type OpenStore = Awaited<ReturnType<typeof openStore>>;
-
 /** Starts the embedded store if no other is configured, connects, and checks that the store can hold sessions. */
 async function openStore({ config, log, undo }: Startup) {
   const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
@@ -110,10 +108,8 @@ async function openStore({ config, log, undo }: Startup) {
   return { connection, description: embedded ? `${embedded.description} (${description})` : description, shebang };
 }
 
-type Service = Awaited<ReturnType<typeof buildService>>;
-
 /** Creates everything between the store and the listeners. */
-async function buildService(startup: Startup, { connection, shebang }: OpenStore) {
+async function buildService(startup: Startup, { connection, shebang }: Awaited<ReturnType<typeof openStore>>) {
   const { config, log, siblings, undo } = startup;
   if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
   const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
@@ -179,7 +175,7 @@ function createSessionStores(store: StoreDependencies, log: Logger): SessionStor
 /** Starts the listeners that are configured; returns their addresses. */
 async function startListeners(
   { config, log, undo }: Startup,
-  { pipeline, readiness, metrics }: Service,
+  { pipeline, readiness, metrics }: Awaited<ReturnType<typeof buildService>>,
 ): Promise<RunningServer["addresses"]> {
   const { grpcListen, httpListen, maxConnectionAgeMs } = config;
   const tls = readTls(config);
