@@ -3,11 +3,12 @@
 
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import type { handleUnaryCall, Server, ServerDuplexStream, ServerUnaryCall, ServerWritableStream } from "@grpc/grpc-js";
+import type { EventEmitter } from "node:events";
 import type { CallContext } from "../../domain/call.ts";
 import { toAsyncIterable, type PushStream } from "../../lib/push_stream.ts";
 import { cancelled } from "../../rpc/call_handling.ts";
 import { toGrpcStatus, type CallFailure } from "../../rpc/errors.ts";
-import type { IncomingCall, IncomingStreamingCall, IncomingUnaryCall } from "../../rpc/incoming_call.ts";
+import type { IncomingCall } from "../../rpc/incoming_call.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { EncodedStreamHandler, ResponseMessage, Route } from "../../rpc/routes.ts";
 import { decodeRequest, encodeResponse } from "./frames.ts";
@@ -15,99 +16,61 @@ import { decodeRequest, encodeResponse } from "./frames.ts";
 type UnaryCall = ServerUnaryCall<Buffer, Buffer>;
 type ServerStream = ServerWritableStream<Buffer, Buffer>;
 type BidiStream = ServerDuplexStream<Buffer, Buffer>;
-/** What all calls of grpc-js have. */
-type AnyCall = Pick<UnaryCall, "getDeadline" | "metadata"> & {
-  on(event: "cancelled", listener: () => void): unknown;
-};
 
 const passThrough = (bytes: Buffer): Buffer => bytes;
 
 /** Registers a route with a grpc-js server. */
 export function registerRoute(server: Server, pipeline: Pipeline, route: Route): void {
+  const { method } = route;
+  const encode = (response: ResponseMessage) => encodeOnce(method, response);
   const unary = (call: UnaryCall, callback: (error: object | null, response?: Buffer) => void) => {
-    pipeline.unary(route, new GrpcUnaryCall(route, call)).then(
+    const incoming = {
+      ...incomingCall(call),
+      decode: () => decodeRequest(method, call.request),
+      encode: (response: ResponseMessage) => encodeResponse(method, response),
+    };
+    pipeline.unary(route, incoming).then(
       (response) => callback(null, response),
       (failure: CallFailure) => callback(toGrpcStatus(failure)),
     );
   };
-  const serverStream = (call: ServerStream) =>
-    void sendResponses(call, pipeline.stream(route, new GrpcServerStream(route, call)));
-  const bidi = (call: BidiStream) => void sendResponses(call, pipeline.stream(route, new GrpcBidiStream(route, call)));
+  const serverStream = (call: ServerStream) => {
+    const decode = () => decodeRequest(method, call.request);
+    void sendResponses(call, pipeline.stream(route, { ...incomingCall(call), sink: call, decode, encode }));
+  };
+  const bidi = (call: BidiStream) => {
+    const decode = () => decodeRequests(method, call);
+    const handleEncoded = (context: CallContext, validate: (request: Message) => void) =>
+      (route.encodedHandler as EncodedStreamHandler | undefined)?.(
+        requestStream(call),
+        (bytes) => {
+          const request = decodeRequest(method, bytes);
+          validate(request);
+          return request;
+        },
+        context,
+      );
+    const incoming = { ...incomingCall(call), sink: call, handleEncoded, decode, encode };
+    void sendResponses(call, pipeline.stream(route, incoming));
+  };
 
   const [type, handler] =
-    route.method.methodKind === "unary"
+    method.methodKind === "unary"
       ? (["unary", unary] as const)
-      : route.method.methodKind === "server_streaming"
+      : method.methodKind === "server_streaming"
         ? (["serverStream", serverStream] as const)
         : (["bidi", bidi] as const);
   server.register(`/${route.name}`, handler as handleUnaryCall<Buffer, Buffer>, passThrough, passThrough, type);
 }
 
-abstract class GrpcCall<C extends AnyCall> implements IncomingCall {
-  readonly clientDeadlineMs: number;
-  protected readonly route: Route;
-  protected readonly call: C;
-
-  constructor(route: Route, call: C) {
-    this.route = route;
-    this.call = call;
-    const deadline = call.getDeadline();
-    this.clientDeadlineMs = deadline === Infinity ? Infinity : performance.now() + Number(deadline) - Date.now();
-  }
-
-  get authorization(): string | undefined {
-    const [authorization] = this.call.metadata.get("authorization");
-    return typeof authorization === "string" ? authorization : undefined;
-  }
-
-  onCancel(listener: () => void): void {
-    this.call.on("cancelled", listener);
-  }
-}
-
-class GrpcUnaryCall extends GrpcCall<UnaryCall> implements IncomingUnaryCall<Buffer> {
-  decode(): Message {
-    return decodeRequest(this.route.method, this.call.request);
-  }
-
-  encode(response: ResponseMessage): Buffer {
-    return encodeResponse(this.route.method, response);
-  }
-}
-
-abstract class GrpcStream<C extends ServerStream | BidiStream> extends GrpcCall<C> {
-  get sink(): C {
-    return this.call;
-  }
-
-  encode(response: ResponseMessage): Buffer {
-    return encodeOnce(this.route.method, response);
-  }
-}
-
-class GrpcServerStream extends GrpcStream<ServerStream> implements IncomingStreamingCall<Buffer> {
-  decode(): Message {
-    return decodeRequest(this.route.method, this.call.request);
-  }
-}
-
-class GrpcBidiStream extends GrpcStream<BidiStream> implements IncomingStreamingCall<Buffer> {
-  handleEncoded(
-    context: CallContext,
-    validate: (request: Message) => void,
-  ): AsyncIterable<Buffer | PushStream<Buffer>> | undefined {
-    const handler = this.route.encodedHandler as EncodedStreamHandler | undefined;
-    const decode = (bytes: Buffer) => {
-      const request = decodeRequest(this.route.method, bytes);
-      validate(request);
-      return request;
-    };
-    return handler?.(requestStream(this.call), decode, context);
-  }
-
-  decode(): AsyncIterable<Message> {
-    return decodeRequests(this.route.method, this.call);
-  }
+function incomingCall(call: EventEmitter & Pick<UnaryCall, "getDeadline" | "metadata">): IncomingCall {
+  const deadline = call.getDeadline();
+  const [authorization] = call.metadata.get("authorization");
+  return {
+    authorization: typeof authorization === "string" ? authorization : undefined,
+    clientDeadlineMs: deadline === Infinity ? Infinity : performance.now() + Number(deadline) - Date.now(),
+    onCancel: (listener) => void call.on("cancelled", listener),
+  };
 }
 
 // One event is one message that is written to many streams, one after the other, and encoded for the first of them. The
