@@ -69,35 +69,17 @@ export class CallFailure extends Error {
   }
 }
 
+const UNEXPECTED = new SessionError("INTERNAL", "");
+
 /** Turns anything thrown into what the caller receives. Text that is not known to be harmless is not sent. */
 export function toFailure(thrown: unknown): CallFailure {
   if (thrown instanceof CallFailure) return thrown;
-  if (thrown instanceof SessionError) return failureOfSessionError(thrown);
   // Only the hosts, health and the protocol library throw these; their text is about the protocol and reveals nothing.
   if (thrown instanceof ConnectError && thrown.code !== Code.Internal && thrown.code !== Code.Unknown) {
     return new CallFailure(thrown.code, thrown.rawMessage, { cause: thrown });
   }
-  const details = detailsOf("INTERNAL", Code.Internal, [], undefined);
-  return new CallFailure(Code.Internal, "internal error", { reason: "INTERNAL", details, cause: thrown });
-}
-
-function failureOfSessionError(error: SessionError): CallFailure {
-  const { reason, violations, retryAfterMs } = error;
+  const { reason, message, violations, retryAfterMs } = thrown instanceof SessionError ? thrown : UNEXPECTED;
   const code = CODE_OF_REASON[reason];
-  const message = reason === "INTERNAL" ? "internal error" : error.message;
-  return new CallFailure(code, message, {
-    reason,
-    details: detailsOf(reason, code, violations, retryAfterMs),
-    cause: error,
-  });
-}
-
-function detailsOf(
-  reason: ErrorReason,
-  code: Code,
-  violations: readonly FieldViolation[],
-  retryAfterMs: number | undefined,
-): FailureDetail[] {
   const details: FailureDetail[] = [{ desc: ErrorInfoSchema, value: { reason, domain: ERROR_DOMAIN } }];
   if (violations.length > 0) {
     details.push({ desc: BadRequestSchema, value: { fieldViolations: limitViolations(violations) } });
@@ -107,7 +89,8 @@ function detailsOf(
     const delayMs = (retryAfterMs ?? DEFAULT_RETRY_AFTER_MS) * (1 + Math.random());
     details.push({ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(Math.ceil(delayMs)) } });
   }
-  return details;
+  const text = reason === "INTERNAL" ? "internal error" : message;
+  return new CallFailure(code, text, { reason, details, cause: thrown });
 }
 
 function limitViolations(violations: readonly FieldViolation[]): FieldViolation[] {
