@@ -12,7 +12,7 @@ import type { MetricsReport } from "../ops/metrics.ts";
 import type { RunningServer } from "../server.ts";
 import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
 import { generateTokenKeysFile } from "../auth/token_key_file.ts";
-import { removeStaleSocket } from "../transport/listener.ts";
+import { removeStaleSocket } from "../transport/host.ts";
 import { createWorkerRequests } from "./worker_requests.ts";
 import { sendToWorker, type ToPrimary, type WorkerRequest } from "./messages.ts";
 import { WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";

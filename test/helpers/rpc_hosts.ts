@@ -18,7 +18,7 @@ import { createCallLog } from "../../src/ops/call_log.ts";
 import { healthRoutes } from "../../src/ops/health.ts";
 import { createReadiness, readinessPage } from "../../src/ops/readiness.ts";
 import { reflectionRoutes } from "../../src/ops/reflection.ts";
-import type { TlsOptions } from "../../src/transport/tls.ts";
+import type { TlsOptions } from "../../src/transport/host.ts";
 import { createRequestValidation } from "../../src/rpc/request_validation.ts";
 import { sessionRoutes } from "../../src/rpc/routes.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "../../src/service/handlers.ts";

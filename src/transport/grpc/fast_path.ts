@@ -12,29 +12,24 @@ import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { EncodedUnaryHandler, ResponseMessage, Route } from "../../rpc/routes.ts";
 import { decodeRequest, encodeResponse, frameMessage, FrameReader } from "./frames.ts";
 
-export type FastPath = {
-  /** Serves the call of a new stream, or returns false without having touched it. `timeoutMs` is Infinity for none. */
-  tryServe(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, timeoutMs: number): boolean;
-};
-
 const CONTENT_TYPES = ["application/grpc", "application/grpc+proto"];
 const RESPONSE_HEADERS = { ":status": 200, "content-type": "application/grpc+proto" };
 const RESPONSE_OPTIONS = { waitForTrailers: true, sendDate: false };
 const OK_TRAILERS = { "grpc-status": "0" };
 
-export function createFastPath(pipeline: Pipeline, maxReceiveBytes: number): FastPath {
+export type FastPath = ReturnType<typeof createFastPath>;
+
+export function createFastPath(pipeline: Pipeline) {
   const routes = new Map<string, Route>();
   for (const route of pipeline.routes) {
     if (route.encodedHandler !== undefined && route.method.methodKind === "unary") routes.set(`/${route.name}`, route);
   }
-  return {
-    tryServe(stream, headers, timeoutMs) {
-      const route = routes.get(headers[":path"]!);
-      if (route === undefined || !isUncompressedProto(headers)) return false;
-      const deadlineMs = performance.now() + timeoutMs;
-      new FastPathCall(pipeline, route, stream, headers.authorization, deadlineMs, maxReceiveBytes).serve();
-      return true;
-    },
+  /** Serves the call of a new stream, or returns false without having touched it. `timeoutMs` is Infinity for none. */
+  return (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, timeoutMs: number): boolean => {
+    const route = routes.get(headers[":path"]!);
+    if (route === undefined || !isUncompressedProto(headers)) return false;
+    new FastPathCall(pipeline, route, stream, headers.authorization, timeoutMs).serve();
+    return true;
   };
 }
 
@@ -51,7 +46,7 @@ class FastPathCall implements IncomingUnaryCall<Buffer> {
   readonly #pipeline: Pipeline;
   readonly #route: Route;
   readonly #stream: ServerHttp2Stream;
-  readonly #frames: FrameReader;
+  readonly #frames = new FrameReader();
   #request: Buffer | undefined;
   #isRefused = false;
   #deadlineTimer: NodeJS.Timeout | undefined;
@@ -61,21 +56,19 @@ class FastPathCall implements IncomingUnaryCall<Buffer> {
     route: Route,
     stream: ServerHttp2Stream,
     authorization: string | undefined,
-    clientDeadlineMs: number,
-    maxReceiveBytes: number,
+    timeoutMs: number,
   ) {
     this.#pipeline = pipeline;
     this.#route = route;
     this.#stream = stream;
     this.authorization = authorization;
-    this.clientDeadlineMs = clientDeadlineMs;
-    this.#frames = new FrameReader(maxReceiveBytes);
+    this.clientDeadlineMs = performance.now() + timeoutMs;
   }
 
   serve(): void {
     // Once the request is complete, the pipeline enforces the deadline.
     if (this.clientDeadlineMs !== Infinity) {
-      this.#deadlineTimer = startTimeout(this.clientDeadlineMs, FastPathCall.#refuseLateRequest, this);
+      this.#deadlineTimer = startTimeout(this.clientDeadlineMs, () => this.#refuse(lateRequest()));
       this.#stream.once("close", () => clearTimeout(this.#deadlineTimer));
     }
     // A client that resets its stream causes an error and then "close", which is what cancels the call.
@@ -126,12 +119,10 @@ class FastPathCall implements IncomingUnaryCall<Buffer> {
     clearTimeout(this.#deadlineTimer);
     respondFailure(this.#stream, failure);
   }
+}
 
-  static #refuseLateRequest(call: FastPathCall): void {
-    call.#refuse(
-      new CallFailure(Code.DeadlineExceeded, "the deadline has passed before the request was received completely"),
-    );
-  }
+function lateRequest(): CallFailure {
+  return new CallFailure(Code.DeadlineExceeded, "the deadline has passed before the request was received completely");
 }
 
 function notUnary(received: string): CallFailure {

@@ -5,6 +5,7 @@ import { Code } from "@connectrpc/connect";
 import { SessionError } from "../../domain/errors.ts";
 import { CallFailure } from "../../rpc/errors.ts";
 import type { ResponseMessage } from "../../rpc/routes.ts";
+import { MAX_RECEIVE_BYTES } from "../host.ts";
 
 /** A frame begins with one byte that says whether the message is compressed, and its length in four bytes. */
 const FRAME_HEADER_BYTES = 5;
@@ -35,15 +36,10 @@ export function frameMessage(message: Buffer): Buffer {
 
 /** Splits the chunks of a stream into the messages of its frames. */
 export class FrameReader {
-  readonly #maxBytes: number;
   // Joined only once enough has arrived: a message may come byte by byte.
   #chunks: Buffer[] = [];
   #length = 0;
   #awaitedBytes = FRAME_HEADER_BYTES;
-
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
-  }
 
   /** Returns true if everything that has arrived has been read. */
   get isEmpty(): boolean {
@@ -62,8 +58,8 @@ export class FrameReader {
     const [bytes] = this.#chunks as [Buffer];
     const messageBytes = bytes.readUInt32BE(1);
     if (bytes[0] !== 0) throw new CallFailure(Code.Internal, "a compressed message without a grpc-encoding");
-    if (messageBytes > this.#maxBytes) {
-      const text = `Received message larger than max (${messageBytes} vs ${this.#maxBytes})`;
+    if (messageBytes > MAX_RECEIVE_BYTES) {
+      const text = `Received message larger than max (${messageBytes} vs ${MAX_RECEIVE_BYTES})`;
       throw new CallFailure(Code.ResourceExhausted, text);
     }
     const end = FRAME_HEADER_BYTES + messageBytes;

@@ -20,7 +20,7 @@ type StreamListener = (
  * servers from a private field of its Server. Measured gain: a call takes 39 us of CPU on node:http2, 58 us on grpc-js.
  * @throws Error if the field is not what it is in the version that this was written for.
  */
-export function installFastPath(server: Server, fastPath: FastPath): void {
+export function installFastPath(server: Server, tryServe: FastPath): void {
   const { http2Servers } = server as unknown as { readonly http2Servers: ReadonlyMap<Http2Server, unknown> };
   for (const http2Server of http2Servers.keys()) {
     const [serveByGrpcJs, ...others] = http2Server.listeners("stream") as StreamListener[];
@@ -31,7 +31,7 @@ export function installFastPath(server: Server, fastPath: FastPath): void {
     http2Server.on("stream", (stream, headers, flags, rawHeaders) => {
       const timeoutMs = parseGrpcTimeout(headers["grpc-timeout"]);
       if (timeoutMs === undefined && isGrpc(headers)) return refuseMalformedTimeout(stream);
-      if (timeoutMs !== undefined && fastPath.tryServe(stream, headers, timeoutMs)) return;
+      if (timeoutMs !== undefined && tryServe(stream, headers, timeoutMs)) return;
       if (timeoutMs !== undefined && timeoutMs !== Infinity) clampTimeout(headers, timeoutMs);
       serveByGrpcJs(stream, headers, flags, rawHeaders);
     });

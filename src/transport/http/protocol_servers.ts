@@ -8,7 +8,7 @@ import {
   type Http2Server,
 } from "node:http2";
 import type { Socket } from "node:net";
-import type { TlsOptions } from "../tls.ts";
+import { MAX_CONCURRENT_STREAMS, MAX_SESSION_MEMORY_MB, type TlsOptions } from "../host.ts";
 import type { HttpRequest, HttpRequestListener, HttpResponse } from "./request_listener.ts";
 
 /** How long a new connection may take until its protocol is known. */
@@ -19,6 +19,10 @@ const HTTP1_OPTIONS = {
   requestTimeout: 30_000,
   keepAliveTimeout: 60_000,
   connectionsCheckingInterval: 5_000,
+};
+const HTTP2_OPTIONS = {
+  settings: { maxConcurrentStreams: MAX_CONCURRENT_STREAMS, maxHeaderListSize: 16 * 1024 },
+  maxSessionMemory: MAX_SESSION_MEMORY_MB,
 };
 /** HTTP/2 connections begin with "PRI"; no method of HTTP/1.1 does. */
 const HTTP2_PREFACE = Buffer.from("PRI");
@@ -35,16 +39,15 @@ export class ProtocolServers {
   readonly #openResponses = new Set<HttpResponse>();
   #isClosing = false;
 
-  constructor(listener: HttpRequestListener, tls: TlsOptions | undefined, maxConcurrentStreams: number) {
+  constructor(listener: HttpRequestListener, tls: TlsOptions | undefined) {
     this.#listener = listener;
     this.#isTls = tls !== undefined;
     const onRequest = (request: HttpRequest, response: HttpResponse) => this.#onRequest(request, response);
-    const http2Options = { settings: { maxConcurrentStreams, maxHeaderListSize: 16 * 1024 }, maxSessionMemory: 64 };
     if (tls === undefined) {
       this.#http1 = createHttp1Server(HTTP1_OPTIONS, onRequest);
-      this.#http2 = createHttp2Server(http2Options, onRequest);
+      this.#http2 = createHttp2Server(HTTP2_OPTIONS, onRequest);
     } else {
-      this.#http2 = createSecureServer({ ...http2Options, ...HTTP1_OPTIONS, ...secureOptions(tls) }, onRequest);
+      this.#http2 = createSecureServer({ ...HTTP2_OPTIONS, ...HTTP1_OPTIONS, ...secureOptions(tls) }, onRequest);
       // With TLS, one server has both protocols, since the handshake decides between them.
       this.#http1 = this.#http2 as unknown as Http1Server;
     }

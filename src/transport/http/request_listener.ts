@@ -17,18 +17,10 @@ const BODY_TIMEOUT_MS = 30_000;
 
 export type HttpRequestListener = (request: HttpRequest, response: HttpResponse) => void;
 
-type RequestListenerOptions = {
-  pipeline: Pipeline;
-  logger: Logger;
-  maxReceiveBytes: number;
-  /** Further pages, for example /metrics. */
-  pages: Pages;
-};
-
-export function createRequestListener(options: RequestListenerOptions): HttpRequestListener {
-  const { pipeline, logger } = options;
-  const findHandler = createConnectHandlers(pipeline, options.maxReceiveBytes);
-  const pages = new Map(Object.entries({ ...options.pages, "/healthz": livePage }));
+/** `furtherPages` are served beside /healthz. */
+export function createRequestListener(pipeline: Pipeline, logger: Logger, furtherPages: Pages): HttpRequestListener {
+  const findHandler = createConnectHandlers(pipeline);
+  const pages = new Map(Object.entries({ ...furtherPages, "/healthz": livePage }));
   const notFound = notFoundPage(pipeline);
 
   async function respond(request: HttpRequest, response: HttpResponse): Promise<void> {
