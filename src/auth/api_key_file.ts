@@ -1,6 +1,8 @@
 // The file of API keys (SA_API_KEYS_FILE): parses it and reports everything that is wrong with it.
 
-import { SCOPES, type Scope } from "./scopes.ts";
+/** The scopes that an API key can have. */
+export const SCOPES = ["read", "write", "audit", "watch"] as const;
+export type Scope = (typeof SCOPES)[number];
 
 /** One key. The file holds only its digest, so the file gives no access to a reader. */
 export type ApiKey = {

@@ -5,8 +5,7 @@ import type { Logger } from "pino";
 import type { Principal } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { watchParsedFile } from "../lib/watched_file.ts";
-import { parseApiKeys, type ApiKey } from "./api_key_file.ts";
-import { SCOPES, type Scope } from "./scopes.ts";
+import { parseApiKeys, SCOPES, type Scope } from "./api_key_file.ts";
 
 export type AuthenticatedPrincipal = { readonly principal: Principal; readonly scopes: ReadonlySet<Scope> };
 
@@ -55,7 +54,7 @@ type KnownPrincipal = AuthenticatedPrincipal & { readonly digest: Buffer };
 function parsePrincipals(text: string): KnownPrincipal[] {
   const { keys, faults } = parseApiKeys(text);
   if (faults.length > 0) throw new Error(faults.join("; "));
-  return keys.map((key: ApiKey) => ({
+  return keys.map((key) => ({
     digest: key.digest,
     principal: { tenant: key.tenant, name: key.name },
     scopes: key.scopes,

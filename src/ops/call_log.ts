@@ -3,7 +3,7 @@
 import { Code } from "@connectrpc/connect";
 import { status } from "@grpc/grpc-js";
 import type { Logger } from "pino";
-import type { CallObserver, FinishedCall } from "../rpc/finished_call.ts";
+import type { CallObserver, FinishedCall } from "../rpc/call_handling.ts";
 
 const UNAVAILABLE_LOG_INTERVAL_MS = 1_000;
 

@@ -2,7 +2,7 @@
 
 import { Code } from "@connectrpc/connect";
 import { Counter, Histogram, type Registry } from "prom-client";
-import type { FinishedCall } from "../rpc/finished_call.ts";
+import type { FinishedCall } from "../rpc/call_handling.ts";
 
 const OK = 0;
 const CODE_NAMES = ["OK", ...Array.from({ length: Code.Unauthenticated }, (_, i) => Code[i + 1]!)];

@@ -5,10 +5,23 @@ import { SessionError } from "../domain/errors.ts";
 import { ANONYMOUS, type Authenticate } from "../auth/authentication.ts";
 import type { ActiveCall } from "./active_call.ts";
 import type { CallFailure } from "./errors.ts";
-import type { CallObserver } from "./finished_call.ts";
 import type { IncomingCall } from "./incoming_call.ts";
 import type { RequestValidation } from "./request_validation.ts";
 import type { Route, StreamHandler, UnaryHandler } from "./routes.ts";
+
+/** What observers learn of a call that has ended. */
+export type FinishedCall = {
+  /** `session.v1.SessionService/CreateSession`. */
+  readonly method: string;
+  readonly durationMs: number;
+  /** Undefined if the credential was refused. */
+  readonly principal: Principal | undefined;
+  /** Undefined if the call succeeded. */
+  readonly failure: CallFailure | undefined;
+};
+
+/** Is called once for each call. It must not throw. */
+export type CallObserver = (call: FinishedCall) => void;
 
 /** What calls are handled with; the same for all calls of an instance. */
 export type CallHandling = {
@@ -58,18 +71,9 @@ export function reportFinished(
   for (const observe of observers) observe(call);
 }
 
-export function storeTimeout(): SessionError {
-  return new SessionError("STORE_TIMEOUT", "the store did not answer in time");
-}
-
-export function deadlineExceeded(): SessionError {
-  return new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
-}
-
-export function cancelled(): SessionError {
-  return new SessionError("CANCELLED", "the caller is gone");
-}
-
-export function shuttingDown(): SessionError {
-  return new SessionError("SHUTTING_DOWN", "this instance is shutting down", { retryAfterMs: SHUTDOWN_RETRY_MS });
-}
+// The errors that end a call from outside; they are made only when they are needed.
+export const storeTimeout = () => new SessionError("STORE_TIMEOUT", "the store did not answer in time");
+export const deadlineExceeded = () => new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
+export const cancelled = () => new SessionError("CANCELLED", "the caller is gone");
+export const shuttingDown = () =>
+  new SessionError("SHUTTING_DOWN", "this instance is shutting down", { retryAfterMs: SHUTDOWN_RETRY_MS });

@@ -1,6 +1,6 @@
 // The scope that each method requires, as the method's comment in the contract states; a test compares the two.
 
-import type { Scope } from "../auth/scopes.ts";
+import type { Scope } from "../auth/api_key_file.ts";
 import type { MethodName } from "../service/handlers.ts";
 
 export const SCOPE_OF_METHOD = {

@@ -1,30 +1,33 @@
 // Routes: every method of every service, in one form that both hosts register.
 
-import type { DescMessage, DescMethod, DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodUnary,
+  DescService,
+  Message,
+  MessageInitShape,
+} from "@bufbuild/protobuf";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
+import type { Scope } from "../auth/api_key_file.ts";
 import type { CallContext } from "../domain/call.ts";
 import type { PushStream } from "../lib/push_stream.ts";
-import type { EncodedHandlers, Handler, MethodName, SessionServiceImpl } from "../service/handlers.ts";
+import type { EncodedHandler, EncodedHandlers, Handler, SessionServiceImpl } from "../service/handlers.ts";
 import { SCOPE_OF_METHOD } from "./method_scopes.ts";
-import type { Scope } from "../auth/scopes.ts";
 
 /** The fields of a response of any method. */
 export type ResponseMessage = MessageInitShape<DescMessage>;
 
 /** Handlers without their message types. The method's kind decides which of the two a handler is. */
-export type UnaryHandler = (request: Message, call: CallContext) => Promise<ResponseMessage>;
+export type UnaryHandler = Handler<DescMethodUnary>;
 export type StreamHandler = (
   input: Message | AsyncIterable<Message>,
   call: CallContext,
 ) => AsyncIterable<ResponseMessage | PushStream<ResponseMessage>>;
 
-/** Handlers from encoded requests to encoded responses; see EncodedHandler. */
-export type EncodedUnaryHandler = (request: Buffer, call: CallContext) => Promise<Buffer> | undefined;
-export type EncodedStreamHandler = (
-  requests: PushStream<Buffer>,
-  decode: (request: Buffer) => Message,
-  call: CallContext,
-) => AsyncIterable<Buffer | PushStream<Buffer>>;
+export type EncodedUnaryHandler = EncodedHandler<DescMethodUnary>;
+export type EncodedStreamHandler = EncodedHandler<DescMethodBiDiStreaming>;
 
 /** A method that is served. */
 export type Route = {
@@ -44,32 +47,25 @@ export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["m
 
 /** The routes of SessionService, including methods that `implementation` lacks: those fail with UNIMPLEMENTED. */
 export function sessionRoutes(implementation: SessionServiceImpl, encodedHandlers: EncodedHandlers): Route[] {
-  return SessionService.methods.map((method) => {
-    const name = method.localName as MethodName;
-    const handler = implementation[name]?.bind(implementation) as unknown as UnaryHandler | StreamHandler | undefined;
-    const scope = SCOPE_OF_METHOD[name];
-    return {
-      method,
-      name: nameOf(method),
-      scope,
-      handler,
-      encodedHandler: encodedHandlers[name] as Route["encodedHandler"],
-    };
-  });
+  return createRoutes(SessionService, implementation, SCOPE_OF_METHOD, encodedHandlers);
 }
 
 /** The routes of a service that needs no credential. */
 export function openRoutes<S extends DescService>(service: S, implementation: OpenServiceImpl<S>): Route[] {
-  const handlers = implementation as unknown as Record<string, UnaryHandler | StreamHandler>;
-  return service.methods.map((method) => ({
-    method,
-    name: nameOf(method),
-    scope: undefined,
-    handler: handlers[method.localName],
-    encodedHandler: undefined,
-  }));
+  return createRoutes(service, implementation, {}, {});
 }
 
-function nameOf(method: DescMethod): string {
-  return `${method.parent.typeName}/${method.name}`;
+function createRoutes(
+  service: DescService,
+  handlers: object,
+  scopes: Readonly<Record<string, Scope>>,
+  encodedHandlers: object,
+): Route[] {
+  return service.methods.map((method) => ({
+    method,
+    name: `${service.typeName}/${method.name}`,
+    scope: scopes[method.localName],
+    handler: (handlers as Record<string, Route["handler"]>)[method.localName],
+    encodedHandler: (encodedHandlers as Record<string, Route["encodedHandler"]>)[method.localName],
+  }));
 }
