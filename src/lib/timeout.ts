@@ -4,14 +4,9 @@
 export const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 /**
- * Calls `callback` with `argument` when the clock of performance.now() reaches `deadlineMs`, but no later than after
- * MAX_TIMEOUT_MS. The timer does not keep the process alive; clearTimeout stops it.
+ * Calls `callback` when the clock of performance.now() reaches `deadlineMs`, but no later than after MAX_TIMEOUT_MS. The
+ * timer does not keep the process alive; clearTimeout stops it.
  */
-export function startTimeout<A = undefined>(
-  deadlineMs: number,
-  callback: (argument: A) => void,
-  argument?: A,
-): NodeJS.Timeout {
-  const delayMs = Math.min(MAX_TIMEOUT_MS, Math.max(1, Math.ceil(deadlineMs - performance.now())));
-  return setTimeout(callback as (argument: A | undefined) => void, delayMs, argument).unref();
+export function startTimeout(deadlineMs: number, callback: () => void): NodeJS.Timeout {
+  return setTimeout(callback, Math.min(MAX_TIMEOUT_MS, Math.max(1, Math.ceil(deadlineMs - performance.now())))).unref();
 }

@@ -17,8 +17,7 @@ type ActiveCallOptions = {
 export class ActiveCall implements CallContext {
   readonly principal: Principal;
   readonly deadlineMs: number;
-  readonly #deadlineError: () => Error;
-  readonly #onAbort: ((reason: Error) => void) | undefined;
+  readonly #onAbort: ActiveCallOptions["onAbort"];
   readonly #deadlineTimer: NodeJS.Timeout | undefined;
   #controller: AbortController | undefined;
   #abortReason: Error | undefined;
@@ -29,13 +28,8 @@ export class ActiveCall implements CallContext {
   constructor({ principal, deadlineMs, deadlineError, onAbort }: ActiveCallOptions) {
     this.principal = principal;
     this.deadlineMs = deadlineMs;
-    this.#deadlineError = deadlineError;
     this.#onAbort = onAbort;
-    if (deadlineMs !== Infinity) this.#deadlineTimer = startTimeout(deadlineMs, ActiveCall.#abortAtDeadline, this);
-  }
-
-  static #abortAtDeadline(call: ActiveCall): void {
-    call.abort(call.#deadlineError);
+    if (deadlineMs !== Infinity) this.#deadlineTimer = startTimeout(deadlineMs, () => this.abort(deadlineError));
   }
 
   get signal(): AbortSignal {

@@ -146,7 +146,7 @@ export class StreamingCall<T> {
 
   #startWaitingForReader(): void {
     const deadlineMs = performance.now() + this.#handling.slowReaderMs;
-    this.#slowReaderTimer = startTimeout(deadlineMs, abortSlowReader, this.#call);
+    this.#slowReaderTimer = startTimeout(deadlineMs, () => this.#call?.abort(slowReader));
   }
 
   #stopWaitingForReader(): void {
@@ -173,10 +173,6 @@ async function* validateEach(
     validate(request);
     yield request;
   }
-}
-
-function abortSlowReader(call: ActiveCall | undefined): void {
-  call?.abort(slowReader);
 }
 
 function slowReader(): CallFailure {
