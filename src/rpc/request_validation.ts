@@ -75,14 +75,12 @@ function illFormedText(desc: DescMessage, request: Message): FieldViolation[] | 
   return Array.from(fields, (field) => ({ field, description: "must be well-formed Unicode" }));
 }
 
+/** Returns the value of a field if it can hold text: a string or an object other than bytes. */
 function valueOf(message: Message, field: DescField): object | string | undefined {
   const members = message as unknown as Record<string, unknown>;
-  if (field.oneof === undefined) return textOrObject(members[field.localName]);
-  const oneof = members[field.oneof.localName] as { case?: string; value?: unknown };
-  return oneof.case === field.localName ? textOrObject(oneof.value) : undefined;
-}
-
-function textOrObject(value: unknown): object | string | undefined {
+  const oneof = field.oneof && (members[field.oneof.localName] as { case?: string; value?: unknown });
+  if (oneof !== undefined && oneof.case !== field.localName) return undefined;
+  const value = oneof === undefined ? members[field.localName] : oneof.value;
   if (typeof value === "string") return value;
   return typeof value === "object" && value !== null && !ArrayBuffer.isView(value) ? value : undefined;
 }

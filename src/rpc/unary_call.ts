@@ -5,7 +5,7 @@ import { ActiveCall } from "./active_call.ts";
 import { abortOnCancel, admit, handlerOf, reportFinished, storeTimeout, type CallHandling } from "./call_handling.ts";
 import { toFailure } from "./errors.ts";
 import type { IncomingUnaryCall } from "./incoming_call.ts";
-import type { ResponseMessage, Route, UnaryHandler } from "./routes.ts";
+import type { Route, UnaryHandler } from "./routes.ts";
 
 // A call ends before its client gives up, so that the client learns that the store hangs.
 const MAX_CLIENT_MARGIN_MS = 50;
@@ -27,12 +27,18 @@ export async function handleUnaryCall<T>(
       startedMs + handling.requestTimeoutMs,
     );
     call = new ActiveCall({ principal, deadlineMs, deadlineError: storeTimeout });
-    // It ends soon, so it does not listen for a cancellation, which would cost more than it saves.
+    // An encoded handler ends soon, so it does not listen for a cancellation, which would cost more than it saves.
     const encoded = incoming.handleEncoded?.(call);
-    const response =
-      encoded === undefined
-        ? incoming.encode(await handleDecoded(handling, route, incoming, call))
-        : await call.runUntilAborted(encoded);
+    let response: T;
+    if (encoded !== undefined) {
+      response = await call.runUntilAborted(encoded);
+    } else {
+      const handler = handlerOf<UnaryHandler>(route);
+      const request = incoming.decode();
+      handling.validate(route.method.input, request);
+      abortOnCancel(call, incoming);
+      response = incoming.encode(await call.runUntilAborted(handler(request, call)));
+    }
     reportFinished(handling, route, startedMs, principal, undefined);
     return response;
   } catch (thrown) {
@@ -42,19 +48,6 @@ export async function handleUnaryCall<T>(
   } finally {
     call?.end();
   }
-}
-
-function handleDecoded<T>(
-  { validate }: CallHandling,
-  route: Route,
-  incoming: IncomingUnaryCall<T>,
-  call: ActiveCall,
-): Promise<ResponseMessage> {
-  const handler = handlerOf<UnaryHandler>(route);
-  const request = incoming.decode();
-  validate(route.method.input, request);
-  abortOnCancel(call, incoming);
-  return call.runUntilAborted(handler(request, call));
 }
 
 function beforeClientDeadline(clientDeadlineMs: number, nowMs: number): number {
