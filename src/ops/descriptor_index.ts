@@ -1,43 +1,28 @@
 // Finds the file that declares a protobuf name, among the given files and everything they import.
 
-import type { DescFile } from "@bufbuild/protobuf";
-import { nestedTypes } from "@bufbuild/protobuf/reflect";
+import { createRegistry, type DescFile } from "@bufbuild/protobuf";
 import type { DescriptorProto, EnumDescriptorProto } from "@bufbuild/protobuf/wkt";
 
-export type DescriptorIndex = {
-  /** Finds a file by its import path, for example `session/v1/session.proto`. */
-  fileNamed(name: string): DescFile | undefined;
-  /** Finds a file by the full name of a type, field, enum value, service, method or extension that it declares. */
-  fileOfSymbol(name: string): DescFile | undefined;
-  /** The files that declare a message's extensions, by field number; undefined for an unknown type. */
-  extensionsOf(typeName: string): ReadonlyMap<number, DescFile> | undefined;
-  /** The file, and then everything it imports, directly or not. */
-  withDependencies(file: DescFile): DescFile[];
-};
+export type DescriptorIndex = ReturnType<typeof createDescriptorIndex>;
 
-export function createDescriptorIndex(roots: readonly DescFile[]): DescriptorIndex {
+export function createDescriptorIndex(roots: readonly DescFile[]) {
   const files = closure(roots);
-  const fileOfName = new Map<string, DescFile>();
-  const fileOfSymbol = new Map<string, DescFile>();
-  const extensions = new Map<string, Map<number, DescFile>>();
-
-  for (const file of files) {
-    fileOfName.set(file.proto.name, file);
-    for (const symbol of symbolsOf(file)) fileOfSymbol.set(symbol, file);
-    for (const type of nestedTypes(file)) {
-      if (type.kind === "message" && !extensions.has(type.typeName)) extensions.set(type.typeName, new Map());
-      if (type.kind !== "extension") continue;
-      const { typeName } = type.extendee;
-      if (!extensions.has(typeName)) extensions.set(typeName, new Map());
-      extensions.get(typeName)!.set(type.number, file);
-    }
-  }
+  const registry = createRegistry(...files);
+  const fileOfSymbol = new Map(files.flatMap((file) => Array.from(symbolsOf(file), (symbol) => [symbol, file])));
 
   return {
-    fileNamed: (name) => fileOfName.get(name),
-    fileOfSymbol: (name) => fileOfSymbol.get(name.replace(/^\./, "")),
-    extensionsOf: (typeName) => extensions.get(typeName),
-    withDependencies: (file) => closure([file]),
+    /** Finds a file by its import path, for example `session/v1/session.proto`. */
+    fileNamed: (path: string) => files.find((file) => file.proto.name === path),
+    /** Finds a file by the full name of a type, field, enum value, service, method or extension that it declares. */
+    fileOfSymbol: (name: string) => fileOfSymbol.get(name.replace(/^\./, "")),
+    /** The extensions of a message; undefined for an unknown type. */
+    extensionsOf(typeName: string) {
+      if (registry.getMessage(typeName) === undefined) return undefined;
+      const extensions = [...registry].filter((type) => type.kind === "extension");
+      return extensions.filter((extension) => extension.extendee.typeName === typeName);
+    },
+    /** The file, and then everything it imports, directly or not. */
+    withDependencies: (file: DescFile) => closure([file]),
   };
 }
 

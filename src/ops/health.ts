@@ -1,9 +1,9 @@
 // grpc.health.v1: Check, List and Watch report the instance's readiness. They need no credential.
 
 import { Code, ConnectError } from "@connectrpc/connect";
+import { once } from "node:events";
 import { Health, HealthCheckResponse_ServingStatus } from "../../gen/grpc/health/v1/health_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import type { CallContext } from "../domain/call.ts";
 import type { Readiness } from "./readiness.ts";
 import { openRoutes, type OpenServiceImpl, type Route } from "../rpc/routes.ts";
 
@@ -30,39 +30,17 @@ function createHealth(readiness: Readiness): OpenServiceImpl<typeof Health> {
     },
 
     async *watch({ service }, call) {
-      let lastSent: HealthCheckResponse_ServingStatus | undefined;
-      for await (const _ of changesOf(readiness, call)) {
+      let sent: HealthCheckResponse_ServingStatus | undefined;
+      for (;;) {
         // The protocol requires that the stream of an unknown service stays open, in case the service appears.
         const current = SERVICES.includes(service) ? status() : SERVICE_UNKNOWN;
-        if (current !== lastSent) yield { status: current };
-        lastSent = current;
+        if (current === sent) {
+          await once(readiness.changes, "change", { signal: call.signal });
+        } else {
+          sent = current;
+          yield { status: current };
+        }
       }
     },
   };
-}
-
-/** Yields at once, and then after each change, until the call is aborted. */
-async function* changesOf(readiness: Readiness, call: CallContext): AsyncIterable<void> {
-  let changed = true;
-  let wake: (() => void) | undefined;
-  const stop = readiness.onChange(() => {
-    changed = true;
-    wake?.();
-  });
-  const onAbort = () => wake?.();
-  call.signal.addEventListener("abort", onAbort);
-  try {
-    while (!call.signal.aborted) {
-      if (changed) {
-        changed = false;
-        yield;
-        continue;
-      }
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
-    throw call.signal.reason;
-  } finally {
-    stop();
-    call.signal.removeEventListener("abort", onAbort);
-  }
 }

@@ -1,12 +1,13 @@
 // Whether this instance wants traffic, which /readyz and grpc.health.v1 report.
 
+import { EventEmitter } from "node:events";
 import { jsonPage, type Page } from "./pages.ts";
 
 export type Readiness = {
   /** The reasons why it is not ready; empty if it is. Short texts for operators, without secrets. */
   reasons(): readonly string[];
-  /** Calls the listener after each change. Returns a function that unregisters it. */
-  onChange(listener: () => void): () => void;
+  /** Emits "change" after each change. */
+  readonly changes: EventEmitter;
 };
 
 export type ReadinessSwitch = Readiness & {
@@ -15,26 +16,21 @@ export type ReadinessSwitch = Readiness & {
   clear(reason: string): void;
 };
 
-/** Starts ready, unless reasons are given. */
-export function createReadiness(...initialReasons: string[]): ReadinessSwitch {
-  const reasons = new Set(initialReasons);
-  const listeners = new Set<() => void>();
-  const notify = () => {
-    for (const listener of [...listeners]) listener();
-  };
+/** Starts ready. */
+export function createReadiness(): ReadinessSwitch {
+  const reasons = new Set<string>();
+  // Each open health watch listens.
+  const changes = new EventEmitter().setMaxListeners(0);
   return {
     reasons: () => [...reasons],
-    onChange(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
+    changes,
     block(reason) {
       if (reasons.has(reason)) return;
       reasons.add(reason);
-      notify();
+      changes.emit("change");
     },
     clear(reason) {
-      if (reasons.delete(reason)) notify();
+      if (reasons.delete(reason)) changes.emit("change");
     },
   };
 }

@@ -1,31 +1,20 @@
 // Server reflection, v1 and v1alpha, over the generated descriptors. It needs no credential: the contract is public.
 
-import { toBinary, type DescFile, type DescService } from "@bufbuild/protobuf";
+import { toBinary, type DescFile, type DescService, type MessageInitShape } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
 import {
   ServerReflection,
   type ServerReflectionRequest,
-  type ServerReflectionResponse,
+  type ServerReflectionResponseSchema,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
-import {
-  ServerReflection as ServerReflectionAlpha,
-  type ServerReflectionRequest as ServerReflectionRequestAlpha,
-} from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { openRoutes, type Route } from "../rpc/routes.ts";
 import { createDescriptorIndex, type DescriptorIndex } from "./descriptor_index.ts";
 
 type ReflectionRequest = ServerReflectionRequest["messageRequest"];
-/** Without type names, which are all that the two versions of the service differ in. */
-type ReflectionResponse = WithoutTypeName<ServerReflectionResponse["messageResponse"]>;
-type WithoutTypeName<T> = T extends Uint8Array
-  ? T
-  : T extends readonly (infer E)[]
-    ? WithoutTypeName<E>[]
-    : T extends object
-      ? { [K in keyof T as K extends `$${string}` ? never : K]: WithoutTypeName<T[K]> }
-      : T;
+type ReflectionResponse = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /** The routes of both versions. They list themselves beside `services`. */
 export function reflectionRoutes(services: readonly DescService[]): Route[] {
@@ -33,25 +22,15 @@ export function reflectionRoutes(services: readonly DescService[]): Route[] {
   // The details of errors are added, since no message of the contract refers to them and tools could not decode them.
   const index = createDescriptorIndex([...listed.map((service) => service.file), file_google_rpc_error_details]);
 
-  async function* v1(requests: AsyncIterable<ServerReflectionRequest>) {
+  async function* serverReflectionInfo(requests: AsyncIterable<ServerReflectionRequest>) {
     for await (const originalRequest of requests) {
       const messageResponse = respond(index, listed, originalRequest.messageRequest);
       yield { validHost: originalRequest.host, originalRequest, messageResponse };
     }
   }
-
-  async function* v1alpha(requests: AsyncIterable<ServerReflectionRequestAlpha>) {
-    for await (const originalRequest of requests) {
-      const request = originalRequest.messageRequest as unknown as ReflectionRequest;
-      const messageResponse = respond(index, listed, request);
-      yield { validHost: originalRequest.host, originalRequest, messageResponse };
-    }
-  }
-
-  return [
-    ...openRoutes(ServerReflection, { serverReflectionInfo: v1 }),
-    ...openRoutes(ServerReflectionAlpha, { serverReflectionInfo: v1alpha }),
-  ];
+  // The two versions differ in the names of their types only.
+  const versions = [ServerReflection, ServerReflectionAlpha as unknown as typeof ServerReflection];
+  return versions.flatMap((version) => openRoutes(version, { serverReflectionInfo }));
 }
 
 function respond(
@@ -66,12 +45,13 @@ function respond(
       return fileResponse(index, index.fileOfSymbol(request.value));
     case "fileContainingExtension": {
       const { containingType, extensionNumber } = request.value;
-      return fileResponse(index, index.extensionsOf(containingType)?.get(extensionNumber));
+      const extensions = index.extensionsOf(containingType);
+      return fileResponse(index, extensions?.find(({ number }) => number === extensionNumber)?.file);
     }
     case "allExtensionNumbersOfType": {
       const extensions = index.extensionsOf(request.value);
       if (extensions === undefined) return errorResponse(Code.NotFound, "no such message type");
-      const extensionNumber = [...extensions.keys()];
+      const extensionNumber = extensions.map(({ number }) => number);
       return { case: "allExtensionNumbersResponse", value: { baseTypeName: request.value, extensionNumber } };
     }
     case "listServices":
