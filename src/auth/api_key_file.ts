@@ -1,50 +1,51 @@
 // The file of API keys (SA_API_KEYS_FILE): parses it and reports everything that is wrong with it.
 
+import type { Principal } from "../domain/call.ts";
+
 /** The scopes that an API key can have. */
 export const SCOPES = ["read", "write", "audit", "watch"] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** One key. The file holds only its digest, so the file gives no access to a reader. */
 export type ApiKey = {
-  /** The principal's name, which appears in the audit trail. */
-  readonly name: string;
-  readonly tenant: string;
   /** SHA-256 of the key, 32 bytes. */
   readonly digest: Buffer;
+  readonly principal: Principal;
   readonly scopes: ReadonlySet<Scope>;
 };
 
 const MAX_NAME_BYTES = 256;
 
-/** Parses the keys and reports all faults together. If there is a fault, the keys must not be used. */
-export function parseApiKeys(text: string): { keys: ApiKey[]; faults: string[] } {
-  const keys: ApiKey[] = [];
-  const faults: string[] = [];
+/** @throws Error that names all faults. */
+export function parseApiKeys(text: string): ApiKey[] {
   let document: unknown;
   try {
     document = JSON.parse(text);
   } catch {
     // The parser's own message quotes the file.
-    return { keys, faults: ["is not JSON"] };
+    throw new Error("is not JSON");
   }
   if (!isObject(document) || !Array.isArray(document["keys"])) {
-    return { keys, faults: ['must be {"keys": [{"name", "tenant", "sha256", "scopes"}, …]}'] };
+    throw new Error('must be {"keys": [{"name", "tenant", "sha256", "scopes"}, …]}');
   }
+  const faults: string[] = [];
   for (const member of Object.keys(document)) if (member !== "keys") faults.push(`${member}: unknown member`);
   if (document["keys"].length === 0) faults.push("keys: is empty, so nobody could call");
 
+  const keys: ApiKey[] = [];
   const names = new Set<string>();
   const digests = new Set<string>();
   for (const [index, entry] of document["keys"].entries()) {
     const key = parseKey(entry, (fault) => faults.push(`keys[${index}]${fault}`));
     if (key === undefined) continue;
-    if (names.has(key.name)) faults.push(`keys[${index}].name: is used twice`);
+    if (names.has(key.principal.name)) faults.push(`keys[${index}].name: is used twice`);
     if (digests.has(key.digest.toString("hex"))) faults.push(`keys[${index}].sha256: is used twice`);
-    names.add(key.name);
+    names.add(key.principal.name);
     digests.add(key.digest.toString("hex"));
     keys.push(key);
   }
-  return { keys, faults };
+  if (faults.length > 0) throw new Error(faults.join("; "));
+  return keys;
 }
 
 function parseKey(entry: unknown, fault: (text: string) => void): ApiKey | undefined {
@@ -60,7 +61,7 @@ function parseKey(entry: unknown, fault: (text: string) => void): ApiKey | undef
   if (!isDigest) fault(".sha256: must be the SHA-256 of the key, 64 hexadecimal digits");
   if (!isScopes(scopes)) fault(`.scopes: must be a list of ${SCOPES.join(", ")}`);
   if (!isName(name) || !isName(tenant) || !isDigest || !isScopes(scopes)) return undefined;
-  return { name, tenant, digest: Buffer.from(sha256, "hex"), scopes: new Set(scopes) };
+  return { principal: { tenant, name }, digest: Buffer.from(sha256, "hex"), scopes: new Set(scopes) };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
