@@ -32,7 +32,8 @@ export function installFastPath(server: Server, tryServe: FastPath): void {
       const timeoutMs = parseGrpcTimeout(headers["grpc-timeout"]);
       if (timeoutMs === undefined && isGrpc(headers)) return refuseMalformedTimeout(stream);
       if (timeoutMs !== undefined && tryServe(stream, headers, timeoutMs)) return;
-      if (timeoutMs !== undefined && timeoutMs !== Infinity) clampTimeout(headers, timeoutMs);
+      // grpc-js keeps the timeout in 32 bits: a longer one becomes negative and ends the call at once.
+      if (timeoutMs !== Infinity && timeoutMs! > MAX_TIMEOUT_MS) headers["grpc-timeout"] = MAX_GRPC_TIMEOUT;
       serveByGrpcJs(stream, headers, flags, rawHeaders);
     });
   }
@@ -40,11 +41,6 @@ export function installFastPath(server: Server, tryServe: FastPath): void {
 
 function isGrpc(headers: IncomingHttpHeaders): boolean {
   return headers["content-type"]?.startsWith("application/grpc") ?? false;
-}
-
-// grpc-js keeps the timeout in 32 bits: a longer one becomes negative and ends the call at once.
-function clampTimeout(headers: IncomingHttpHeaders, timeoutMs: number): void {
-  if (timeoutMs > MAX_TIMEOUT_MS) headers["grpc-timeout"] = MAX_GRPC_TIMEOUT;
 }
 
 // grpc-js accepts any header that contains a timeout somewhere, and fails with INTERNAL if it finds none.

@@ -19,7 +19,7 @@ import {
 import { compressionGzip } from "@connectrpc/connect-node";
 import {
   createAsyncIterable,
-  type UniversalServerRequest,
+  type UniversalHandlerFn,
   type UniversalServerResponse,
 } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorFromJsonBytes, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
@@ -31,12 +31,10 @@ import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { ResponseMessage, Route } from "../../rpc/routes.ts";
 import { MAX_RECEIVE_BYTES } from "../host.ts";
 
-export type ConnectHandler = (request: UniversalServerRequest) => Promise<UniversalServerResponse>;
-
 /** Returns a function from a request's path and content type to its handler, or to undefined if no method has that path. */
 export function createConnectHandlers(pipeline: Pipeline) {
-  const grpcHandlers = new Map<string, ConnectHandler>();
-  const connectHandlers = new Map<string, ConnectHandler>();
+  const grpcHandlers = new Map<string, UniversalHandlerFn>();
+  const connectHandlers = new Map<string, UniversalHandlerFn>();
   for (const route of pipeline.routes) {
     grpcHandlers.set(`/${route.name}`, grpcHandler(pipeline, route));
     connectHandlers.set(`/${route.name}`, connectHandler(pipeline, route));
@@ -49,7 +47,7 @@ export function createConnectHandlers(pipeline: Pipeline) {
  * gRPC and gRPC-Web. Unary methods are registered as server streams, which are the same in these protocols: the request is
  * then decoded inside the interceptors, which can add details to the error of a message that does not decode.
  */
-function grpcHandler(pipeline: Pipeline, route: Route): ConnectHandler {
+function grpcHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
   const router = createConnectRouter({ ...ROUTER_OPTIONS, connect: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
@@ -61,7 +59,7 @@ function grpcHandler(pipeline: Pipeline, route: Route): ConnectHandler {
 }
 
 /** Connect: its unary form, which is also plain HTTP with JSON, and its streams. */
-function connectHandler(pipeline: Pipeline, route: Route): ConnectHandler {
+function connectHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
   const router = createConnectRouter({ ...ROUTER_OPTIONS, grpc: false, grpcWeb: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
@@ -72,7 +70,7 @@ function connectHandler(pipeline: Pipeline, route: Route): ConnectHandler {
   return async (request) => addUnaryErrorDetails(method, await handler(request));
 }
 
-function streamHandler(router: ConnectRouter, pipeline: Pipeline, route: Route): ConnectHandler {
+function streamHandler(router: ConnectRouter, pipeline: Pipeline, route: Route): UniversalHandlerFn {
   // A bidirectional stream has another input, but is handled in the same way.
   const method = route.method as DescMethodServerStreaming;
   router.rpc(method, async function* (input: Message | AsyncIterable<Message>, context: HandlerContext) {

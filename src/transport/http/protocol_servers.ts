@@ -106,20 +106,17 @@ function closeConnectionAfter(response: HttpResponse): void {
 
 /** Waits for the first bytes of a connection, and puts them back before it calls `onDetected`. */
 function detectHttp2(socket: Socket, onDetected: (isHttp2: boolean) => void): void {
-  const chunks: Buffer[] = [];
   const destroy = () => socket.destroy();
   const onReadable = () => {
-    for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
-      chunks.push(chunk);
-    }
-    const received = Buffer.concat(chunks);
-    if (received.length < HTTP2_PREFACE.length) return;
+    // Returns null until so many bytes have arrived, and fewer if the connection ends before that.
+    const start = socket.read(HTTP2_PREFACE.length) as Buffer | null;
+    if (start?.length !== HTTP2_PREFACE.length) return;
     socket.off("readable", onReadable);
     socket.off("timeout", destroy);
     socket.off("end", destroy);
     socket.setTimeout(0);
-    socket.unshift(received);
-    onDetected(received.subarray(0, HTTP2_PREFACE.length).equals(HTTP2_PREFACE));
+    socket.unshift(start);
+    onDetected(start.equals(HTTP2_PREFACE));
   };
   socket.setTimeout(DETECTION_TIMEOUT_MS, destroy);
   socket.on("readable", onReadable);

@@ -1,17 +1,23 @@
 // Routes an HTTP request of version 1.1 or 2 to a method, to a page, or to 404.
 
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import type { UniversalHandlerFn } from "@connectrpc/connect/protocol";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Logger } from "pino";
 import { jsonPage, type Page, type Pages } from "../../ops/pages.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import { clampTimeoutHeaders } from "../timeout_headers.ts";
-import { createConnectHandlers, type ConnectHandler } from "./connect_handlers.ts";
+import { createConnectHandlers } from "./connect_handlers.ts";
 
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
 
+const LIVE: Page = { status: 200, contentType: "text/plain; charset=utf-8", body: "ok\n" };
+const UNSUPPORTED_MEDIA_TYPE = jsonPage(415, {
+  code: "unknown",
+  message: "send content-type: application/json, application/proto, application/grpc or application/grpc-web",
+});
 /** How long the body of an HTTP/2 request may take to arrive. Node's HTTP/1.1 server has its own timeout. */
 const BODY_TIMEOUT_MS = 30_000;
 
@@ -20,7 +26,7 @@ export type HttpRequestListener = (request: HttpRequest, response: HttpResponse)
 /** `furtherPages` are served beside /healthz. */
 export function createRequestListener(pipeline: Pipeline, logger: Logger, furtherPages: Pages): HttpRequestListener {
   const findHandler = createConnectHandlers(pipeline);
-  const pages = new Map(Object.entries({ ...furtherPages, "/healthz": livePage }));
+  const pages = new Map(Object.entries({ ...furtherPages, "/healthz": () => LIVE }));
   const notFound = notFoundPage(pipeline);
 
   async function respond(request: HttpRequest, response: HttpResponse): Promise<void> {
@@ -46,7 +52,7 @@ export function createRequestListener(pipeline: Pipeline, logger: Logger, furthe
   };
 }
 
-async function runCall(handler: ConnectHandler, request: HttpRequest, response: HttpResponse): Promise<void> {
+async function runCall(handler: UniversalHandlerFn, request: HttpRequest, response: HttpResponse): Promise<void> {
   let universalRequest;
   try {
     universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, undefined);
@@ -57,7 +63,7 @@ async function runCall(handler: ConnectHandler, request: HttpRequest, response: 
   clampTimeoutHeaders(universalRequest.header);
   if (request.httpVersionMajor === 2) limitBodyTime(request as Http2ServerRequest);
   const universalResponse = await handler(universalRequest);
-  if (universalResponse.status === 415) return sendPage(unsupportedMediaType, response);
+  if (universalResponse.status === 415) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
   await universalResponseToNodeResponse(universalResponse, response);
 }
 
@@ -75,17 +81,8 @@ function sendPage(page: Page, response: HttpResponse): void {
   response.end(page.body);
 }
 
-function livePage(): Page {
-  return { status: 200, contentType: "text/plain; charset=utf-8", body: "ok\n" };
-}
-
 function notFoundPage(pipeline: Pipeline): Page {
   const services = new Set(pipeline.routes.map((route) => `/${route.method.parent.typeName}/`));
   const message = "no such path; methods are at /<service>/<method>";
   return jsonPage(404, { code: "unimplemented", message, services: [...services] });
 }
-
-const unsupportedMediaType = jsonPage(415, {
-  code: "unknown",
-  message: "send content-type: application/json, application/proto, application/grpc or application/grpc-web",
-});
