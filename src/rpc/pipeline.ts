@@ -1,9 +1,9 @@
 // What the hosts run each call through, so that an error is the same on both: see unary_call.ts and streaming_call.ts.
 
-import type { CallHandling } from "./call_handling.ts";
+import { shuttingDown, type CallHandling } from "./call_handling.ts";
 import type { IncomingStreamingCall, IncomingUnaryCall } from "./incoming_call.ts";
 import type { Route } from "./routes.ts";
-import { endStreams, StreamingCall, type OpenStreams } from "./streaming_call.ts";
+import { StreamingCall, type OpenStreams } from "./streaming_call.ts";
 import { handleUnaryCall } from "./unary_call.ts";
 
 export type PipelineOptions = CallHandling & {
@@ -28,6 +28,9 @@ export function createPipeline({ routes, ...handling }: PipelineOptions): Pipeli
     routes,
     unary: (route, incoming) => handleUnaryCall(handling, route, incoming),
     stream: (route, incoming) => new StreamingCall(handling, openStreams, route, incoming).responses(),
-    endStreams: () => endStreams(openStreams),
+    endStreams() {
+      openStreams.isShuttingDown = true;
+      for (const call of openStreams.calls) call.abort(shuttingDown);
+    },
   };
 }

@@ -2,7 +2,6 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import type { Principal } from "../domain/call.ts";
 import { isPushStream, toAsyncIterable, type PushStream } from "../lib/push_stream.ts";
 import { startTimeout } from "../lib/timeout.ts";
 import { ActiveCall } from "./active_call.ts";
@@ -27,11 +26,6 @@ export type OpenStreams = {
   isShuttingDown: boolean;
 };
 
-export function endStreams(openStreams: OpenStreams): void {
-  openStreams.isShuttingDown = true;
-  for (const call of [...openStreams.calls]) call.abort(shuttingDown);
-}
-
 /** What a handler yields; encoded handlers yield bytes, which stand for `T`. */
 type Step = ResponseMessage | PushStream<ResponseMessage>;
 
@@ -41,7 +35,6 @@ export class StreamingCall<T> {
   readonly #route: Route;
   readonly #incoming: IncomingStreamingCall<T>;
   readonly #startedMs = performance.now();
-  #principal: Principal | undefined;
   #call: ActiveCall | undefined;
   #steps: AsyncIterator<Step> | undefined;
   /** The handler is an encoded one: its responses are sent as they are. */
@@ -86,16 +79,15 @@ export class StreamingCall<T> {
   }
 
   #start(): ActiveCall {
-    this.#principal = admit(this.#handling, this.#route, this.#incoming);
-    if (this.#openStreams.isShuttingDown) throw shuttingDown();
     const call = new ActiveCall({
-      principal: this.#principal,
+      principal: admit(this.#handling, this.#route, this.#incoming),
       deadlineMs: this.#incoming.clientDeadlineMs,
       deadlineError: deadlineExceeded,
       // A host that waits to write to a client that is gone never comes back to iterate.
       onAbort: (reason) => this.#finish(toFailure(reason)),
     });
     this.#call = call;
+    if (this.#openStreams.isShuttingDown) throw shuttingDown();
     this.#openStreams.calls.add(call);
     abortOnCancel(call, this.#incoming);
     return call;
@@ -161,7 +153,7 @@ export class StreamingCall<T> {
     if (this.#call !== undefined) this.#openStreams.calls.delete(this.#call);
     this.#call?.end();
     this.#steps?.return?.().catch(() => undefined);
-    reportFinished(this.#handling, this.#route, this.#startedMs, this.#principal, failure);
+    reportFinished(this.#handling, this.#route, this.#startedMs, this.#call?.principal, failure);
   }
 }
 
