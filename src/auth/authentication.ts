@@ -44,7 +44,7 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
       if (found === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");
       return found;
     },
-    close: () => keys.close(),
+    close: keys.close,
   };
 }
 

@@ -6,12 +6,11 @@ import { dirname } from "node:path";
 import type { TokenKey, TokenKeyRing } from "../domain/token.ts";
 
 /** The one `active` key signs and verifies tokens; a `verify-only` key verifies; tokens of a `retired` key are invalid. */
-type KeyState = "active" | "verify-only" | "retired";
-type KeyEntry = { readonly kid: number; readonly key: string; readonly state: KeyState };
+const STATES = ["active", "verify-only", "retired"] as const;
+type KeyEntry = { readonly kid: number; readonly key: string; readonly state: (typeof STATES)[number] };
 
 const KEY_BYTES = 32;
 const MAX_KID = 65_535;
-const STATES: readonly unknown[] = ["active", "verify-only", "retired"] satisfies KeyState[];
 
 /**
  * Parses `{"keys": [{"kid": 1, "key": "<base64url of 32 bytes>", "state": "active"}]}`.
@@ -59,11 +58,8 @@ export function retireTokenKey(path: string, kid: number): void {
   const entry = entries.find((candidate) => candidate.kid === kid);
   if (entry === undefined) throw new Error(`${path}: there is no key ${kid}`);
   if (entry.state === "active") throw new Error(`${path}: key ${kid} is active; rotate first`);
-  writeEntries(
-    path,
-    entries.map((candidate) => (candidate === entry ? { ...candidate, state: "retired" } : candidate)),
-    renameSync,
-  );
+  const kept = entries.map((other) => (other === entry ? ({ ...entry, state: "retired" } as const) : other));
+  writeEntries(path, kept, renameSync);
 }
 
 /** Returns the keys of a file without their secrets. */
@@ -112,6 +108,6 @@ function entryFaults(entry: Partial<Record<keyof KeyEntry, unknown>> | null): st
     faults.push(`.kid: must be a whole number from 0 to ${MAX_KID}`);
   }
   if (typeof key !== "string" || !/^[A-Za-z0-9_-]{43}=?$/.test(key)) faults.push(".key: must be 32 bytes in base64url");
-  if (!STATES.includes(state)) faults.push(`.state: must be one of ${STATES.join(", ")}`);
+  if (!STATES.includes(state as KeyEntry["state"])) faults.push(`.state: must be one of ${STATES.join(", ")}`);
   return faults;
 }

@@ -3,13 +3,6 @@
 import { readFileSync, statSync } from "node:fs";
 import type { Logger } from "pino";
 
-export type WatchedFile<T> = {
-  /** Returns the value of the last valid version of the file. */
-  current(): T;
-  /** Stops watching. */
-  close(): void;
-};
-
 type WatchedFileOptions<T> = {
   /** @throws Error that names every fault. */
   readonly parse: (text: string) => T;
@@ -21,7 +14,7 @@ type WatchedFileOptions<T> = {
 };
 
 /** Reads the file at once. Later versions replace the value; a faulty one is logged and ignored. @throws Error for the first. */
-export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>): WatchedFile<T> {
+export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>) {
   const { parse, log, what, pollIntervalMs = 2_000 } = options;
   // Taken before the file is read, so that a change during the read is noticed at the next check.
   let version = versionOf(path);
@@ -48,9 +41,13 @@ export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>)
     }
   }
   // Polled, because a file behind a symbolic link that is swapped (as mounted secrets are) emits no event.
-  const timer = setInterval(check, pollIntervalMs);
-  timer.unref();
-  return { current: () => value, close: () => clearInterval(timer) };
+  const timer = setInterval(check, pollIntervalMs).unref();
+  return {
+    /** Returns the value of the last valid version of the file. */
+    current: (): T => value,
+    /** Stops watching. */
+    close: () => clearInterval(timer),
+  };
 }
 
 function versionOf(path: string): string {

@@ -42,16 +42,16 @@ export type Route = {
   readonly encodedHandler: EncodedUnaryHandler | EncodedStreamHandler | undefined;
 };
 
-/** The implementation of a service that needs no credential: health or reflection. */
-export type OpenServiceImpl<S extends DescService> = { readonly [K in keyof S["method"]]: Handler<S["method"][K]> };
-
 /** The routes of SessionService, including methods that `implementation` lacks: those fail with UNIMPLEMENTED. */
 export function sessionRoutes(implementation: SessionServiceImpl, encodedHandlers: EncodedHandlers): Route[] {
   return createRoutes(SessionService, implementation, SCOPE_OF_METHOD, encodedHandlers);
 }
 
-/** The routes of a service that needs no credential. */
-export function openRoutes<S extends DescService>(service: S, implementation: OpenServiceImpl<S>): Route[] {
+/** The routes of a service that needs no credential: health or reflection. */
+export function openRoutes<S extends DescService>(
+  service: S,
+  implementation: { readonly [K in keyof S["method"]]: Handler<S["method"][K]> },
+): Route[] {
   return createRoutes(service, implementation, {}, {});
 }
 
