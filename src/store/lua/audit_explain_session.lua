@@ -7,7 +7,7 @@
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix = ARGV[1], ARGV[2]
 -- @include includes/record
-local r = of_tenant(record_read_exact(session_id, now_ms()), owner_prefix)
+local r = of_tenant(record_read_exact(session_id), owner_prefix)
 if r and r.kind ~= KIND_FORWARD then return { 'alive', r.owner } end
 local owner, reason, actor, note, at = unpack(redis.call('HMGET', TOMBSTONE, 'owner', 'reason', 'actor', 'note', 'at'))
 if not of_tenant({ owner = owner or '' }, owner_prefix) then return { 'unknown' } end

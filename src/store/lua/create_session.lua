@@ -20,21 +20,17 @@ local max_sessions, on_exceed, authenticated_ms = tonumber(ARGV[14]), ARGV[15], 
 local rate_count, rate_period_ms, fields = tonumber(ARGV[17]), tonumber(ARGV[18]), { unpack(ARGV, 19) }
 -- @include includes/secret
 -- @include includes/record_changed
--- @include includes/rate
--- @include includes/expired_session
 -- @include includes/order
-local now = now_ms()
-
 if request_ttl_ms > 0 then
   local first_kind, first_id = string.match(redis.call('GET', REQUEST) or '', '^(%d+) (.+)$')
   if first_kind and tonumber(first_kind) ~= kind then return { 'request_id_reused' } end
   if first_kind then
-    local r = record_read(first_id, now)
+    local r = record_read(first_id)
     if not r then return { 'request_id_spent' } end
     if kind == KIND_SECURE then
       -- A caller that retries has not received the first token.
-      secret_replace(r, secret, now, VOID)
-      record_changed(r, now, audit_retention_ms, 'rotated', actor, 'create retried')
+      secret_replace(r, secret, VOID)
+      record_changed(r, audit_retention_ms, 'rotated', actor, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }
   end
@@ -46,31 +42,27 @@ if authenticated_ms > 0 and authenticated_ms <= last_revoke_all_ms then return {
 
 local rate_arrival
 if rate_count > 0 then
-  local wait_ms
-  wait_ms, rate_arrival = rate_wait(CREATE_RATE, now, rate_count, rate_period_ms)
+  -- GCRA: one key holds one instant. A fixed window would let twice as many pass around its edge.
+  local arrival, interval_ms = math.max(tonumber(redis.call('GET', CREATE_RATE) or 0), now), rate_period_ms / rate_count
+  local wait_ms = math.ceil(arrival - now - rate_period_ms + interval_ms)
   if wait_ms > 0 then return { 'rate_limited', wait_ms } end
+  rate_arrival = arrival + interval_ms
 end
 
 -- A login on a device replaces the session there, so the replaced session does not count against the limit.
 local on_device = device ~= '' and redis.call('HGET', DEVICES, device)
-local replaced = on_device and record_read_exact(on_device, now)
-
-local function evict(old)
-  finish_one(old, now, 'evicted', actor, '')
-  audit_append(owner, now, audit_retention_ms, 'evicted', old.id, old.device, actor, '')
-end
-
+local replaced = on_device and record_read_exact(on_device)
 local excess = 0
 if max_sessions > 0 then
-  excess = index_count(owner, now) - (replaced and 1 or 0) + 1 - max_sessions
+  excess = index_count(owner) - (replaced and 1 or 0) + 1 - max_sessions
   if excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
 end
-if replaced then evict(replaced) end
+if replaced then finish_one(replaced, audit_retention_ms, 'evicted', actor, '') end
 -- The sweep could no longer find the device of an expired session after the new one has taken its place.
 if on_device and redis.call('ZSCORE', USER_INDEX, on_device) then
-  expired_session_end(on_device, owner, device, now, audit_retention_ms)
+  finish_expired(on_device, owner, device, audit_retention_ms)
 end
-evict_oldest(owner, excess, now, evict)
+evict_oldest(owner, excess, audit_retention_ms, actor)
 
 local r = {
   id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = now, accessed = now,
@@ -82,7 +74,9 @@ record_write(r)
 if #fields > 0 then redis.call('HSET', FIELDS, unpack(fields)) end
 index_put(r)
 if request_ttl_ms > 0 then redis.call('SET', REQUEST, kind .. ' ' .. r.id, 'PX', request_ttl_ms) end
-if rate_arrival then rate_charge(CREATE_RATE, now, rate_arrival) end
-change_append(now, 'created', r.id, owner, r.version, actor)
-audit_append(owner, now, audit_retention_ms, 'created', r.id, device, actor, '')
+if rate_arrival then
+  redis.call('SET', CREATE_RATE, int(math.ceil(rate_arrival)), 'PX', int(math.max(1, math.ceil(rate_arrival - now))))
+end
+change_append(r, 'created', actor)
+audit_append(r, audit_retention_ms, 'created', actor, '')
 return { 'ok', r.id, record_pack(r), fields }

@@ -7,9 +7,8 @@
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local device, touch_interval_ms = ARGV[1], tonumber(ARGV[2])
 -- @include includes/slide
-local now = now_ms()
 local id = redis.call('HGET', DEVICES, device)
-local r = id and record_read_exact(id, now)
+local r = id and record_read_exact(id)
 if not r then return { 'not_found' } end
-touch(r, now, touch_interval_ms)
+touch(r, touch_interval_ms)
 return { 'ok', r.id, record_pack(r) }

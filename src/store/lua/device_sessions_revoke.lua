@@ -7,11 +7,8 @@
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local device, audit_retention_ms, actor = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 -- @include includes/finish
--- @include includes/audit
-local now = now_ms()
 local id = redis.call('HGET', DEVICES, device)
-local r = id and record_read_exact(id, now)
+local r = id and record_read_exact(id)
 if not r then return { 'not_found' } end
-finish(r, now, 'device_revoked', actor, '')
-audit_append(r.owner, now, audit_retention_ms, 'device_revoked', r.id, r.device, actor, '')
+finish(r, audit_retention_ms, 'device_revoked', actor, '')
 return { 'ok' }

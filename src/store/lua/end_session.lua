@@ -8,10 +8,7 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, reason = ARGV[1], ARGV[2], ARGV[3]
 local audit_retention_ms, actor, note = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 -- @include includes/finish
--- @include includes/audit
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
-finish(r, now, reason, actor, note)
-audit_append(r.owner, now, audit_retention_ms, reason, r.id, r.device, actor, note)
+finish(r, audit_retention_ms, reason, actor, note)
 return { 'ok' }

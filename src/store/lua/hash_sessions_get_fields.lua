@@ -7,18 +7,13 @@
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, touch_interval_ms, names = ARGV[1], ARGV[2], tonumber(ARGV[3]), { unpack(ARGV, 4) }
 -- @include includes/slide
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
-touch(r, now, touch_interval_ms)
+touch(r, touch_interval_ms)
 if #names == 0 then return { 'ok', record_fields(r) } end
-local fields = {}
-for _, name in ipairs(names) do
-  local value = redis.call('HGET', fields_key(r.id), name)
-  if value then
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
+local values, fields = redis.call('HMGET', fields_key(r.id), unpack(names)), {}
+for i, name in ipairs(names) do
+  if values[i] then fields[#fields + 1], fields[#fields + 2] = name, values[i] end
 end
 return { 'ok', fields }

@@ -9,8 +9,7 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, name, delta, max_fields = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local audit_retention_ms, actor = tonumber(ARGV[6]), ARGV[7]
 -- @include includes/record_changed
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
 if redis.call('HEXISTS', fields_key(r.id), name) == 0 and redis.call('HLEN', fields_key(r.id)) >= max_fields then
@@ -24,5 +23,5 @@ if type(reply) == 'table' and reply.err then
 end
 -- The reply of HINCRBY is a double in Lua, exact only to 2^53; the stored text is exact.
 local value = redis.call('HGET', fields_key(r.id), name)
-record_changed(r, now, audit_retention_ms, 'data_updated', actor, '')
+record_changed(r, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', value }

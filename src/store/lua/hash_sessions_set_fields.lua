@@ -9,8 +9,7 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, expected_version, max_fields = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local audit_retention_ms, actor, write_count, changes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), { unpack(ARGV, 8) }
 -- @include includes/record_changed
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
 if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
@@ -28,5 +27,5 @@ if count > max_fields then return { 'field_limit' } end
 
 for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
 for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
-record_changed(r, now, audit_retention_ms, 'data_updated', actor, '')
+record_changed(r, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -11,11 +11,10 @@ local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
 -- @include includes/record
 -- @include includes/audit
 local RECORDED_TTL_MS = 3600000
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
 local recorded = BASE .. 'i:' .. r.id .. ':' .. address_digest
 if redis.call('SET', recorded, '1', 'NX', 'PX', RECORDED_TTL_MS) then
-  audit_append(r.owner, now, audit_retention_ms, 'ip_mismatch', r.id, r.device, actor, '')
+  audit_append(r, audit_retention_ms, 'ip_mismatch', actor, '')
 end
 return { 'ok' }

@@ -11,26 +11,25 @@ local old_session_id, owner_prefix, new_session_id, grace_ms = ARGV[1], ARGV[2],
 local audit_retention_ms, actor, presented_secret, new_secret = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 -- @include includes/slide
 -- @include includes/secret
-local now = now_ms()
 -- An id that was regenerated before is not found, even while it forwards: one of N concurrent callers wins.
-local r = of_tenant(record_read_exact(old_session_id, now), owner_prefix)
+local r = of_tenant(record_read_exact(old_session_id), owner_prefix)
 if not r or r.kind == KIND_FORWARD or (r.kind == KIND_SECURE) ~= (presented_secret ~= '') then return { 'not_found' } end
 if r.kind == KIND_SECURE then
-  local state = secret_state(r, presented_secret, now)
-  if state == 'stale' then secret_reused(r, now, audit_retention_ms, actor) end
+  local state = secret_state(r, presented_secret)
+  if state == 'stale' then finish(r, audit_retention_ms, 'token_reused', actor, '') end
   if state ~= 'current' then return { 'not_found' } end
 end
 if redis.call('EXISTS', NEW_RECORD) == 1 or redis.call('EXISTS', NEW_TOMBSTONE) == 1 then return { 'id_taken' } end
 
 redis.call('DEL', OLD_RECORD)
-index_remove(r.id, r.owner, r.device)
-tombstone_put(r.id, r.owner, now, 'regenerated', actor, '', r.absolute)
-change_append(now, 'regenerated', r.id, r.owner, r.version, actor)
+index_remove(r)
+tombstone_put(r, 'regenerated', actor, '')
+change_append(r, 'regenerated', actor)
 
 r.id = new_session_id
 r.version = r.version + 1
-if r.kind == KIND_SECURE then secret_replace(r, new_secret, now, grace_ms) end
-slide(r, now)
+if r.kind == KIND_SECURE then secret_replace(r, new_secret, grace_ms) end
+slide(r)
 record_write(r)
 if redis.call('EXISTS', OLD_FIELDS) == 1 then redis.call('RENAME', OLD_FIELDS, NEW_FIELDS) end
 index_put(r)
@@ -42,5 +41,5 @@ if grace_ms > 0 then
   }))
   redis.call('PEXPIREAT', OLD_RECORD, int(ends))
 end
-audit_append(r.owner, now, audit_retention_ms, 'regenerated', r.id, r.device, actor, '')
+audit_append(r, audit_retention_ms, 'regenerated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

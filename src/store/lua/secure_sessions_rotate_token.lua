@@ -10,10 +10,9 @@ local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2],
 local grace_ms, audit_retention_ms, actor = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 -- @include includes/secret
 -- @include includes/record_changed
-local now = now_ms()
-local r, state = secret_present(session_id, owner_prefix, presented_secret, now, audit_retention_ms, actor)
+local r, state = secret_present(session_id, owner_prefix, presented_secret, audit_retention_ms, actor)
 if not r then return { state } end
 if state == 'grace' then return { 'rotated_concurrently' } end
-secret_replace(r, new_secret, now, grace_ms)
-record_changed(r, now, audit_retention_ms, 'rotated', actor, '')
+secret_replace(r, new_secret, grace_ms)
+record_changed(r, audit_retention_ms, 'rotated', actor, '')
 return { 'ok', r.id, record_pack(r) }

@@ -7,20 +7,18 @@
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local owner, except_session_id, audit_retention_ms, actor = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 -- @include includes/finish
--- @include includes/audit
 -- As long as the longest session can live (400 d).
 local LAST_REVOKE_ALL_TTL_MS = 400 * 86400000
-local now = now_ms()
-local kept = record_read(except_session_id, now)
+local kept = record_read(except_session_id)
 local ended = 0
 for _, id in ipairs(redis.call('ZRANGE', USER_INDEX, 0, -1)) do
-  local r = not (kept and id == kept.id) and record_read_exact(id, now)
+  local r = not (kept and id == kept.id) and record_read_exact(id)
   if r then
-    finish_one(r, now, 'user_revoked', actor, '')
+    finish_unaudited(r, 'user_revoked', actor, '')
     ended = ended + 1
   end
 end
 index_settle(owner)
 redis.call('SET', LAST_REVOKE_ALL, int(now), 'PX', int(LAST_REVOKE_ALL_TTL_MS))
-audit_append(owner, now, audit_retention_ms, 'user_revoked', '', '', actor, ended .. ' ended')
+audit_append({ owner = owner, id = '', device = '' }, audit_retention_ms, 'user_revoked', actor, ended .. ' ended')
 return { 'ok', ended }

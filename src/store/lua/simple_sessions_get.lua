@@ -8,8 +8,7 @@
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, touch_interval_ms, credential = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 -- @include includes/slide
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r or (r.kind == KIND_SECURE) ~= (credential == 'token') then return { 'not_found' } end
-touch(r, now, touch_interval_ms)
+touch(r, touch_interval_ms)
 return { 'ok', r.id, record_pack(r), record_fields(r) }

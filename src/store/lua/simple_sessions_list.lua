@@ -8,7 +8,6 @@
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local after_session_id, page_size, page_bytes, which = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 -- @include includes/record
-local now = now_ms()
 local ids = {}
 for _, id in ipairs(which == 'devices' and redis.call('HVALS', DEVICES) or redis.call('ZRANGE', USER_INDEX, 0, -1)) do
   if id > after_session_id then ids[#ids + 1] = id end
@@ -17,7 +16,7 @@ table.sort(ids)
 
 local bytes, reply = 0, { 'ok', 0 }
 for _, id in ipairs(ids) do
-  local r = record_read_exact(id, now)
+  local r = record_read_exact(id)
   if r and ((#reply - 2) / 3 >= page_size or bytes >= page_bytes) then
     reply[2] = 1
     break

@@ -8,10 +8,9 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, expected_version, data = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local audit_retention_ms, actor = tonumber(ARGV[5]), ARGV[6]
 -- @include includes/record_changed
-local now = now_ms()
-local r = record_read_of_tenant(session_id, now, owner_prefix)
+local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 r.data = data
-record_changed(r, now, audit_retention_ms, 'data_updated', actor, '')
+record_changed(r, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

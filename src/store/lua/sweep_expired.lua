@@ -6,24 +6,15 @@
 -- Returns {'ok', how many were found}
 local LIVE, LOG, TAIL, META = unpack(KEYS)
 local limit, audit_retention_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
--- @include includes/expired_session
-local now = now_ms()
+-- @include includes/finish
 local found = 0
-
--- The device is the only part of an expired record that the indexes do not hold by session.
-local function devices_of_sessions(owner)
-  local flat, device_of = redis.call('HGETALL', devices_key(owner)), {}
-  for i = 1, #flat, 2 do device_of[flat[i + 1]] = flat[i] end
-  return device_of
-end
-
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, limit)) do
   if found >= limit then break end
   local ids = redis.call('ZRANGEBYSCORE', user_key(owner), '-inf', '(' .. int(now), 'LIMIT', 0, limit - found)
-  local device_of = devices_of_sessions(owner)
-  for _, id in ipairs(ids) do
-    expired_session_end(id, owner, device_of[id] or '', now, audit_retention_ms)
-  end
+  -- The device is the only part of an expired record that the indexes do not hold by session.
+  local devices, device_of = redis.call('HGETALL', devices_key(owner)), {}
+  for i = 1, #devices, 2 do device_of[devices[i + 1]] = devices[i] end
+  for _, id in ipairs(ids) do finish_expired(id, owner, device_of[id] or '', audit_retention_ms) end
   index_settle(owner)
   found = found + #ids
 end

@@ -8,8 +8,7 @@ local LIVE, LOG, TAIL, META = unpack(KEYS)
 -- @include includes/change_log
 local tail = redis.call('GET', TAIL)
 if not tail then
-  local now = now_ms()
-  local log = log_open(now)
+  local log = log_open()
   if log.epoch == 0 then log.epoch = now end
   tail = tail_put(log)
 end

@@ -6,12 +6,13 @@
 -- @include includes/time
 local AUDIT_LENGTH = 1000
 
-local function audit_append(owner, now, retention_ms, event, id, device, actor, note)
-  local key, ms, n = audit_key(owner), now, 0
+-- Appends an entry about a session, of which it reads owner, id and device.
+local function audit_append(r, retention_ms, event, actor, note)
+  local key, ms, n = audit_key(r.owner), now, 0
   local last_ms, last_n = string.match(redis.call('LINDEX', key, -1) or '', '^(%d+)%-(%d+)')
   -- If the clock went backwards, the entry takes the time of the last one, so that the order stays.
   if last_ms and tonumber(last_ms) >= now then ms, n = tonumber(last_ms), tonumber(last_n) + 1 end
-  local entry = table.concat({ int(ms) .. '-' .. int(n), event, id, device, actor, note }, ' ')
+  local entry = table.concat({ int(ms) .. '-' .. int(n), event, r.id, r.device, actor, note }, ' ')
   if redis.call('RPUSH', key, entry) > AUDIT_LENGTH then redis.call('LTRIM', key, -AUDIT_LENGTH, -1) end
   redis.call('PEXPIREAT', key, int(now + retention_ms))
 end

@@ -2,14 +2,13 @@
 -- epoch begins whenever the store's replication id has changed (a failover, a restart), so no id is used for two changes,
 -- even if the store lost the end of the log. The script declares LOG, TAIL and META.
 -- @include includes/time
-local LOG_LENGTH = 4096
+local LOG_LENGTH, CHANGES_CHANNEL = 4096, 'sa:changes'
 -- The tail outlives the longest session (400 d); if it is gone, the log's last entry has the same id.
 local TAIL_TTL_MS = 410 * 86400000
-local CHANGES_CHANNEL = 'sa:changes'
 
 local log_end
 
-local function log_open(now)
+local function log_open()
   local tail = redis.call('GET', TAIL)
   if not tail then
     local last = redis.call('XREVRANGE', LOG, '+', '-', 'COUNT', 1)[1]
@@ -33,13 +32,13 @@ local function tail_put(log)
   return tail
 end
 
--- Appends one change and publishes the same bytes:
+-- Appends one change of a session and publishes the same bytes:
 -- `<epoch>-<seq> <reason> <session_id> <owner> <version> <at ms> <actor>`, owner and actor percent-encoded.
-local function change_append(now, reason, id, owner, version, actor)
-  log_end = log_end or log_open(now)
+local function change_append(r, reason, actor)
+  log_end = log_end or log_open()
   log_end.seq = log_end.seq + 1
   local position = tail_put(log_end)
-  local change = table.concat({ position, reason, id, owner, int(version), int(now), actor }, ' ')
+  local change = table.concat({ position, reason, r.id, r.owner, int(r.version), int(now), actor }, ' ')
   redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, position, 'c', change)
   redis.call('PUBLISH', CHANGES_CHANNEL, change)
 end

@@ -1,25 +1,39 @@
--- Ends a session before its timeouts do. The record is deleted first: a store without memory refuses writes until a
--- script has freed some.
+-- The end of a session.
 -- @include includes/index
 -- @include includes/change_log
+-- @include includes/audit
 local TOMBSTONE_TTL_MS = 7 * 86400000
 
 -- The tombstone holds the reason for as long as the session could have lived, 7 d at most.
-local function tombstone_put(id, owner, now, reason, actor, note, deadline)
-  redis.call('HSET', tombstone_key(id), 'owner', owner, 'reason', reason, 'actor', actor, 'note', note, 'at', int(now))
-  redis.call('PEXPIREAT', tombstone_key(id), int(math.min(deadline, now + TOMBSTONE_TTL_MS)))
+local function tombstone_put(r, reason, actor, note)
+  local key = tombstone_key(r.id)
+  redis.call('HSET', key, 'owner', r.owner, 'reason', reason, 'actor', actor, 'note', note, 'at', int(now))
+  redis.call('PEXPIREAT', key, int(math.min(r.absolute, now + TOMBSTONE_TTL_MS)))
+end
+
+-- Ends one of several sessions that have one audit entry together; the caller calls index_settle after the last. The
+-- record is deleted first: a store without memory refuses writes until a script has freed some.
+local function finish_unaudited(r, reason, actor, note)
+  redis.call('DEL', record_key(r.id), fields_key(r.id))
+  index_remove(r)
+  tombstone_put(r, reason, actor, note)
+  change_append(r, reason, actor)
 end
 
 -- Ends one of several sessions; the caller calls index_settle after the last.
-local function finish_one(r, now, reason, actor, note)
-  redis.call('DEL', record_key(r.id), fields_key(r.id))
-  index_remove(r.id, r.owner, r.device)
-  tombstone_put(r.id, r.owner, now, reason, actor, note, r.absolute)
-  change_append(now, reason, r.id, r.owner, r.version, actor)
+local function finish_one(r, retention_ms, reason, actor, note)
+  finish_unaudited(r, reason, actor, note)
+  audit_append(r, retention_ms, reason, actor, note)
 end
 
--- The caller writes the audit entry, because there is one for each mutation and not for each session.
-local function finish(r, now, reason, actor, note)
-  finish_one(r, now, reason, actor, note)
+local function finish(r, retention_ms, reason, actor, note)
+  finish_one(r, retention_ms, reason, actor, note)
   index_settle(r.owner)
+end
+
+-- Records the end of a session that a timeout has ended; the caller calls index_settle after the last. The session stays
+-- in the user's index until this has run, so this runs once for each.
+local function finish_expired(id, owner, device, retention_ms)
+  local r = { id = id, owner = owner, device = device, version = 0, absolute = math.huge }
+  finish_one(r, retention_ms, 'expired', '', '')
 end

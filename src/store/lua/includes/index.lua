@@ -2,7 +2,6 @@
 -- A session that a timeout ends stays in the user's indexes until the sweep (sweep_expired) has recorded its end. So every
 -- reader of the indexes also reads the record, or selects deadlines that have not passed.
 -- @include includes/record
-
 -- How long the user's indexes wait for a sweep after the last deadline: as long as a tombstone would be kept.
 local SWEPT_WITHIN_MS = 7 * 86400000
 
@@ -17,9 +16,7 @@ local function index_settle(owner)
 end
 
 -- Returns the number of live sessions of a user.
-local function index_count(owner, now)
-  return redis.call('ZCOUNT', user_key(owner), int(now), '+inf')
-end
+local function index_count(owner) return redis.call('ZCOUNT', user_key(owner), int(now), '+inf') end
 
 -- Writes the session's deadline and last access to its TTLs and to the indexes. The user's indexes outlive the last
 -- deadline.
@@ -44,10 +41,10 @@ local function index_put(r)
 end
 
 -- The caller calls index_settle after its last session.
-local function index_remove(id, owner, device)
-  redis.call('ZREM', user_key(owner), id)
-  redis.call('ZREM', order_key(owner), id)
-  if device ~= '' and redis.call('HGET', devices_key(owner), device) == id then
-    redis.call('HDEL', devices_key(owner), device)
+local function index_remove(r)
+  redis.call('ZREM', user_key(r.owner), r.id)
+  redis.call('ZREM', order_key(r.owner), r.id)
+  if r.device ~= '' and redis.call('HGET', devices_key(r.owner), r.device) == r.id then
+    redis.call('HDEL', devices_key(r.owner), r.device)
   end
 end

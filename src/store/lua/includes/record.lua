@@ -25,7 +25,7 @@ end
 
 -- Returns the record under exactly this id, of a live session or a forward, or nil. A session is alive until `expires`,
 -- inclusive, as with the engine's own expiry.
-local function record_read_exact(id, now)
+local function record_read_exact(id)
   local raw = redis.call('GET', record_key(id))
   if not raw then return nil end
   local r = { id = id }
@@ -50,25 +50,18 @@ local function record_read_exact(id, now)
 end
 
 -- Returns the record of a live session or nil. An id that was regenerated leads to its successor during its grace.
-local function record_read(id, now)
-  local r = record_read_exact(id, now)
-  if r and r.kind == KIND_FORWARD then return record_read(r.device, now) end
+local function record_read(id)
+  local r = record_read_exact(id)
+  if r and r.kind == KIND_FORWARD then return record_read(r.device) end
   return r
 end
 
-local function of_tenant(r, prefix)
-  return r and string.sub(r.owner, 1, #prefix) == prefix and r or nil
-end
-
--- The same for the tenant whose owners begin with `prefix`: sessions of other tenants are not found.
-local function record_read_of_tenant(id, now, prefix)
-  return of_tenant(record_read(id, now), prefix)
-end
+-- Returns the record if it is of the tenant whose owners begin with `prefix`: sessions of other tenants are not found.
+local function of_tenant(r, prefix) return r and string.sub(r.owner, 1, #prefix) == prefix and r or nil end
+local function record_read_of_tenant(id, prefix) return of_tenant(record_read(id), prefix) end
 
 -- Writes a whole record; the caller sets its TTL by index_put.
-local function record_write(r)
-  redis.call('SET', record_key(r.id), record_pack(r))
-end
+local function record_write(r) redis.call('SET', record_key(r.id), record_pack(r)) end
 
 -- Returns the fields of a hash session as a flat list of names and values; an empty list for other kinds.
 local function record_fields(r)

@@ -4,11 +4,11 @@
 -- @include includes/audit
 
 -- Writes the record with the changes that the caller made in it.
-local function record_changed(r, now, retention_ms, event, actor, note)
+local function record_changed(r, retention_ms, event, actor, note)
   r.version = r.version + 1
-  slide(r, now)
+  slide(r)
   record_write(r)
   index_put(r)
-  change_append(now, 'changed', r.id, r.owner, r.version, actor)
-  audit_append(r.owner, now, retention_ms, event, r.id, r.device, actor, note)
+  change_append(r, 'changed', actor)
+  audit_append(r, retention_ms, event, actor, note)
 end

@@ -1,10 +1,6 @@
--- The store's clock in whole milliseconds since 1970. A script reads it once, at its top.
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
+-- The instant of this script by the store's clock, in whole milliseconds since 1970.
+local seconds, microseconds = unpack(redis.call('TIME'))
+local now = seconds * 1000 + math.floor(microseconds / 1000)
 
 -- Formats a number for a command: without an exponent or a fraction.
-local function int(number)
-  return string.format('%.0f', number)
-end
+local function int(number) return string.format('%.0f', number) end
