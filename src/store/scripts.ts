@@ -16,31 +16,7 @@ import { assembleScript, parseHeader, SCRIPT_NAMES, type ScriptName } from "./sc
 /** The reply of a script, `{'ok', …}`, `{'not_found'}` and the like: its outcome, and the values that follow. */
 export type ScriptReply<Result extends Outcome> = { readonly outcome: "ok" | Result; readonly values: StoreReply[] };
 
-export type Scripts = {
-  /**
-   * Runs one script, atomically, on the node of keys[0]. Returns if the outcome is `ok` or one of `results`.
-   * @throws the SessionError of any other outcome (script_outcomes.ts); what StoreConnection.send throws; a plain Error
-   * for a number of KEYS or ARGV that is not the header's, and for a reply that is not the script's.
-   */
-  run<Result extends Outcome = never>(
-    name: ScriptName,
-    keys: readonly string[],
-    args: StoreArguments,
-    call: CallDeadline,
-    results?: readonly Result[],
-  ): Promise<ScriptReply<Result>>;
-  /**
-   * Runs a script about one session, whose ARGV begin with the session_id and the tenant's owner prefix, before `args`. An
-   * id that no session can have is `not_found` without a command to the store.
-   */
-  runOnSession<Result extends Outcome = never>(
-    name: ScriptName,
-    sessionId: string,
-    args: StoreArguments,
-    call: CallContext,
-    results?: readonly Result[],
-  ): Promise<ScriptReply<Result>>;
-};
+export type Scripts = ReturnType<typeof createScripts>;
 
 export type ScriptsOptions = {
   readonly connection: Pick<StoreConnection, "send">;
@@ -48,10 +24,15 @@ export type ScriptsOptions = {
   readonly shebang: boolean;
 };
 
-export function createScripts({ connection, shebang }: ScriptsOptions): Scripts {
+export function createScripts({ connection, shebang }: ScriptsOptions) {
   const scripts = new Map(SCRIPT_NAMES.map((name) => [name, loadScript(name, shebang)]));
 
-  async function run<Result extends Outcome>(
+  /**
+   * Runs one script, atomically, on the node of keys[0]. Returns if the outcome is `ok` or one of `results`.
+   * @throws the SessionError of any other outcome (script_outcomes.ts); what StoreConnection.send throws; a plain Error
+   * for a number of KEYS or ARGV that is not the header's, and for a reply that is not the script's.
+   */
+  async function run<Result extends Outcome = never>(
     name: ScriptName,
     keys: readonly string[],
     args: StoreArguments,
@@ -73,14 +54,23 @@ export function createScripts({ connection, shebang }: ScriptsOptions): Scripts 
     return readReply(name, reply, results);
   }
 
-  return {
-    run,
-    async runOnSession(name, sessionId, args, call, results) {
-      const keys = sessionScriptKeys(sessionId);
-      if (keys === undefined) return readReply(name, [Buffer.from("not_found")], results ?? []);
-      return run(name, keys, [sessionId, ownerPrefixOf(call.principal.tenant), ...args], call, results);
-    },
-  };
+  /**
+   * Runs a script about one session, whose ARGV begin with the session_id and the tenant's owner prefix, before `args`. An
+   * id that no session can have is `not_found` without a command to the store.
+   */
+  async function runOnSession<Result extends Outcome = never>(
+    name: ScriptName,
+    sessionId: string,
+    args: StoreArguments,
+    call: CallContext,
+    results: readonly Result[] = [],
+  ): Promise<ScriptReply<Result>> {
+    const keys = sessionScriptKeys(sessionId);
+    if (keys === undefined) return readReply(name, [Buffer.from("not_found")], results);
+    return run(name, keys, [sessionId, ownerPrefixOf(call.principal.tenant), ...args], call, results);
+  }
+
+  return { run, runOnSession };
 }
 
 type Script = ReturnType<typeof loadScript>;
@@ -104,10 +94,9 @@ function readReply<Result extends Outcome>(
   reply: StoreReply,
   results: readonly Result[],
 ): ScriptReply<Result> {
-  const tag = Array.isArray(reply) ? reply[0] : undefined;
-  if (!Array.isArray(reply) || !Buffer.isBuffer(tag)) throw new Error(`the script ${name} returned no outcome`);
+  const [tag, ...values] = Array.isArray(reply) ? reply : [];
+  if (!Buffer.isBuffer(tag)) throw new Error(`the script ${name} returned no outcome`);
   const outcome = tag.toString("latin1") as "ok" | Result;
-  const values = reply.slice(1);
   if (outcome !== "ok" && !results.includes(outcome)) throw errorOfOutcome(name, outcome, values);
   return { outcome, values };
 }
