@@ -7,20 +7,14 @@ import { PARTITION_TAGS } from "./partition_tags.ts";
 /** The channel on which the changes of all partitions are published. */
 export const CHANGES_CHANNEL = "sa:changes";
 
-type PartitionKeys = {
-  /** The prefix of every key of the partition. */
-  readonly base: string;
-  /** The last four KEYS of every script: the live set, the change log, its tail, and the epoch's meta. */
-  readonly shared: readonly [live: string, log: string, tail: string, meta: string];
-};
-
-const PARTITIONS: readonly PartitionKeys[] = PARTITION_TAGS.map((tag) => {
+/** The prefix of each partition's keys, and the four keys that all its users share. */
+const PARTITIONS = PARTITION_TAGS.map((tag) => {
   const base = `sa:{${tag}}:`;
-  return { base, shared: [`${base}live`, `${base}log`, `${base}tail`, `${base}meta`] };
+  return { base, shared: [`${base}live`, `${base}log`, `${base}tail`, `${base}meta`] as const };
 });
 
-/** Returns the keys that all users of a partition share. */
-export function partitionKeys(partition: number): PartitionKeys["shared"] {
+/** Returns the last four KEYS of every script: the partition's live set, change log, its tail, and the epoch's meta. */
+export function partitionKeys(partition: number) {
   return PARTITIONS[partition]!.shared;
 }
 
@@ -52,34 +46,17 @@ export function auditKey(owner: string): string {
   return `${PARTITIONS[partitionOfOwner(owner)]!.base}a:${owner}`;
 }
 
-/**
- * Returns the KEYS of create_session: record, fields, tombstone, index, audit trail, devices, request id, last revoke-all,
- * create rate, then the partition's four.
- */
+/** Returns the KEYS of create_session: the session's three, the user's four, request id, create rate, the partition's four. */
 export function createScriptKeys(sessionId: string, owner: string, requestId: string): string[] {
   const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
-  return [
-    `${base}s:${sessionId}`,
-    `${base}f:${sessionId}`,
-    `${base}t:${sessionId}`,
-    `${base}u:${owner}`,
-    `${base}a:${owner}`,
-    `${base}d:${owner}`,
-    `${base}x:${owner}:${encodeURIComponent(requestId)}`,
-    `${base}r:${owner}`,
-    `${base}q:${owner}`,
-    ...shared,
-  ];
+  const session = sessionScriptKeys(sessionId)!.slice(0, 3);
+  const user = userScriptKeys(owner).slice(0, 4);
+  return [...session, ...user, `${base}x:${owner}:${encodeURIComponent(requestId)}`, `${base}q:${owner}`, ...shared];
 }
 
-/**
- * Returns the KEYS of regeneration_regenerate: record, fields and tombstone of the old id and of the new one, then the
- * partition's four; undefined if no session can have `sessionId`.
- */
-export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] | undefined {
-  return sessionScriptKeys(sessionId)
-    ?.slice(0, 3)
-    .concat(sessionScriptKeys(newSessionId) ?? []);
+/** Returns the KEYS of regeneration_regenerate: the three of the old session, the three of the new, the partition's four. */
+export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] {
+  return [...sessionScriptKeys(sessionId)!.slice(0, 3), ...sessionScriptKeys(newSessionId)!];
 }
 
 /** Returns the key of a device's hint. It is in the device's own partition, because its users may be in any. */

@@ -30,7 +30,7 @@ export function createRegenerationStore({ scripts, settings }: StoreDependencies
       const newId = newSessionId(partition);
       const { outcome, values } = await scripts.run(
         "regeneration_regenerate",
-        regenerateScriptKeys(sessionId, newId)!,
+        regenerateScriptKeys(sessionId, newId),
         [
           sessionId,
           ownerPrefixOf(call.principal.tenant),

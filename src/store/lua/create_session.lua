@@ -1,7 +1,7 @@
 #!lua
 -- Creates a session of any kind: record, fields, indexes, change, audit entry and request id, all or nothing.
 -- Used by CreateSession, CreateHashSession, CreateSecureSession, CreateDeviceSession
--- KEYS  RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, REQUEST, LAST_REVOKE_ALL, CREATE_RATE,
+-- KEYS  RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
 --       LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner, kind, flags, idle_ms, absolute_ms, device, identity, data,
 --       secret (SHA-256 of it; empty unless secure), request_ttl_ms (0: no request id), audit_retention_ms, actor,
@@ -11,7 +11,7 @@
 --         {'request_id_reused'} if that one is of another kind, {'request_id_spent'} if it has ended,
 --         {'id_taken'} if the caller must choose another session_id, {'revoked_since_login'},
 --         {'rate_limited', ms to wait} or {'session_limit'}
-local RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, REQUEST, LAST_REVOKE_ALL, CREATE_RATE,
+local RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
   LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner, kind, flags = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local idle_ms, absolute_ms, device, identity, data = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
