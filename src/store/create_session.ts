@@ -3,10 +3,9 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
-import type { StoreDependencies } from "./dependencies.ts";
+import { actorArg, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { IpBindingFlag, SessionKind } from "./session_record.ts";
-import { actorArg, asBuffer } from "./script_arguments.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 /** A session to create, and the conditions under which it may be created. */

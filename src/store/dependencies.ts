@@ -1,5 +1,6 @@
-// The dependencies and settings that the files of the store's operations share.
+// What the files of the store's operations share: dependencies, settings, and how values become the ARGV of the scripts.
 
+import type { CallContext } from "../domain/call.ts";
 import type { StoreConnection } from "./connection/connection.ts";
 import type { Scripts } from "./scripts.ts";
 
@@ -19,3 +20,13 @@ export type StoreDependencies = {
   readonly scripts: Scripts;
   readonly settings: StoreSettings;
 };
+
+/** The actor is percent-encoded, so that it is one word of a change. */
+export function actorArg(call: CallContext): string {
+  return encodeURIComponent(call.principal.name);
+}
+
+/** Returns a Buffer on the same memory, because node-redis takes no other byte arrays. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

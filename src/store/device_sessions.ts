@@ -2,9 +2,8 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
-import type { StoreDependencies } from "./dependencies.ts";
+import { actorArg, type StoreDependencies } from "./dependencies.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
-import { actorArg } from "./script_arguments.ts";
 import type { SessionRecord } from "./session_record.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 

@@ -1,8 +1,7 @@
 // Fields of hash sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import type { StoreDependencies } from "./dependencies.ts";
-import { actorArg } from "./script_arguments.ts";
+import { actorArg, type StoreDependencies } from "./dependencies.ts";
 import { FIELDS_MAX } from "./script_outcomes.ts";
 import { fieldsFromReply, storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 

@@ -2,8 +2,7 @@
 
 import { hash } from "node:crypto";
 import type { CallContext } from "../domain/call.ts";
-import type { StoreDependencies } from "./dependencies.ts";
-import { actorArg } from "./script_arguments.ts";
+import { actorArg, type StoreDependencies } from "./dependencies.ts";
 
 export type IpBindingStore = ReturnType<typeof createIpBindingStore>;
 

@@ -3,9 +3,8 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerPrefixOf } from "../domain/owner.ts";
 import { newSessionId, partitionOfSessionId } from "../domain/session_id.ts";
-import type { StoreDependencies } from "./dependencies.ts";
+import { actorArg, type StoreDependencies } from "./dependencies.ts";
 import { regenerateScriptKeys } from "./keys.ts";
-import { actorArg } from "./script_arguments.ts";
 import { sessionNotFound } from "./script_outcomes.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 

@@ -1,8 +1,7 @@
 // Secrets of secure sessions in the store, which holds only their SHA-256 digests.
 
 import type { CallContext } from "../domain/call.ts";
-import type { StoreDependencies } from "./dependencies.ts";
-import { actorArg } from "./script_arguments.ts";
+import { actorArg, type StoreDependencies } from "./dependencies.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 export type SecureSessionStore = ReturnType<typeof createSecureSessionStore>;

@@ -3,10 +3,9 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import type { StoreReply } from "./connection/connection.ts";
-import type { StoreDependencies } from "./dependencies.ts";
+import { actorArg, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
-import { actorArg, asBuffer } from "./script_arguments.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 /** Why a session ends, as the change log and the audit trail name it. */
