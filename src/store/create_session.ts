@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
-import { actorArg, asBuffer, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { IpBindingFlag, SessionKind } from "./session_record.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -66,8 +66,7 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
           asBuffer(session.data),
           secretDigest,
           session.requestId === "" ? "0" : String(REQUEST_ID_TTL_MS),
-          String(settings.auditRetentionMs),
-          actorArg(call),
+          ...auditArgs(settings, call),
           String(session.maxSessions),
           session.onExceed,
           String(session.authenticatedAtMs),

@@ -21,9 +21,9 @@ export type StoreDependencies = {
   readonly settings: StoreSettings;
 };
 
-/** The actor is percent-encoded, so that it is one word of a change. */
-export function actorArg(call: CallContext): string {
-  return encodeURIComponent(call.principal.name);
+/** Returns the ARGV audit_retention_ms and actor. The actor is percent-encoded, so that it is one word of a change. */
+export function auditArgs(settings: StoreSettings, call: CallContext): [string, string] {
+  return [String(settings.auditRetentionMs), encodeURIComponent(call.principal.name)];
 }
 
 /** Returns a Buffer on the same memory, because node-redis takes no other byte arrays. */

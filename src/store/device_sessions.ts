@@ -2,7 +2,7 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
-import { actorArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./session_record.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -21,7 +21,7 @@ export function createDeviceSessionStore({ connection, scripts, settings }: Stor
   /** Ends the session of a user on a device; returns false if there was none. */
   async function revoke(userId: string, deviceId: string, call: CallContext): Promise<boolean> {
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
-    const args = [encodeURIComponent(deviceId), String(settings.auditRetentionMs), actorArg(call)];
+    const args = [encodeURIComponent(deviceId), ...auditArgs(settings, call)];
     const { outcome } = await scripts.run("device_sessions_revoke", keys, args, call, ["not_found"]);
     return outcome === "ok";
   }

@@ -1,7 +1,7 @@
 // Fields of hash sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { actorArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { FIELDS_MAX } from "./script_outcomes.ts";
 import { fieldsFromReply, storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
@@ -9,7 +9,6 @@ export type HashSessionStore = ReturnType<typeof createHashSessionStore>;
 
 /** All of these throw SessionError SESSION_NOT_FOUND and NOT_A_HASH_SESSION. */
 export function createHashSessionStore({ scripts, settings }: StoreDependencies) {
-  const auditRetention = String(settings.auditRetentionMs);
   const touchInterval = String(settings.touchIntervalMs ?? -1);
 
   /** Reads those fields among `names` that exist, or all if `names` is empty; slides the idle timeout. */
@@ -33,7 +32,7 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
     const writes = [...fields];
     const limits = [String(expectedVersion), String(FIELDS_MAX)];
     const changes = [String(writes.length), ...writes.flat(), ...remove];
-    const args = [...limits, auditRetention, actorArg(call), ...changes];
+    const args = [...limits, ...auditArgs(settings, call), ...changes];
     const { values } = await scripts.runOnSession("hash_sessions_set_fields", sessionId, args, call);
     return storedSessionFromReply(values);
   }
@@ -43,7 +42,7 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
    * @throws SessionError NOT_AN_INTEGER, INTEGER_OVERFLOW, FIELD_LIMIT_REACHED.
    */
   async function increment(sessionId: string, field: string, delta: bigint, call: CallContext): Promise<bigint> {
-    const args = [field, String(delta), String(FIELDS_MAX), auditRetention, actorArg(call)];
+    const args = [field, String(delta), String(FIELDS_MAX), ...auditArgs(settings, call)];
     const { values } = await scripts.runOnSession("hash_sessions_increment_field", sessionId, args, call);
     return BigInt(String(values[0]));
   }

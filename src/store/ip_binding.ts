@@ -2,7 +2,7 @@
 
 import { hash } from "node:crypto";
 import type { CallContext } from "../domain/call.ts";
-import { actorArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 
 export type IpBindingStore = ReturnType<typeof createIpBindingStore>;
 
@@ -13,7 +13,7 @@ export function createIpBindingStore({ scripts, settings }: StoreDependencies) {
    */
   async function noteIpMismatch(sessionId: string, ipAddress: string, call: CallContext): Promise<void> {
     const digest = hash("sha256", ipAddress, "hex").slice(0, 16);
-    const args = [digest, String(settings.auditRetentionMs), actorArg(call)];
+    const args = [digest, ...auditArgs(settings, call)];
     await scripts.runOnSession("ip_binding_record_mismatch", sessionId, args, call, ["not_found"]);
   }
 

@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerPrefixOf } from "../domain/owner.ts";
 import { newSessionId, partitionOfSessionId } from "../domain/session_id.ts";
-import { actorArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { regenerateScriptKeys } from "./keys.ts";
 import { sessionNotFound } from "./script_outcomes.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -35,8 +35,7 @@ export function createRegenerationStore({ scripts, settings }: StoreDependencies
           ownerPrefixOf(call.principal.tenant),
           newId,
           String(graceMs),
-          String(settings.auditRetentionMs),
-          actorArg(call),
+          ...auditArgs(settings, call),
           presented,
           next,
         ],

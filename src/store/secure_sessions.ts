@@ -1,20 +1,18 @@
 // Secrets of secure sessions in the store, which holds only their SHA-256 digests.
 
 import type { CallContext } from "../domain/call.ts";
-import { actorArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 export type SecureSessionStore = ReturnType<typeof createSecureSessionStore>;
 
 export function createSecureSessionStore({ scripts, settings }: StoreDependencies) {
-  const auditRetention = String(settings.auditRetentionMs);
-
   /**
    * Returns the session of a secret that is not the current one, if the secret was rotated away and is within its grace.
    * Otherwise returns undefined; the use of a secret after its grace ends the session.
    */
   async function check(sessionId: string, digest: Buffer, call: CallContext): Promise<StoredSession | undefined> {
-    const args = [digest, auditRetention, actorArg(call)];
+    const args = [digest, ...auditArgs(settings, call)];
     const results = ["not_found", "reused"] as const;
     const reply = await scripts.runOnSession("secure_sessions_check_token", sessionId, args, call, results);
     return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
@@ -30,14 +28,14 @@ export function createSecureSessionStore({ scripts, settings }: StoreDependencie
     newDigest: Buffer,
     call: CallContext,
   ): Promise<StoredSession> {
-    const args = [digest, newDigest, String(settings.rotationGraceMs), auditRetention, actorArg(call)];
+    const args = [digest, newDigest, String(settings.rotationGraceMs), ...auditArgs(settings, call)];
     const { values } = await scripts.runOnSession("secure_sessions_rotate_token", sessionId, args, call);
     return storedSessionFromReply(values);
   }
 
   /** Ends the session of a secret, also if the secret is reused; returns false if there was no such session. */
   async function revoke(sessionId: string, digest: Buffer, call: CallContext): Promise<boolean> {
-    const args = [digest, auditRetention, actorArg(call)];
+    const args = [digest, ...auditArgs(settings, call)];
     const results = ["not_found", "reused"] as const;
     const { outcome } = await scripts.runOnSession("secure_sessions_revoke_token", sessionId, args, call, results);
     return outcome !== "not_found";

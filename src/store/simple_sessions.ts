@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import type { StoreReply } from "./connection/connection.ts";
-import { actorArg, asBuffer, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -28,7 +28,6 @@ const PAGE_BYTES = 1024 * 1024;
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
 export function createSessionStore({ connection, scripts, settings }: StoreDependencies) {
-  const auditRetention = String(settings.auditRetentionMs);
   const readRecords = createRecordReader(connection);
 
   /**
@@ -48,7 +47,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
     expectedVersion: bigint,
     call: CallContext,
   ): Promise<StoredSession | undefined> {
-    const args = [String(expectedVersion), asBuffer(data), auditRetention, actorArg(call)];
+    const args = [String(expectedVersion), asBuffer(data), ...auditArgs(settings, call)];
     const results = ["version_mismatch"] as const;
     const reply = await scripts.runOnSession("simple_sessions_update_data", sessionId, args, call, results);
     return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
@@ -56,7 +55,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
 
   /** Ends a session; returns false if there was none. `reason` is also the audit event. */
   async function remove(sessionId: string, reason: EndReason, note: string, call: CallContext): Promise<boolean> {
-    const args = [reason, auditRetention, actorArg(call), note];
+    const args = [reason, ...auditArgs(settings, call), note];
     const { outcome } = await scripts.runOnSession("end_session", sessionId, args, call, ["not_found"]);
     return outcome === "ok";
   }
@@ -64,7 +63,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
   /** Ends all sessions of a user except `exceptSessionId` (empty: no exception); returns how many ended. */
   async function removeAllOfUser(userId: string, exceptSessionId: string, call: CallContext): Promise<number> {
     const owner = ownerOf(call.principal.tenant, userId);
-    const args = [owner, exceptSessionId, auditRetention, actorArg(call)];
+    const args = [owner, exceptSessionId, ...auditArgs(settings, call)];
     const { values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
     return Number(values[0]);
   }
