@@ -35,13 +35,7 @@ export function createAuditStore({ scripts }: StoreDependencies) {
    * Reads at most `count` entries of a user's trail, newest first: only those before `beforeId` (empty: all), and none
    * older than `oldestMs`.
    */
-  async function auditEntries(
-    userId: string,
-    beforeId: string,
-    oldestMs: number,
-    count: number,
-    call: CallContext,
-  ): Promise<AuditEntry[]> {
+  async function auditEntries(userId: string, beforeId: string, oldestMs: number, count: number, call: CallContext) {
     const key = auditKey(ownerOf(call.principal.tenant, userId));
     const args = [beforeId, String(oldestMs), String(count)];
     const { values } = await scripts.run("audit_list_events", [key], args, call);
@@ -65,6 +59,6 @@ export function createAuditStore({ scripts }: StoreDependencies) {
 /** Parses an entry as src/store/lua/includes/audit.lua writes it. */
 function parseAuditEntry(entry: string): AuditEntry {
   const [id = "", event = "", sessionId = "", device = "", actor = "", ...note] = entry.split(" ");
-  const [deviceId, actorName] = [decodeURIComponent(device), decodeURIComponent(actor)];
-  return { id, event, sessionId, deviceId, actor: actorName, note: note.join(" ") };
+  const names = { deviceId: decodeURIComponent(device), actor: decodeURIComponent(actor) };
+  return { id, event, sessionId, ...names, note: note.join(" ") };
 }

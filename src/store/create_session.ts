@@ -6,7 +6,7 @@ import { newSessionId } from "../domain/session_id.ts";
 import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { IpBindingFlag, SessionKind } from "./session_record.ts";
-import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
+import { storedSessionFromReply } from "./stored_session.ts";
 
 /** A session to create, and the conditions under which it may be created. */
 export type NewSession = {
@@ -43,11 +43,7 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
    * @throws SessionError REQUEST_ID_REUSED, REQUEST_ID_SPENT, REVOKED_SINCE_LOGIN, SESSION_LIMIT_REACHED,
    * CREATE_RATE_EXCEEDED, and those of the store.
    */
-  return async function create(
-    session: NewSession,
-    call: CallContext,
-    secretDigest: Buffer = NO_SECRET,
-  ): Promise<StoredSession> {
+  return async function create(session: NewSession, call: CallContext, secretDigest: Buffer = NO_SECRET) {
     const owner = ownerOf(call.principal.tenant, session.userId);
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));
@@ -57,10 +53,7 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
         [
           sessionId,
           owner,
-          String(session.kind),
-          String(session.ipBinding),
-          String(session.idleTimeoutMs),
-          String(session.absoluteTimeoutMs),
+          ...[session.kind, session.ipBinding, session.idleTimeoutMs, session.absoluteTimeoutMs].map(String),
           encodeURIComponent(session.deviceId),
           asBuffer(session.identity),
           asBuffer(session.data),

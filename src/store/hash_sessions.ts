@@ -9,11 +9,9 @@ export type HashSessionStore = ReturnType<typeof createHashSessionStore>;
 
 /** All of these throw SessionError SESSION_NOT_FOUND and NOT_A_HASH_SESSION. */
 export function createHashSessionStore({ scripts, settings }: StoreDependencies) {
-  const touchInterval = String(settings.touchIntervalMs ?? -1);
-
   /** Reads those fields among `names` that exist, or all if `names` is empty; slides the idle timeout. */
   async function get(sessionId: string, names: readonly string[], call: CallContext): Promise<Map<string, string>> {
-    const args = [touchInterval, ...names];
+    const args = [String(settings.touchIntervalMs ?? -1), ...names];
     const { values } = await scripts.runOnSession("hash_sessions_get_fields", sessionId, args, call);
     return fieldsFromReply(values[0]);
   }
@@ -30,9 +28,8 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
     call: CallContext,
   ): Promise<StoredSession> {
     const writes = [...fields];
-    const limits = [String(expectedVersion), String(FIELDS_MAX)];
     const changes = [String(writes.length), ...writes.flat(), ...remove];
-    const args = [...limits, ...auditArgs(settings, call), ...changes];
+    const args = [String(expectedVersion), String(FIELDS_MAX), ...auditArgs(settings, call), ...changes];
     const { values } = await scripts.runOnSession("hash_sessions_set_fields", sessionId, args, call);
     return storedSessionFromReply(values);
   }

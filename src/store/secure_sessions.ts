@@ -22,12 +22,7 @@ export function createSecureSessionStore({ scripts, settings }: StoreDependencie
    * Replaces the secret of `digest` by that of `newDigest` and returns the session afterwards.
    * @throws SessionError SESSION_NOT_FOUND; ROTATED_CONCURRENTLY if the secret was rotated away within its grace.
    */
-  async function rotate(
-    sessionId: string,
-    digest: Buffer,
-    newDigest: Buffer,
-    call: CallContext,
-  ): Promise<StoredSession> {
+  async function rotate(sessionId: string, digest: Buffer, newDigest: Buffer, call: CallContext) {
     const args = [digest, newDigest, String(settings.rotationGraceMs), ...auditArgs(settings, call)];
     const { values } = await scripts.runOnSession("secure_sessions_rotate_token", sessionId, args, call);
     return storedSessionFromReply(values);

@@ -41,12 +41,7 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
   }
 
   /** Replaces the data; returns undefined if `expectedVersion` is neither 0 nor the session's version. */
-  async function updateData(
-    sessionId: string,
-    data: Uint8Array,
-    expectedVersion: bigint,
-    call: CallContext,
-  ): Promise<StoredSession | undefined> {
+  async function updateData(sessionId: string, data: Uint8Array, expectedVersion: bigint, call: CallContext) {
     const args = [String(expectedVersion), asBuffer(data), ...auditArgs(settings, call)];
     const results = ["version_mismatch"] as const;
     const reply = await scripts.runOnSession("simple_sessions_update_data", sessionId, args, call, results);
