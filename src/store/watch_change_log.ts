@@ -7,7 +7,7 @@ import type { LogEnd } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { StoreReply } from "./connection/connection.ts";
 import { storeUnavailable } from "./connection/errors.ts";
-import { createNodeConnection } from "./connection/node_connection.ts";
+import { NodeConnection } from "./connection/node_connection.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 
@@ -68,7 +68,7 @@ export function createChangeLog(
     onChange: (change: Change) => void,
     onReadyChange: (ready: boolean) => void,
   ): { close(): Promise<void> } {
-    return createNodeConnection({
+    return new NodeConnection({
       locate: () => {
         const address = connection.nodeAddress();
         if (address === undefined) throw storeUnavailable();

@@ -7,13 +7,13 @@
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
 import {
-  createNodeConnection,
-  openClient,
-  type NodeConnection,
+  NodeConnection,
+  withClient,
+  type RouterOptions,
   type StoreArguments,
   type StoreReply,
+  type StoreRouter,
 } from "./node_connection.ts";
-import type { RouterOptions, StoreRouter } from "./router.ts";
 import { SLOT_COUNT, slotOf } from "./slots.ts";
 import { hostPortText, type ClusterStoreUrl, type HostPort, type NodeAddress } from "./store_url.ts";
 
@@ -26,17 +26,13 @@ const REFRESH_READY_MS = 10_000;
 type Primary = { readonly address: HostPort; readonly connection: NodeConnection };
 type SlotRange = { readonly from: number; readonly to: number; readonly primary: HostPort };
 
-export function createClusterRouter(url: ClusterStoreUrl, options: RouterOptions): StoreRouter {
-  return new ClusterRouter(url, options);
-}
-
-class ClusterRouter implements StoreRouter {
+export class ClusterRouter implements StoreRouter {
   readonly #url: ClusterStoreUrl;
   readonly #options: RouterOptions;
   /** The primaries by the text of their address. */
   readonly #primaries = new Map<string, Primary>();
   /** The primary of each slot. */
-  #owners: (NodeConnection | undefined)[] = Array.from({ length: SLOT_COUNT });
+  #owners: (Primary | undefined)[] = Array.from({ length: SLOT_COUNT });
   #ready = false;
   #closed = false;
   #refreshing: Promise<void> | undefined;
@@ -49,25 +45,26 @@ class ClusterRouter implements StoreRouter {
     void this.#refresh();
   }
 
-  async send(key: string, args: StoreArguments): Promise<StoreReply> {
+  async send(args: StoreArguments, key: string): Promise<StoreReply> {
     const slot = slotOf(key);
-    let node = this.#owners[slot];
+    let primary = this.#owners[slot];
     let asking = false;
     for (let redirections = 0; ; redirections++) {
-      if (node === undefined) throw storeUnavailable();
+      if (primary === undefined) throw storeUnavailable();
+      const { connection, address } = primary;
       try {
-        return await (asking ? node.sendTogether([["ASKING"], args]) : node.send(args));
+        return await (asking ? connection.sendAsking(args) : connection.send(args));
       } catch (error) {
         // After a redirection the command was not executed, so it can be sent again; after any other failure it may have been.
-        const redirection = parseRedirection(error, node.address());
+        const redirection = parseRedirection(error, address);
         if (redirection === undefined || redirections >= MAX_REDIRECTIONS || this.#closed) throw error;
         asking = redirection.asking;
-        node = this.#connectionTo(redirection.address);
+        primary = this.#primaryAt(redirection.address);
         if (!asking) {
-          this.#owners[slot] = node;
+          this.#owners[slot] = primary;
           void this.#refresh();
         }
-        if (!node.isReady()) throw storeUnavailable(error);
+        if (!primary.connection.isReady()) throw storeUnavailable(error);
       }
     }
   }
@@ -117,11 +114,11 @@ class ClusterRouter implements StoreRouter {
 
   #apply(ranges: readonly SlotRange[]): void {
     if (this.#closed) return;
-    const owners: (NodeConnection | undefined)[] = Array.from({ length: SLOT_COUNT });
+    const owners: (Primary | undefined)[] = Array.from({ length: SLOT_COUNT });
     const used = new Set<string>();
     for (const { from, to, primary } of ranges) {
       used.add(hostPortText(primary));
-      owners.fill(this.#connectionTo(primary), from, to + 1);
+      owners.fill(this.#primaryAt(primary), from, to + 1);
     }
     this.#owners = owners;
     for (const [name, { connection }] of this.#primaries) {
@@ -131,20 +128,18 @@ class ClusterRouter implements StoreRouter {
     }
   }
 
-  #connectionTo(address: HostPort): NodeConnection {
+  #primaryAt(address: HostPort): Primary {
     const name = hostPortText(address);
     let primary = this.#primaries.get(name);
     if (primary === undefined) {
       const { log, maxPending } = this.#options;
       const onReadyChange = () => this.#updateReady();
       const locate = () => address;
-      primary = {
-        address,
-        connection: createNodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange }),
-      };
+      const connection = new NodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange });
+      primary = { address, connection };
       this.#primaries.set(name, primary);
     }
-    return primary.connection;
+    return primary;
   }
 
   /** The cluster is ready if every slot has a ready primary. Reports a change, and looks for new primaries after a loss. */
@@ -159,28 +154,21 @@ class ClusterRouter implements StoreRouter {
 }
 
 /** Parses a MOVED or ASK error of the node at `from`; undefined for any other error. */
-function parseRedirection(error: unknown, from: NodeAddress | undefined) {
+function parseRedirection(error: unknown, from: HostPort) {
   const parts = error instanceof ErrorReply ? /^(MOVED|ASK) \d+ (.*):(\d+)$/.exec(error.message) : null;
   if (parts === null) return undefined;
   // A node that does not know its own host leaves it out: then it is the host that sent the redirection.
-  const address = { host: parts[2] || (from?.host ?? ""), port: Number(parts[3]) };
+  const address = { host: parts[2] || from.host, port: Number(parts[3]) };
   return { asking: parts[1] === "ASK", address };
 }
 
-async function readSlots(node: HostPort, url: ClusterStoreUrl): Promise<SlotRange[]> {
-  const client = openClient(node, url);
-  client.on("error", () => undefined);
-  const timer = setTimeout(() => client.destroy(), SLOTS_TIMEOUT_MS);
-  try {
-    await client.connect();
+function readSlots(node: HostPort, url: ClusterStoreUrl): Promise<SlotRange[]> {
+  return withClient(node, url, SLOTS_TIMEOUT_MS, async (client) => {
     const reply = await client.sendCommand<[number, number, [Buffer | null, number]][]>(["CLUSTER", "SLOTS"]);
     if (reply.length === 0) throw new Error("it serves no slots");
     return reply.map(([from, to, [host, port]]) => {
       const name = host?.toString() ?? "";
       return { from, to, primary: { host: name === "" || name === "?" ? node.host : name, port } };
     });
-  } finally {
-    clearTimeout(timer);
-    client.destroy();
-  }
+  });
 }

@@ -4,10 +4,15 @@ import type { Logger } from "pino";
 import type { CallDeadline } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
 import { withTimeout } from "./call_deadline.ts";
-import { createClusterRouter } from "./cluster.ts";
+import { ClusterRouter } from "./cluster.ts";
 import { storeUnavailable } from "./errors.ts";
-import { createNodeConnection, type StoreArguments, type StoreReply } from "./node_connection.ts";
-import { routeToOneNode, type RouterOptions, type StoreRouter } from "./router.ts";
+import {
+  NodeConnection,
+  type RouterOptions,
+  type StoreArguments,
+  type StoreReply,
+  type StoreRouter,
+} from "./node_connection.ts";
 import { createSentinelRouter } from "./sentinel.ts";
 import { describeStoreUrl, type NodeAddress, type StoreUrl } from "./store_url.ts";
 
@@ -63,7 +68,7 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
       if (performance.now() >= call.deadlineMs) {
         return Promise.reject(new SessionError("DEADLINE_EXCEEDED", "the deadline of the call has passed"));
       }
-      return withTimeout(call, router.send(key, args));
+      return withTimeout(call, router.send(args, key));
     },
     isReady: () => router.isReady(),
     onReadyChange,
@@ -98,10 +103,10 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
 function createRouter(url: StoreUrl, options: RouterOptions): StoreRouter {
   switch (url.kind) {
     case "cluster":
-      return createClusterRouter(url, options);
+      return new ClusterRouter(url, options);
     case "sentinel":
       return createSentinelRouter(url, options);
     case "single":
-      return routeToOneNode(createNodeConnection({ locate: () => url.address, access: url, ...options }));
+      return new NodeConnection({ locate: () => url.address, access: url, ...options });
   }
 }

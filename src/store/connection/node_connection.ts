@@ -8,41 +8,26 @@ import { createClient, RESP_TYPES } from "redis";
 import type { Logger } from "pino";
 import { storeOverloaded, storeUnavailable } from "./errors.ts";
 import { SILENCE_MS, startPinging } from "./ping.ts";
-import { hostPortText, type NodeAddress } from "./store_url.ts";
+import { hostPortText, type NodeAddress, type StoreAccess } from "./store_url.ts";
 
 /** A reply of the store: bulk strings are Buffers, a simple status is a string, arrays nest. */
 export type StoreReply = Buffer | number | string | null | StoreReply[];
 export type StoreArguments = readonly (string | Buffer)[];
 
-/** How to enter any process of the store. */
-export type NodeAccess = {
-  readonly tls: boolean;
-  readonly username: string | undefined;
-  readonly password: string | undefined;
-  readonly database: number;
+/** What each topology of the store implements: single node, Sentinel, Cluster. */
+export type StoreRouter = Pick<NodeConnection, "isReady" | "nodeAddress" | "close"> & {
+  /** Sends a command to the node of `key`; the errors are those of NodeConnection. */
+  send(args: StoreArguments, key: string): Promise<StoreReply>;
 };
 
-export type NodeConnection = {
-  /**
-   * Returns the store's raw reply, or rejects with the client's raw error. Rejects at once with STORE_UNAVAILABLE if it is
-   * not ready, and with STORE_OVERLOADED if too many commands wait.
-   */
-  send(args: StoreArguments): Promise<StoreReply>;
-  /** Sends commands with no other command in between; returns the reply to the last one. */
-  sendTogether(commands: readonly StoreArguments[]): Promise<StoreReply>;
-  isReady(): boolean;
-  /** Returns the address of the current connection, or of the last one. */
-  address(): NodeAddress | undefined;
-  /** Closes the current connection, which is of no use, so that another one is made; `why` is logged. */
-  drop(why: string): void;
-  close(): Promise<void>;
-};
+export type RouterOptions = Pick<NodeConnectionOptions, "log" | "maxPending" | "onReadyChange">;
 
 export type NodeConnectionOptions = {
   /** Called before every attempt for the address to connect to. */
   readonly locate: (signal: AbortSignal) => NodeAddress | Promise<NodeAddress>;
-  readonly access: NodeAccess;
+  readonly access: StoreAccess;
   readonly log: Logger;
+  /** Called with each change of isReady(). */
   readonly onReadyChange: (ready: boolean) => void;
   /** Checks or sets up a new connection before it becomes ready; a rejection ends the connection. */
   readonly prepare?: (client: StoreClient) => Promise<void>;
@@ -58,7 +43,7 @@ const RECONNECT_MAX_MS = 250;
 export type StoreClient = ReturnType<typeof openClient>;
 
 /** Makes a client of node-redis with the options of every connection to the store; it never reconnects. */
-export function openClient(address: NodeAddress, access: NodeAccess, maxPending: number = MAX_PENDING) {
+export function openClient(address: NodeAddress, access: StoreAccess, maxPending: number = MAX_PENDING) {
   const shared = { connectTimeout: CONNECT_TIMEOUT_MS, socketTimeout: SILENCE_MS, reconnectStrategy: false as const };
   const tls = access.tls ? { tls: true as const } : undefined;
   return createClient({
@@ -79,11 +64,26 @@ export function openClient(address: NodeAddress, access: NodeAccess, maxPending:
   });
 }
 
-export function createNodeConnection(options: NodeConnectionOptions): NodeConnection {
-  return new SupervisedConnection(options);
+/** Runs `use` on a connection of its own. Rejects what is pending after `timeoutMs`. */
+export async function withClient<Result>(
+  address: NodeAddress,
+  access: StoreAccess,
+  timeoutMs: number,
+  use: (client: StoreClient) => Promise<Result>,
+): Promise<Result> {
+  const client = openClient(address, access);
+  client.on("error", () => undefined);
+  const timer = setTimeout(() => client.destroy(), timeoutMs);
+  try {
+    await client.connect();
+    return await use(client);
+  } finally {
+    clearTimeout(timer);
+    client.destroy();
+  }
 }
 
-class SupervisedConnection implements NodeConnection {
+export class NodeConnection {
   readonly #options: NodeConnectionOptions;
   readonly #maxPending: number;
   readonly #closing = new AbortController();
@@ -99,27 +99,33 @@ class SupervisedConnection implements NodeConnection {
     this.#ended = this.#run();
   }
 
+  /**
+   * Returns the store's raw reply, or rejects with the client's raw error. Rejects at once with STORE_UNAVAILABLE if it is
+   * not ready, and with STORE_OVERLOADED if too many commands wait.
+   */
   send(args: StoreArguments): Promise<StoreReply> {
     if (!this.#ready) return Promise.reject(storeUnavailable());
     if (this.#pending >= this.#maxPending) return Promise.reject(storeOverloaded());
     return this.#count(this.#client!.sendCommand<StoreReply>(args));
   }
 
-  sendTogether(commands: readonly StoreArguments[]): Promise<StoreReply> {
-    if (!this.#ready) return Promise.reject(storeUnavailable());
-    if (this.#pending >= this.#maxPending) return Promise.reject(storeOverloaded());
-    const replies = commands.map((args) => this.#client!.sendCommand<StoreReply>(args));
-    return this.#count(Promise.all(replies).then((all) => all.at(-1)!));
+  /** Sends ASKING, then the command, with no other command in between. */
+  sendAsking(args: StoreArguments): Promise<StoreReply> {
+    // If the command is refused, ASKING must not come before another one.
+    if (this.#ready && this.#pending < this.#maxPending) this.#client!.sendCommand(["ASKING"]).catch(() => undefined);
+    return this.send(args);
   }
 
   isReady(): boolean {
     return this.#ready;
   }
 
-  address(): NodeAddress | undefined {
-    return this.#address;
+  /** Returns the address of the node if it is connected. */
+  nodeAddress(): NodeAddress | undefined {
+    return this.#ready ? this.#address : undefined;
   }
 
+  /** Closes the current connection, which is of no use, so that another one is made; `why` is logged. */
   drop(why: string): void {
     if (this.#client === undefined || !this.#ready) return;
     this.#options.log.warn({ store: this.#storeName(), why }, "dropping a connection to the store; making another");
@@ -160,7 +166,7 @@ class SupervisedConnection implements NodeConnection {
 
   /** Connects, serves until the connection ends, and cleans up. Throws if the connection never became ready. */
   async #serveOneConnection(): Promise<void> {
-    const { locate, access, log } = this.#options;
+    const { locate, access, log, prepare } = this.#options;
     const address = await locate(this.#closing.signal);
     this.#address = address;
     if (this.#closing.signal.aborted) return;
@@ -168,16 +174,15 @@ class SupervisedConnection implements NodeConnection {
     // Without a listener, an error event would end the process; connect() and every command reject with the error as well.
     let lastError: unknown;
     client.on("error", (error) => (lastError = error));
-    const ended = new Promise<void>((resolve) => {
-      client.once("terminated", () => resolve());
-      client.once("end", () => resolve());
-    });
+    const ended = new Promise<void>((resolve) => client.once("terminated", resolve).once("end", resolve));
     this.#client = client;
     const readyTimer = setTimeout(() => client.destroy(), CONNECT_TIMEOUT_MS + SILENCE_MS);
     try {
       await client.connect();
       const failed = ended.then(() => Promise.reject(lastError ?? new Error("connection ended")));
-      await Promise.race([this.#prepare(client), failed]);
+      // The kernel accepts connections for a hung process; only a reply shows that the process runs.
+      const prepared = client.sendCommand(["PING"]).then(() => prepare?.(client));
+      await Promise.race([prepared, failed]);
       clearTimeout(readyTimer);
       this.#setReady(true);
       log.info({ store: this.#storeName() }, "connected to the store");
@@ -196,12 +201,6 @@ class SupervisedConnection implements NodeConnection {
       client.destroy();
       this.#setReady(false);
     }
-  }
-
-  async #prepare(client: StoreClient): Promise<void> {
-    // The kernel accepts connections for a hung process; only a reply shows that the process runs.
-    await client.sendCommand(["PING"]);
-    await this.#options.prepare?.(client);
   }
 
   #setReady(ready: boolean): void {

@@ -3,9 +3,14 @@
 // This does not use node-redis's own sentinel client, which may execute a write twice.
 
 import { storeUnavailable, StoreReplyError } from "./errors.ts";
-import { createNodeConnection, openClient, type NodeAccess, type StoreClient } from "./node_connection.ts";
-import { routeToOneNode, type RouterOptions, type StoreRouter } from "./router.ts";
-import { hostPortText, type HostPort, type SentinelStoreUrl } from "./store_url.ts";
+import {
+  NodeConnection,
+  withClient,
+  type RouterOptions,
+  type StoreClient,
+  type StoreRouter,
+} from "./node_connection.ts";
+import { hostPortText, type HostPort, type SentinelStoreUrl, type StoreAccess } from "./store_url.ts";
 
 /** Short, so that a hung sentinel does not delay the request to the next one for long. */
 const SENTINEL_TIMEOUT_MS = 500;
@@ -33,15 +38,17 @@ export function createSentinelRouter(url: SentinelStoreUrl, options: RouterOptio
     throw storeUnavailable(new Error(`no sentinel returned the address of ${url.masterName}`));
   }
 
-  const master = createNodeConnection({ locate: locateMaster, access: url, ...options, prepare: requireMaster });
+  const master = new NodeConnection({ locate: locateMaster, access: url, ...options, prepare: requireMaster });
   return {
-    ...routeToOneNode(master),
     // A master that has been demoted refuses writes; the sentinels know its successor.
-    send: (_key, args) =>
+    send: (args) =>
       master.send(args).catch((error: unknown) => {
         if (error instanceof Error && error.message.startsWith("READONLY")) master.drop("it is no longer the master");
         throw error;
       }),
+    isReady: () => master.isReady(),
+    nodeAddress: () => master.nodeAddress(),
+    close: () => master.close(),
   };
 }
 
@@ -61,22 +68,10 @@ async function requestMasterAddress(sentinel: HostPort, url: SentinelStoreUrl): 
   }
 }
 
-async function requestAddress(
-  sentinel: HostPort,
-  access: NodeAccess,
-  masterName: string,
-): Promise<HostPort | undefined> {
-  const client = openClient(sentinel, access);
-  client.on("error", () => undefined);
-  // destroy() rejects the connect() or the command that is under way.
-  const timer = setTimeout(() => client.destroy(), SENTINEL_TIMEOUT_MS);
-  try {
-    await client.connect();
+function requestAddress(sentinel: HostPort, access: StoreAccess, masterName: string): Promise<HostPort | undefined> {
+  return withClient(sentinel, access, SENTINEL_TIMEOUT_MS, async (client) => {
     const command = ["SENTINEL", "get-master-addr-by-name", masterName];
     const reply = await client.sendCommand<[Buffer, Buffer] | null>(command);
-    return reply === null ? undefined : { host: reply[0].toString(), port: Number(reply[1].toString()) };
-  } finally {
-    clearTimeout(timer);
-    client.destroy();
-  }
+    return reply === null ? undefined : { host: String(reply[0]), port: Number(String(reply[1])) };
+  });
 }

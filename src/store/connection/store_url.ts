@@ -7,7 +7,8 @@ export type NodeAddress =
 
 export type HostPort = { readonly host: string; readonly port: number };
 
-type StoreAccess = {
+/** How to enter any process of the store. */
+export type StoreAccess = {
   readonly tls: boolean;
   readonly username: string | undefined;
   readonly password: string | undefined;
