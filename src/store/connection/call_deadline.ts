@@ -2,6 +2,7 @@
 
 import type { CallDeadline } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
+import { MAX_TIMEOUT_MS } from "../../lib/timeout.ts";
 import { storeError, storeTimeout } from "./errors.ts";
 
 /**
@@ -9,8 +10,6 @@ import { storeError, storeTimeout } from "./errors.ts";
  * stop listening takes 1 us of CPU, a third of a pipelined GET; a timer of one duration for all waits takes 0.25 us.
  */
 const SIGNAL_DELAY_MS = 20;
-/** setTimeout fires at once for anything longer. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Settles as `reply` does; its error becomes what StoreConnection.send throws. Rejects first if the deadline passes
@@ -29,7 +28,7 @@ export function withTimeout<Reply>(call: CallDeadline, reply: Promise<Reply>): P
         if (signal.aborted) return onAbort();
         signal.addEventListener("abort", onAbort, { once: true });
       }
-      timer = setTimeout(onTimer, Math.min(remainingMs, MAX_TIMER_MS));
+      timer = setTimeout(onTimer, Math.min(remainingMs, MAX_TIMEOUT_MS));
     }
 
     function onAbort(): void {
@@ -64,6 +63,10 @@ export function abortError(reason: unknown): SessionError {
   if (reason instanceof SessionError) return reason;
   const { name, code } = (typeof reason === "object" && reason !== null ? reason : {}) as Record<string, unknown>;
   return name === "TimeoutError" || code === GRPC_DEADLINE_EXCEEDED
-    ? new SessionError("DEADLINE_EXCEEDED", "the deadline of the call has passed")
+    ? deadlineExceeded()
     : new SessionError("CANCELLED", "the caller cancelled the call");
+}
+
+export function deadlineExceeded(): SessionError {
+  return new SessionError("DEADLINE_EXCEEDED", "the deadline of the call has passed");
 }

@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import type { CallDeadline } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
-import { withTimeout } from "./call_deadline.ts";
+import { deadlineExceeded, withTimeout } from "./call_deadline.ts";
 import { ClusterRouter } from "./cluster.ts";
 import { storeUnavailable } from "./errors.ts";
 import {
@@ -14,33 +14,12 @@ import {
   type StoreRouter,
 } from "./node_connection.ts";
 import { createSentinelRouter } from "./sentinel.ts";
-import { describeStoreUrl, type NodeAddress, type StoreUrl } from "./store_url.ts";
+import { describeStoreUrl, type StoreUrl } from "./store_url.ts";
 
 export type { StoreArguments, StoreReply } from "./node_connection.ts";
 export { StoreReplyError } from "./errors.ts";
 
-export type StoreConnection = {
-  /**
-   * Sends one command to the node of `key`; commands of one tick are pipelined. Ends by the call's deadline whatever the
-   * store does.
-   * @throws SessionError STORE_UNAVAILABLE and STORE_TIMEOUT (the command may have had an effect), STORE_OVERLOADED and
-   * STORE_FULL (it had none), CANCELLED, DEADLINE_EXCEEDED; StoreReplyError for any other error reply.
-   */
-  send(key: string, args: StoreArguments, call: CallDeadline): Promise<StoreReply>;
-  /** Returns true if commands can be sent: to the node, or to a primary for every slot of the cluster. */
-  isReady(): boolean;
-  /** Calls the listener with each change of isReady(); returns a function that removes it. */
-  onReadyChange(listener: (ready: boolean) => void): () => void;
-  /** Resolves once ready. @throws SessionError STORE_UNAVAILABLE if that is not so by the deadline, or after close(). */
-  whenReady(call: CallDeadline): Promise<void>;
-  /** The store's URL without credentials, for logs. */
-  readonly description: string;
-  readonly url: StoreUrl;
-  /** Returns a connected node, for connections that any node can serve (pub/sub); undefined if there is none. */
-  nodeAddress(): NodeAddress | undefined;
-  /** Fails the commands that are in flight; resolves when all connections are closed. */
-  close(): Promise<void>;
-};
+export type StoreConnection = ReturnType<typeof createStoreConnection>;
 
 export type StoreConnectionOptions = {
   readonly url: StoreUrl;
@@ -49,7 +28,7 @@ export type StoreConnectionOptions = {
   readonly maxPending?: number;
 };
 
-export function createStoreConnection({ url, log, maxPending }: StoreConnectionOptions): StoreConnection {
+export function createStoreConnection({ url, log, maxPending }: StoreConnectionOptions) {
   const listeners = new Set<(ready: boolean) => void>();
   const router = createRouter(url, { log, maxPending, onReadyChange: notify });
   let closed = false;
@@ -58,45 +37,61 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
     for (const listener of listeners) listener(ready);
   }
 
+  /**
+   * Sends one command to the node of `key`; commands of one tick are pipelined. Ends by the call's deadline whatever the
+   * store does.
+   * @throws SessionError STORE_UNAVAILABLE and STORE_TIMEOUT (the command may have had an effect), STORE_OVERLOADED and
+   * STORE_FULL (it had none), CANCELLED, DEADLINE_EXCEEDED; StoreReplyError for any other error reply.
+   */
+  function send(key: string, args: StoreArguments, call: CallDeadline): Promise<StoreReply> {
+    if (performance.now() >= call.deadlineMs) return Promise.reject(deadlineExceeded());
+    return withTimeout(call, router.send(args, key));
+  }
+
+  /** Calls the listener with each change of isReady(); returns a function that removes it. */
   function onReadyChange(listener: (ready: boolean) => void): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);
   }
 
+  /** Resolves once ready. @throws SessionError STORE_UNAVAILABLE if that is not so by the deadline, or after close(). */
+  async function whenReady(call: CallDeadline): Promise<void> {
+    if (router.isReady()) return;
+    if (closed) throw storeUnavailable();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const removeListener = onReadyChange(() => {
+      if (router.isReady()) resolve();
+      else if (closed) reject(storeUnavailable());
+    });
+    try {
+      await withTimeout(call, promise);
+    } catch (error) {
+      throw error instanceof SessionError && error.reason === "STORE_TIMEOUT" ? storeUnavailable(error) : error;
+    } finally {
+      removeListener();
+    }
+  }
+
+  /** Fails the commands that are in flight; resolves when all connections are closed. */
+  async function close(): Promise<void> {
+    if (closed) return;
+    closed = true;
+    await router.close();
+    notify(false);
+  }
+
   return {
-    send(key, args, call) {
-      if (performance.now() >= call.deadlineMs) {
-        return Promise.reject(new SessionError("DEADLINE_EXCEEDED", "the deadline of the call has passed"));
-      }
-      return withTimeout(call, router.send(args, key));
-    },
+    url,
+    /** The store's URL without credentials, for logs. */
+    description: describeStoreUrl(url),
+    send,
+    /** Returns true if commands can be sent: to the node, or to a primary for every slot of the cluster. */
     isReady: () => router.isReady(),
     onReadyChange,
-    async whenReady(call) {
-      if (router.isReady()) return;
-      if (closed) throw storeUnavailable();
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      const removeListener = onReadyChange(() => {
-        if (router.isReady()) resolve();
-        else if (closed) reject(storeUnavailable());
-      });
-      try {
-        await withTimeout(call, promise);
-      } catch (error) {
-        throw error instanceof SessionError && error.reason === "STORE_TIMEOUT" ? storeUnavailable(error) : error;
-      } finally {
-        removeListener();
-      }
-    },
-    description: describeStoreUrl(url),
-    url,
+    whenReady,
+    /** Returns a connected node, for connections that any node can serve (pub/sub); undefined if there is none. */
     nodeAddress: () => router.nodeAddress(),
-    async close() {
-      if (closed) return;
-      closed = true;
-      await router.close();
-      notify(false);
-    },
+    close,
   };
 }
 

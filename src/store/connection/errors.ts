@@ -21,26 +21,16 @@ export class StoreReplyError extends Error {
 }
 
 /** Error replies of a store that cannot execute the command now, or not on this node: it had no effect. */
-const UNAVAILABLE_CODES = new Set([
-  "LOADING",
-  "MASTERDOWN",
-  "READONLY",
-  "CLUSTERDOWN",
-  "TRYAGAIN",
-  "BUSY",
-  "MISCONF",
-  "NOREPLICAS",
-  "MOVED",
-  "ASK",
-]);
+const UNAVAILABLE_CODES = /^(LOADING|MASTERDOWN|READONLY|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|MOVED|ASK)$/;
 
 /** Turns anything that a client of node-redis rejects with into the error that StoreConnection.send throws. */
 export function storeError(error: unknown): Error {
   if (error instanceof SessionError || error instanceof StoreReplyError) return error;
   if (error instanceof ErrorReply) {
     const reply = new StoreReplyError(error.message);
-    if (reply.code === "OOM") return storeFull(reply);
-    return UNAVAILABLE_CODES.has(reply.code) ? storeUnavailable(reply) : reply;
+    if (reply.code === "OOM")
+      return new SessionError("STORE_FULL", "the store is out of memory", { retryAfterMs: 1_000, cause: reply });
+    return UNAVAILABLE_CODES.test(reply.code) ? storeUnavailable(reply) : reply;
   }
   // The encoder refused an argument that is neither text nor bytes: a defect of the caller's.
   if (error instanceof TypeError) return error;
@@ -59,8 +49,4 @@ export function storeTimeout(): SessionError {
 export function storeOverloaded(): SessionError {
   const message = "too many commands are waiting for the store";
   return new SessionError("STORE_OVERLOADED", message, { retryAfterMs: RETRY_AFTER_MS });
-}
-
-function storeFull(cause: unknown): SessionError {
-  return new SessionError("STORE_FULL", "the store is out of memory", { retryAfterMs: 1_000, cause });
 }
