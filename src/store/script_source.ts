@@ -31,9 +31,6 @@ export type ScriptName = (typeof SCRIPT_NAMES)[number];
 /** A line of an assembled script, and where it comes from: `file` as in `includes/record`, `line` from 1. */
 export type SourceLine = { readonly text: string; readonly file: string; readonly line: number };
 
-/** The names of a script's KEYS and ARGV in order, as its header has them. Only the last of `args` may end in `…`: a rest. */
-export type ScriptHeader = { readonly keys: readonly string[]; readonly args: readonly string[] };
-
 const LUA_FOLDER = new URL("./lua/", import.meta.url);
 const INCLUDE = /^-- @include (\S+)[ \t]*$/;
 
@@ -73,8 +70,11 @@ export function assembleScript(name: string, read: (name: string) => string | un
   return expand(name, []);
 }
 
-/** Reads the `-- KEYS` and `-- ARGV` lines of a script's text; what stands in parentheses is a comment. */
-export function parseHeader(text: string): ScriptHeader {
+/**
+ * Reads the names of a script's KEYS and ARGV, in order, from its header; what stands in parentheses is a comment. Only the
+ * last of `args` may end in `…`: a rest.
+ */
+export function parseHeader(text: string) {
   return { keys: namesOf("KEYS"), args: namesOf("ARGV") };
 
   function namesOf(label: string): string[] {

@@ -39,17 +39,20 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
     call: CallDeadline,
     results: readonly Result[] = [],
   ): Promise<ScriptReply<Result>> {
-    const script = scripts.get(name)!;
-    checkCounts(script, keys.length, args.length);
+    const { sha, text, keyCount, argCount, hasRest } = scripts.get(name)!;
+    if (keys.length !== keyCount || (hasRest ? args.length < argCount : args.length !== argCount)) {
+      const given = `${keys.length} and ${args.length}`;
+      throw new Error(`the script ${name} takes ${keyCount} KEYS and ${argCount} ARGV, but was given ${given}`);
+    }
     const node = keys[0]!;
     const rest = [String(keys.length), ...keys, ...args];
     let reply: StoreReply;
     try {
-      reply = await connection.send(node, ["EVALSHA", script.sha, ...rest], call);
+      reply = await connection.send(node, ["EVALSHA", sha, ...rest], call);
     } catch (error) {
       if (!(error instanceof StoreReplyError && error.code === "NOSCRIPT")) throw error;
       // The node is new, or its scripts were flushed. Nothing was executed, so it is safe to send the script in full.
-      reply = await connection.send(node, ["EVAL", script.text, ...rest], call);
+      reply = await connection.send(node, ["EVAL", text, ...rest], call);
     }
     return readReply(name, reply, results);
   }
@@ -73,20 +76,13 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
   return { run, runOnSession };
 }
 
-type Script = ReturnType<typeof loadScript>;
-
 function loadScript(name: ScriptName, shebang: boolean) {
   const [first, ...others] = assembleScript(name).map((line) => line.text);
   const text = (shebang ? [first, ...others] : others).join("\n");
   const { keys, args } = parseHeader(text);
   const hasRest = args.at(-1)?.endsWith("…") === true;
   const sha = createHash("sha1").update(text).digest("hex");
-  return { name, text, sha, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
-}
-
-function checkCounts({ name, keyCount, argCount, hasRest }: Script, keys: number, args: number): void {
-  if (keys === keyCount && (hasRest ? args >= argCount : args === argCount)) return;
-  throw new Error(`the script ${name} takes ${keyCount} KEYS and ${argCount} ARGV, but was given ${keys} and ${args}`);
+  return { text, sha, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
 }
 
 function readReply<Result extends Outcome>(

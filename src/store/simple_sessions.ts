@@ -2,7 +2,6 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
-import type { StoreReply } from "./connection/connection.ts";
 import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
@@ -73,16 +72,12 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
   ): Promise<SessionPage> {
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
     const args = [afterSessionId, String(pageSize), String(PAGE_BYTES), which];
-    const { values } = await scripts.run("simple_sessions_list", keys, args, call);
-    return pageFromReply(values);
+    // 1 if there are more sessions, then session_id, record and fields of each.
+    const [more, ...rest] = (await scripts.run("simple_sessions_list", keys, args, call)).values;
+    const sessions: StoredSession[] = [];
+    for (let i = 0; i < rest.length; i += 3) sessions.push(storedSessionFromReply(rest.slice(i, i + 3)));
+    return { sessions, more: Number(more) === 1 };
   }
 
   return { get, readRecords, updateData, remove, removeAllOfUser, listOfUser };
-}
-
-/** Decodes 1 if there are more sessions, then session_id, record and fields of each. */
-function pageFromReply([more, ...rest]: readonly StoreReply[]): SessionPage {
-  const sessions: StoredSession[] = [];
-  for (let i = 0; i < rest.length; i += 3) sessions.push(storedSessionFromReply(rest.slice(i, i + 3)));
-  return { sessions, more: Number(more) === 1 };
 }

@@ -5,7 +5,6 @@ import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import type { LogEnd } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
-import type { StoreReply } from "./connection/connection.ts";
 import { storeUnavailable } from "./connection/errors.ts";
 import { NodeConnection } from "./connection/node_connection.ts";
 import type { StoreDependencies } from "./dependencies.ts";
@@ -31,10 +30,7 @@ const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => part
 
 export type ChangeLog = ReturnType<typeof createChangeLog>;
 
-export function createChangeLog(
-  { connection, scripts }: Pick<StoreDependencies, "connection" | "scripts">,
-  log: Logger,
-) {
+export function createChangeLog({ connection, scripts }: Omit<StoreDependencies, "settings">, log: Logger) {
   /** Reads all tails: by one MGET on a single node, by pipelined GETs in a cluster. */
   async function readTails(call: CallDeadline): Promise<Tails> {
     const replies =
@@ -47,9 +43,8 @@ export function createChangeLog(
   }
 
   /** Begins the epoch of a partition that has had no change. */
-  async function beginLog(partition: number, call: CallDeadline): Promise<StoreReply> {
-    const { values } = await scripts.run("watch_begin_change_log", partitionKeys(partition), [], call);
-    return values[0]!;
+  async function beginLog(partition: number, call: CallDeadline) {
+    return (await scripts.run("watch_begin_change_log", partitionKeys(partition), [], call)).values[0];
   }
 
   /** Reads at most `count` changes of a partition after `end`, oldest first. */
@@ -64,10 +59,7 @@ export function createChangeLog(
    * Subscribes to published changes, which pub/sub may lose without notice, and reconnects until it is closed. Calls
    * `onReadyChange` when the subscription is lost or made again.
    */
-  function subscribe(
-    onChange: (change: Change) => void,
-    onReadyChange: (ready: boolean) => void,
-  ): { close(): Promise<void> } {
+  function subscribe(onChange: (change: Change) => void, onReadyChange: (ready: boolean) => void) {
     return new NodeConnection({
       locate: () => {
         const address = connection.nodeAddress();

@@ -81,7 +81,6 @@ export class ClusterRouter implements StoreRouter {
     this.#closed = true;
     clearTimeout(this.#timer);
     await Promise.all([this.#refreshing, ...[...this.#primaries.values()].map(({ connection }) => connection.close())]);
-    clearTimeout(this.#timer);
   }
 
   /** Reads the slots from any node. One refresh runs at a time; if no node replies, the current view stays. */
