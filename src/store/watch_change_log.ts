@@ -23,16 +23,13 @@ export type Change = {
   readonly actor: string;
 };
 
-/** The end of every partition's log, by the number of the partition. */
-export type Tails = readonly LogEnd[];
-
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
 export type ChangeLog = ReturnType<typeof createChangeLog>;
 
 export function createChangeLog({ connection, scripts }: Omit<StoreDependencies, "settings">, log: Logger) {
-  /** Reads all tails: by one MGET on a single node, by pipelined GETs in a cluster. */
-  async function readTails(call: CallDeadline): Promise<Tails> {
+  /** Reads the end of each partition's log, in order: by one MGET on a single node, by pipelined GETs in a cluster. */
+  async function readTails(call: CallDeadline): Promise<LogEnd[]> {
     const replies =
       connection.url.kind === "cluster"
         ? await Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))

@@ -24,10 +24,6 @@ export type SentinelStoreUrl = StoreAccess & {
 export type ClusterStoreUrl = StoreAccess & { readonly kind: "cluster"; readonly nodes: readonly HostPort[] };
 export type StoreUrl = SingleStoreUrl | SentinelStoreUrl | ClusterStoreUrl;
 
-export type ParsedStoreUrl =
-  | { readonly url: StoreUrl; readonly fault?: undefined }
-  | { readonly url?: undefined; readonly fault: string };
-
 /** Thrown only inside this file; its message becomes the fault. */
 class UrlFault extends Error {}
 
@@ -35,8 +31,8 @@ const FORMS =
   "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to.sock, " +
   "redis+sentinel://[user:password@]host[:port],…/master-name[/db], redis+cluster://[user:password@]host[:port],…";
 
-/** Parses a store URL. A fault names what is wrong without repeating the text, which may contain a password. */
-export function parseStoreUrl(text: string): ParsedStoreUrl {
+/** Returns the `url`, or a `fault` that names what is wrong without repeating the text, which may contain a password. */
+export function parseStoreUrl(text: string) {
   try {
     return { url: parse(text.trim()) };
   } catch (error) {
