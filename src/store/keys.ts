@@ -46,7 +46,7 @@ export function auditKey(owner: string): string {
   return `${PARTITIONS[partitionOfOwner(owner)]!.base}a:${owner}`;
 }
 
-/** Returns the KEYS of create_session: the session's three, the user's four, request id, create rate, the partition's four. */
+/** Returns the KEYS of create_session: session, user, request id, create rate, then the partition's four. */
 export function createScriptKeys(sessionId: string, owner: string, requestId: string): string[] {
   const { base, shared } = PARTITIONS[partitionOfOwner(owner)]!;
   const session = sessionScriptKeys(sessionId)!.slice(0, 3);
@@ -54,7 +54,7 @@ export function createScriptKeys(sessionId: string, owner: string, requestId: st
   return [...session, ...user, `${base}x:${owner}:${encodeURIComponent(requestId)}`, `${base}q:${owner}`, ...shared];
 }
 
-/** Returns the KEYS of regeneration_regenerate: the three of the old session, the three of the new, the partition's four. */
+/** Returns the KEYS of regeneration_regenerate: old session, new session, then the partition's four. */
 export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] {
   return [...sessionScriptKeys(sessionId)!.slice(0, 3), ...sessionScriptKeys(newSessionId)!];
 }
