@@ -5,7 +5,6 @@
 
 import type { Session } from "../../gen/session/v1/session_pb.ts";
 import { nowMs } from "./clock.ts";
-import { FillTracker, type FillTicket } from "./fill_tracker.ts";
 
 /** All times are on the clock of nowMs(). */
 type Entry = {
@@ -14,6 +13,9 @@ type Entry = {
   readonly refreshMs: number;
   refreshAtMs: number;
 };
+
+/** Taken before a request is sent whose response may fill the cache; `sentMs` is on the clock of nowMs(). */
+export type FillTicket = { readonly sequence: number; readonly sentMs: number };
 
 export type FillResult = { readonly session: Session; readonly expiresInMs: number };
 
@@ -37,7 +39,12 @@ export class SessionCache {
   // In the order of use: the first is evicted first.
   readonly #entries = new Map<string, Entry>();
   readonly #keysOfSession = new Map<string, Set<string>>();
-  readonly #fills = new FillTracker();
+  // The fills under way whose results may be stored, the oldest first.
+  readonly #fills = new Set<FillTicket>();
+  // The sequence number of the last invalidation of each session id and partition, in ascending order. Only of invalidations
+  // since the oldest fill began.
+  readonly #invalidations = new Map<string | number, number>();
+  #sequence = 0;
   #leaseEndMs = -Infinity;
 
   constructor(maxEntries: number) {
@@ -60,9 +67,11 @@ export class SessionCache {
     return { kind: "hit", session: entry.session, needsRefresh };
   }
 
-  /** Call before the request is sent. Every ticket must be given back to `endFill` or `abandonFill`. */
+  /** Every ticket must be given back to `endFill` or `abandonFill`. */
   beginFill(): FillTicket {
-    return this.#fills.begin();
+    const ticket = { sequence: this.#sequence, sentMs: nowMs() };
+    this.#fills.add(ticket);
+    return ticket;
   }
 
   /**
@@ -71,28 +80,29 @@ export class SessionCache {
    */
   endFill(key: string, ticket: FillTicket, result: FillResult | undefined): void {
     this.#remove(key);
-    if (result !== undefined) {
+    const isCurrent = (id: string | number) => (this.#invalidations.get(id) ?? 0) <= ticket.sequence;
+    if (result !== undefined && this.#fills.has(ticket)) {
       const { sessionId } = result.session;
-      if (this.#fills.isCurrent(ticket, sessionId, partitionOf(sessionId))) this.#store(key, result, ticket.sentMs);
+      if (isCurrent(sessionId) && isCurrent(partitionOf(sessionId))) this.#store(key, result, ticket.sentMs);
     }
-    this.#fills.end(ticket);
+    this.#forgetFill(ticket);
   }
 
   /** Ends a fill that failed: the present entry stays valid, and a later hit requests the refresh again. */
   abandonFill(key: string, ticket: FillTicket): void {
-    this.#fills.end(ticket);
+    this.#forgetFill(ticket);
     const entry = this.#entries.get(key);
     if (entry?.refreshAtMs === Infinity) entry.refreshAtMs = nowMs() + entry.refreshMs;
   }
 
   invalidate(sessionId: string): void {
-    this.#fills.invalidate(sessionId);
+    this.#recordInvalidation(sessionId);
     this.#removeSession(sessionId);
   }
 
   /** Drops the sessions of one partition, because invalidations of it may be missing. */
   clearPartition(partition: number): void {
-    this.#fills.invalidate(partition);
+    this.#recordInvalidation(partition);
     for (const sessionId of [...this.#keysOfSession.keys()]) {
       if (partitionOf(sessionId) === partition) this.#removeSession(sessionId);
     }
@@ -100,7 +110,8 @@ export class SessionCache {
 
   /** Drops everything, the lease and the results of fills under way too, because any invalidation may be missing. */
   clear(): void {
-    this.#fills.invalidateAll();
+    this.#fills.clear();
+    this.#invalidations.clear();
     this.#entries.clear();
     this.#keysOfSession.clear();
     this.#leaseEndMs = -Infinity;
@@ -118,6 +129,24 @@ export class SessionCache {
 
   get size(): number {
     return this.#entries.size;
+  }
+
+  #recordInvalidation(id: string | number): void {
+    this.#sequence++;
+    if (this.#fills.size === 0) return;
+    // Deleted first, so that the id moves to the end of the order.
+    this.#invalidations.delete(id);
+    this.#invalidations.set(id, this.#sequence);
+  }
+
+  /** Also forgets the invalidations before the oldest fill that is still under way. */
+  #forgetFill(ticket: FillTicket): void {
+    this.#fills.delete(ticket);
+    const oldest = this.#fills.values().next().value;
+    for (const [id, sequence] of this.#invalidations) {
+      if (oldest !== undefined && sequence > oldest.sequence) return;
+      this.#invalidations.delete(id);
+    }
   }
 
   #store(key: string, { session, expiresInMs }: FillResult, sentMs: number): void {

@@ -1,8 +1,7 @@
 // A cache that is broken on purpose: a late response overwrites an invalidation that came before it.
 
-import { SessionCache, type FillResult } from "../../../src/client/cache.ts";
+import { SessionCache, type FillResult, type FillTicket } from "../../../src/client/cache.ts";
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";
-import type { FillTicket } from "../../../src/client/fill_tracker.ts";
 
 class LateFillCache extends SessionCache {
   override endFill(key: string, ticket: FillTicket, result: FillResult | undefined): void {
