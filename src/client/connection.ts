@@ -5,19 +5,13 @@ import {
   create,
   fromBinary,
   toBinary,
+  type DescMethod,
   type DescMethodServerStreaming,
   type DescMethodUnary,
   type MessageInitShape,
   type MessageShape,
 } from "@bufbuild/protobuf";
-import {
-  ChannelCredentials,
-  Client,
-  Metadata,
-  status,
-  type ClientReadableStream,
-  type ClientUnaryCall,
-} from "@grpc/grpc-js";
+import { ChannelCredentials, Client, Metadata, status, type ClientUnaryCall } from "@grpc/grpc-js";
 import { nowMs } from "./clock.ts";
 
 /** The credentials that the client presents to the service. */
@@ -40,13 +34,19 @@ export function openConnection(address: string, credentials: ClientCredentials) 
     "grpc.max_receive_message_length": -1,
   });
 
-  function metadata(): Metadata {
-    const headers = new Metadata();
-    if (credentials.apiKey !== undefined) headers.set("authorization", `Bearer ${credentials.apiKey}`);
-    return headers;
-  }
-
+  const metadata = new Metadata();
+  if (credentials.apiKey !== undefined) metadata.set("authorization", `Bearer ${credentials.apiKey}`);
   const pending = new Set<ClientUnaryCall>();
+
+  function argumentsOf<I extends DescMethod>(method: I, request: MessageInitShape<I["input"]>) {
+    return [
+      `/${method.parent.typeName}/${method.name}`,
+      (init: MessageInitShape<I["input"]>) => Buffer.from(toBinary(method.input, create(method.input, init))),
+      (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
+      request,
+      metadata,
+    ] as const;
+  }
 
   return {
     /** Rejects if the response is read only after the deadline, because its age is unknown then. */
@@ -57,36 +57,19 @@ export function openConnection(address: string, credentials: ClientCredentials) 
     ): Promise<MessageShape<I["output"]>> {
       return new Promise((resolve, reject) => {
         const deadlineMs = nowMs() + timeoutMs;
-        const call = client.makeUnaryRequest(
-          pathOf(method),
-          encoder(method.input),
-          (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
-          request,
-          metadata(),
-          { deadline: Date.now() + timeoutMs },
-          (error, response) => {
-            pending.delete(call);
-            if (error) reject(error);
-            else if (nowMs() > deadlineMs) reject(deadlineExceeded());
-            else resolve(response!);
-          },
-        );
+        const options = { deadline: Date.now() + timeoutMs };
+        const call = client.makeUnaryRequest(...argumentsOf(method, request), options, (error, response) => {
+          pending.delete(call);
+          if (error) reject(error);
+          else if (nowMs() > deadlineMs) reject(deadlineExceeded());
+          else resolve(response!);
+        });
         pending.add(call);
       });
     },
 
-    serverStream<I extends DescMethodServerStreaming>(
-      method: I,
-      request: MessageInitShape<I["input"]>,
-    ): ClientReadableStream<MessageShape<I["output"]>> {
-      return client.makeServerStreamRequest(
-        pathOf(method),
-        encoder(method.input),
-        (bytes: Buffer) => fromBinary(method.output, bytes) as MessageShape<I["output"]>,
-        request,
-        metadata(),
-      );
-    },
+    serverStream: <I extends DescMethodServerStreaming>(method: I, request: MessageInitShape<I["input"]>) =>
+      client.makeServerStreamRequest(...argumentsOf(method, request)),
 
     close(): void {
       for (const call of pending) call.cancel();
@@ -98,14 +81,6 @@ export function openConnection(address: string, credentials: ClientCredentials) 
 function deadlineExceeded(): Error {
   const details = "the response came after the deadline";
   return Object.assign(new Error(`DEADLINE_EXCEEDED: ${details}`), { code: status.DEADLINE_EXCEEDED, details });
-}
-
-function encoder<D extends DescMethodUnary["input"]>(desc: D) {
-  return (request: MessageInitShape<D>) => Buffer.from(toBinary(desc, create(desc, request)));
-}
-
-function pathOf(method: DescMethodUnary | DescMethodServerStreaming): string {
-  return `/${method.parent.typeName}/${method.name}`;
 }
 
 function channelCredentials({ tls }: ClientCredentials): ChannelCredentials {
