@@ -101,7 +101,7 @@ export function assembleSessionClient(options: SessionClientOptions, parts: Clie
       ...sessions.counts,
       entries: cache?.size ?? 0,
       safeForMs: cache?.safeForMs ?? 0,
-      watchError: watch.error,
+      watchError: watch.error(),
     }),
     close() {
       sessions.close();

@@ -3,7 +3,7 @@
 import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import type { SessionCache } from "./cache.ts";
 import type { ServiceConnection } from "./connection.ts";
-import type { startWatchLoop, WatchLoopEvents } from "./watch_loop.ts";
+import type { startWatchLoop } from "./watch_loop.ts";
 
 /** With a cache the watch starts at once; without one, with the first handler. */
 export function createClientWatch(
@@ -11,66 +11,48 @@ export function createClientWatch(
   cache: SessionCache | undefined,
   startLoop: typeof startWatchLoop,
 ) {
-  const invalidated = createHandlers<Invalidation>();
-  const reset = createHandlers<void>();
+  const invalidationHandlers = new Set<(invalidation: Invalidation) => void>();
+  const resetHandlers = new Set<() => void>();
   let error: string | undefined;
   let stopLoop: (() => void) | undefined;
-  let closed = false;
-
-  const events: WatchLoopEvents = {
-    onInvalidation(invalidation) {
-      cache?.invalidate(invalidation.sessionId);
-      invalidated.call(invalidation);
-    },
-    onReset(partition) {
-      if (partition === undefined) cache?.clear();
-      else cache?.clearPartition(partition);
-      reset.call();
-    },
-    onLease(untilMs) {
-      error = undefined;
-      cache?.extendLease(untilMs);
-    },
-    onBroken: (reason) => void (error = reason),
-  };
 
   function start(): void {
-    if (!closed) stopLoop ??= startLoop(connection, events);
+    stopLoop ??= startLoop(connection, {
+      onInvalidation(invalidation) {
+        cache?.invalidate(invalidation.sessionId);
+        for (const handler of invalidationHandlers) handler(invalidation);
+      },
+      onReset(partition) {
+        if (partition === undefined) cache?.clear();
+        else cache?.clearPartition(partition);
+        for (const handler of resetHandlers) handler();
+      },
+      onLease(untilMs) {
+        error = undefined;
+        cache?.extendLease(untilMs);
+      },
+      onBroken: (reason) => void (error = reason),
+    });
   }
   if (cache !== undefined) start();
 
-  return {
-    onInvalidated(handler: (invalidation: Invalidation) => void): () => void {
-      start();
-      return invalidated.add(handler);
-    },
-    onReset(handler: () => void): () => void {
-      start();
-      return reset.add(handler);
-    },
-    /** Why the stream broke last; undefined once a lease was granted since. */
-    get error(): string | undefined {
-      return error;
-    },
-    close(): void {
-      closed = true;
-      stopLoop?.();
-    },
-  };
-}
+  function add<T>(handlers: Set<(value: T) => void>, handler: (value: T) => unknown): () => void {
+    start();
+    // If a handler throws, the process emits a warning and the others are still called.
+    const added = (value: T) => void (async () => handler(value))().catch(warn);
+    handlers.add(added);
+    return () => void handlers.delete(added);
+  }
 
-/** The caller's handlers of one event. If one throws, the process emits a warning and the others are still called. */
-function createHandlers<T>() {
-  const handlers = new Set<{ readonly handler: (value: T) => unknown }>();
   return {
-    /** Returns the function that removes the handler. */
-    add(handler: (value: T) => unknown): () => void {
-      const added = { handler };
-      handlers.add(added);
-      return () => void handlers.delete(added);
-    },
-    call(value: T): void {
-      for (const { handler } of handlers) (async () => handler(value))().catch(warn);
+    onInvalidated: (handler: (invalidation: Invalidation) => void) => add(invalidationHandlers, handler),
+    onReset: (handler: () => void) => add(resetHandlers, handler),
+    /** Why the stream broke last; undefined once a lease was granted since. */
+    error: () => error,
+    close(): void {
+      stopLoop?.();
+      // A handler that is added later does not start the loop again.
+      stopLoop = () => undefined;
     },
   };
 }
