@@ -1,10 +1,9 @@
 // Session lookups: from the cache while that is safe, otherwise from the service, whose response fills the cache.
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import type { ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { ValidateEntry, ValidateEntryInit } from "./batcher.ts";
-import type { FillResult, SessionCache } from "./cache.ts";
+import type { SessionCache } from "./cache.ts";
 
 /** The greatest length of a token, an id and an address. The service rejects the whole request for one that is longer. */
 const MAX_TEXT_BYTES = 256;
@@ -17,9 +16,14 @@ export function createSessionLookup(validate: ValidateEntry, cache: SessionCache
   async function fill(key: string, entry: ValidateEntryInit): Promise<Session | undefined> {
     const ticket = cache?.beginFill();
     try {
-      const result = await validate(entry);
-      const session = result.verdict === Verdict.VALID ? freeze(result.session) : undefined;
-      if (ticket !== undefined) cache!.endFill(key, ticket, cacheable(entry, session, result));
+      const { verdict, session: found, ipMismatch, expiresIn } = await validate(entry);
+      const session = verdict === Verdict.VALID ? freeze(found) : undefined;
+      // The service has to see every request from another address. A regenerated id leads to its successor for a grace, whose
+      // end the response does not contain.
+      const isSuccessor = entry.handle?.case === "sessionId" && entry.handle.value !== session?.sessionId;
+      const isCacheable = session !== undefined && expiresIn !== undefined && !ipMismatch && !isSuccessor;
+      const result = isCacheable ? { session, expiresInMs: durationMs(expiresIn) } : undefined;
+      if (ticket !== undefined) cache!.endFill(key, ticket, result);
       return session;
     } catch (error) {
       if (ticket !== undefined) cache!.abandonFill(key, ticket);
@@ -47,25 +51,7 @@ export function createSessionLookup(validate: ValidateEntry, cache: SessionCache
     return found.session;
   }
 
-  /** Makes later lookups reject. */
-  function close(): void {
-    closed = true;
-  }
-
-  return { find, close, counts };
-}
-
-/** Returns undefined if the response must not be cached. */
-function cacheable(
-  { handle }: ValidateEntryInit,
-  session: Session | undefined,
-  { ipMismatch, expiresIn }: ValidateResult,
-): FillResult | undefined {
-  // The service has to see every request from another address.
-  if (session === undefined || expiresIn === undefined || ipMismatch) return undefined;
-  // A regenerated id leads to its successor for a grace, whose end the response does not contain.
-  if (handle?.case === "sessionId" && handle.value !== session.sessionId) return undefined;
-  return { session, expiresInMs: durationMs(expiresIn) };
+  return { find, counts, close: () => void (closed = true) };
 }
 
 function isSendable(text: string): boolean {
