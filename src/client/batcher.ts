@@ -1,5 +1,6 @@
 // The batcher: lookups of one turn of the event loop travel as one BatchValidate request.
 
+import { setImmediate as endOfTurn } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { BatchValidateRequestSchema, ValidateResult } from "../../gen/session/v1/bulk_validation_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
@@ -10,37 +11,26 @@ export type ValidateEntryInit = NonNullable<MessageInitShape<typeof BatchValidat
 /** Resolves with the result of one entry; rejects with the error of the request that carried it. */
 export type ValidateEntry = (entry: ValidateEntryInit) => Promise<ValidateResult>;
 
-type PendingLookup = {
-  readonly entry: ValidateEntryInit;
-  readonly resolve: (result: ValidateResult) => void;
-  readonly reject: (error: unknown) => void;
-};
-
 /** Keeps a request of entries of the greatest length below the service's limit of 256 KiB. */
 const MAX_ENTRIES = 400;
 
 export function createBatcher(connection: ServiceConnection, timeoutMs: number): ValidateEntry {
-  let pending: PendingLookup[] = [];
+  // The batch that is not sent yet, if there is one.
+  let batch: { readonly entries: ValidateEntryInit[]; readonly results: Promise<ValidateResult[]> } | undefined;
 
-  async function send(batch: readonly PendingLookup[]): Promise<void> {
-    try {
-      const entries = batch.map(({ entry }) => entry);
-      const { results } = await connection.unary(SessionService.method.batchValidate, { entries }, timeoutMs);
-      batch.forEach(({ resolve }, index) => resolve(results[index]!));
-    } catch (error) {
-      for (const { reject } of batch) reject(error);
+  async function send(entries: ValidateEntryInit[]): Promise<ValidateResult[]> {
+    await endOfTurn();
+    batch = undefined;
+    const { results } = await connection.unary(SessionService.method.batchValidate, { entries }, timeoutMs);
+    return results;
+  }
+
+  return async (entry) => {
+    if (batch === undefined || batch.entries.length === MAX_ENTRIES) {
+      const entries: ValidateEntryInit[] = [];
+      batch = { entries, results: send(entries) };
     }
-  }
-
-  function flush(): void {
-    const lookups = pending;
-    pending = [];
-    for (let i = 0; i < lookups.length; i += MAX_ENTRIES) void send(lookups.slice(i, i + MAX_ENTRIES));
-  }
-
-  return (entry) =>
-    new Promise((resolve, reject) => {
-      if (pending.length === 0) setImmediate(flush);
-      pending.push({ entry, resolve, reject });
-    });
+    const index = batch.entries.push(entry) - 1;
+    return (await batch.results)[index]!;
+  };
 }
