@@ -55,8 +55,7 @@ export class SessionCache {
     const atMs = nowMs();
     if (atMs >= this.#leaseEndMs) return { kind: "bypass" };
     const entry = this.#entries.get(key);
-    if (entry === undefined) return { kind: "miss" };
-    if (atMs >= entry.deadlineMs) {
+    if (entry === undefined || atMs >= entry.deadlineMs) {
       this.#remove(key);
       return { kind: "miss" };
     }

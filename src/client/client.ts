@@ -64,17 +64,13 @@ export type SessionClient = {
 };
 
 /** The parts of a client that tests may replace. */
-export type ClientParts = {
-  readonly openConnection: typeof openConnection;
-  readonly createCache: (maxEntries: number) => SessionCache;
-  readonly startWatchLoop: typeof startWatchLoop;
-};
-
-export const CLIENT_PARTS: ClientParts = {
+export const CLIENT_PARTS = {
   openConnection,
-  createCache: (maxEntries) => new SessionCache(maxEntries),
+  createCache: (maxEntries: number) => new SessionCache(maxEntries),
   startWatchLoop,
 };
+
+export type ClientParts = Readonly<typeof CLIENT_PARTS>;
 
 const DEFAULT_MAX_ENTRIES = 10_000;
 const DEFAULT_TIMEOUT_MS = 1000;

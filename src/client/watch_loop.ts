@@ -26,7 +26,6 @@ const RECONNECT_MAX_MS = 1000;
 /** Watches until the returned function is called. */
 export function startWatchLoop(connection: ServiceConnection, events: WatchLoopEvents): () => void {
   const loop = new WatchLoop(connection, events);
-  loop.connect();
   return () => loop.close();
 }
 
@@ -54,9 +53,10 @@ class WatchLoop {
   constructor(connection: ServiceConnection, events: WatchLoopEvents) {
     this.#connection = connection;
     this.#events = events;
+    this.#connect();
   }
 
-  connect(): void {
+  #connect(): void {
     const request = { resumePosition: this.#resumePosition };
     const stream = this.#connection.serverStream(SessionService.method.watchInvalidations, request);
     this.#stream = stream;
@@ -79,7 +79,7 @@ class WatchLoop {
     this.#renewals.clear();
     this.#failures++;
     const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(this.#failures, 10));
-    this.#timer = setTimeout(() => this.connect(), delayMs * (0.5 + Math.random() / 2)).unref();
+    this.#timer = setTimeout(() => this.#connect(), delayMs * (0.5 + Math.random() / 2)).unref();
     this.#events.onBroken(reason);
     // The service does not accept the position any more.
     if (code === status.INVALID_ARGUMENT) {
