@@ -6,25 +6,25 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import { WatchResetCauseSchema, type WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import { follows, isAfter, LOG_START, type LogEnd, type Position } from "../domain/position.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
-
-/** Why the changes between two positions of a partition cannot be read. */
-export type ResetCause = "trimmed" | "epoch_changed";
+import { resetCause } from "./messages.ts";
 
 export type ChangeLogReaderEvents = {
   /** Receives the next change of its partition. */
   onChange(change: Change): void;
   /** Reports that changes of this partition before the reader's present position may be missing. */
-  onReset(partition: number, cause: ResetCause): void;
+  onReset(partition: number, cause: WatchResetCause): void;
 };
 
 const SYNC_TIMEOUT_MS = 1000;
 /** The tails are read no more often than this, however many callers want to sync. */
 const SYNC_SPACING_MS = 20;
 const CATCH_UP_BATCH = 500;
+const SYNC_FAILED = "could not read the change logs after a reconnect; the next sync will";
 
 export class ChangeLogReader {
   readonly #changes: ChangeLog;
@@ -35,27 +35,29 @@ export class ChangeLogReader {
   readonly #catchUps = new Map<number, Promise<void>>();
   readonly #publishedDuringCatchUp = new Map<number, LogEnd>();
   readonly #closing = new AbortController();
-  readonly #subscription: { close(): Promise<void> };
-  #started = false;
-  #runningSync: Promise<void> | undefined;
+  #subscription: { close(): Promise<void> } | undefined;
+  // The sync that has not begun yet, if a caller waits for one.
   #nextSync: Promise<void> | undefined;
-  #spacing: Promise<void> = Promise.resolve();
+  // Resolves when the next sync may begin.
+  #syncSpacing: Promise<unknown> = Promise.resolve();
 
   constructor(changes: ChangeLog, events: ChangeLogReaderEvents, log: Logger) {
     this.#changes = changes;
     this.#events = events;
     this.#log = log;
-    this.#subscription = changes.subscribe(
-      (change) => this.#onPublished(change),
-      (isUp) => this.#onConnectionChange(isUp),
-    );
   }
 
   /** Starts at the present tails. Rejects if the store does not return them within `SYNC_TIMEOUT_MS`. */
   async start(): Promise<void> {
     const tails = await this.#changes.readTails(this.#deadline());
     tails.forEach((tail, partition) => (this.#ends[partition] = tail));
-    this.#started = true;
+    this.#subscription = this.#changes.subscribe(
+      (change) => this.#onPublished(change),
+      (isUp) => {
+        // Changes that were published while no connection was up are only in the logs.
+        if (isUp) this.syncToTail().catch((error: unknown) => this.#log.debug({ err: error }, SYNC_FAILED));
+      },
+    );
   }
 
   /** Returns a snapshot of the position up to which all changes have been applied. */
@@ -68,17 +70,15 @@ export class ChangeLogReader {
    * `SYNC_TIMEOUT_MS`. One run serves all callers that came before it began; later callers share the next run.
    */
   syncToTail(): Promise<void> {
-    this.#nextSync ??= this.#runNextSync();
-    return this.#nextSync;
+    return (this.#nextSync ??= this.#runNextSync());
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#subscription.close();
+    await this.#subscription?.close();
   }
 
   #onPublished(change: Change): void {
-    if (!this.#started) return;
     const { partition } = change;
     if (this.#catchUps.has(partition)) {
       this.#publishedDuringCatchUp.set(partition, change.end);
@@ -87,14 +87,6 @@ export class ChangeLogReader {
     const end = this.#ends[partition]!;
     if (follows(end, change.end)) this.#apply(change);
     else if (isAfter(change.end, end)) this.#catchUp(partition).catch(() => undefined);
-  }
-
-  /** Syncs after a reconnect: changes that were published while the connection was down are only in the logs. */
-  #onConnectionChange(isUp: boolean): void {
-    if (!isUp || !this.#started) return;
-    this.syncToTail().catch((error: unknown) =>
-      this.#log.debug({ err: error }, "could not read the change logs after a reconnect; the next sync will"),
-    );
   }
 
   #apply(change: Change): void {
@@ -106,10 +98,7 @@ export class ChangeLogReader {
   #catchUp(partition: number): Promise<void> {
     const running = this.#catchUps.get(partition);
     if (running !== undefined) return running;
-    const catchUp = this.#readToEnd(partition).finally(() => {
-      this.#catchUps.delete(partition);
-      this.#publishedDuringCatchUp.delete(partition);
-    });
+    const catchUp = this.#readToEnd(partition).finally(() => this.#catchUps.delete(partition));
     this.#catchUps.set(partition, catchUp);
     return catchUp;
   }
@@ -118,11 +107,8 @@ export class ChangeLogReader {
     for (;;) {
       const batch = await this.#changes.readLog(partition, this.#ends[partition]!, CATCH_UP_BATCH, this.#deadline());
       for (const change of batch) {
-        const end = this.#ends[partition]!;
         const { epoch, seq } = change.end;
-        if (!follows(end, change.end)) {
-          this.#reset(partition, epoch === end.epoch ? "trimmed" : "epoch_changed", { epoch, seq: seq - 1 });
-        }
+        if (!follows(this.#ends[partition]!, change.end)) this.#reset(partition, { epoch, seq: seq - 1 });
         this.#apply(change);
       }
       const published = this.#publishedDuringCatchUp.get(partition);
@@ -133,23 +119,23 @@ export class ChangeLogReader {
   }
 
   /** Moves to `end` before it reports the reset, so that a watcher that resumes from the reset continues after it. */
-  #reset(partition: number, cause: ResetCause, end: LogEnd): void {
-    this.#log.warn({ partition, cause }, "changes of a partition are missing from its log; its watchers get a reset");
+  #reset(partition: number, end: LogEnd): void {
+    const cause = resetCause(this.#ends[partition]!, end);
+    const name = WatchResetCauseSchema.value[cause]!.localName.toLowerCase();
+    this.#log.warn(
+      { partition, cause: name },
+      "changes of a partition are missing from its log; its watchers get a reset",
+    );
     this.#ends[partition] = end;
     this.#events.onReset(partition, cause);
   }
 
   async #runNextSync(): Promise<void> {
-    await this.#runningSync?.catch(() => undefined);
-    await this.#spacing;
-    this.#runningSync = this.#nextSync;
+    await this.#syncSpacing;
     this.#nextSync = undefined;
-    this.#spacing = sleep(SYNC_SPACING_MS, undefined, { ref: false });
-    try {
-      await this.#readToTails();
-    } finally {
-      this.#runningSync = undefined;
-    }
+    const sync = this.#readToTails();
+    this.#syncSpacing = Promise.allSettled([sync, sleep(SYNC_SPACING_MS, undefined, { ref: false })]);
+    return sync;
   }
 
   async #readToTails(): Promise<void> {
@@ -162,16 +148,15 @@ export class ChangeLogReader {
     tailsNow.forEach((tail, partition) => {
       // If a catch-up found the new epoch meanwhile, it has reported the reset already.
       const isSameEpoch = this.#ends[partition]!.epoch === before[partition]!.epoch;
-      if (isAfter(before[partition]!, tail) && isSameEpoch) this.#reset(partition, "epoch_changed", tail);
+      if (isAfter(before[partition]!, tail) && isSameEpoch) this.#reset(partition, tail);
     });
   }
 
   async #readToTail(partition: number, tail: LogEnd): Promise<void> {
     // The first catch-up may have begun before the tails were read, so it may end before the tail.
     for (let left = 2; left > 0 && isAfter(tail, this.#ends[partition]!); left--) await this.#catchUp(partition);
-    if (!isAfter(tail, this.#ends[partition]!)) return;
     // The log ends before its own tail, because its end was trimmed away.
-    this.#reset(partition, tail.epoch === this.#ends[partition]!.epoch ? "trimmed" : "epoch_changed", tail);
+    if (isAfter(tail, this.#ends[partition]!)) this.#reset(partition, tail);
   }
 
   #deadline(): CallDeadline {

@@ -22,26 +22,20 @@ export type FilterGroup = {
   readonly subscriptions: Set<Subscription>;
 };
 
-export type FilterGroups = {
-  all(): Iterable<FilterGroup>;
-  /** Adds a subscription to the group of its tenant and filter, and creates the group if there is none. */
-  join(subscription: Subscription, tenant: string, filter: WatchFilter): FilterGroup;
-  /** Removes a subscription, and the group with the last one. */
-  leave(subscription: Subscription, group: FilterGroup): void;
-};
-
-export function createFilterGroups(): FilterGroups {
+export function createFilterGroups() {
   const groups = new Map<string, FilterGroup>();
   return {
     all: () => groups.values(),
-    join(subscription, tenant, filter) {
+    /** Adds a subscription to the group of its tenant and filter, and creates the group if there is none. */
+    join(subscription: Subscription, tenant: string, filter: WatchFilter): FilterGroup {
       const key = keyOf(filter);
       let group = groups.get(key);
       if (group === undefined) groups.set(key, (group = { key, tenant, filter, subscriptions: new Set() }));
       group.subscriptions.add(subscription);
       return group;
     },
-    leave(subscription, group) {
+    /** Removes a subscription, and the group with the last one. */
+    leave(subscription: Subscription, group: FilterGroup): void {
       group.subscriptions.delete(subscription);
       if (group.subscriptions.size === 0 && groups.get(group.key) === group) groups.delete(group.key);
     },

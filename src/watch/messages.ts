@@ -1,14 +1,15 @@
 // The messages of a watch. Each is made once and sent to any number of subscriptions.
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import {
   WatchInvalidationsResponseSchema,
+  WatchResetCause,
   type WatchInvalidationsResponse,
-  type WatchResetCause,
 } from "../../gen/session/v1/watch_pb.ts";
 import { userIdOfOwner } from "../domain/owner.ts";
+import { isAfter, type LogEnd } from "../domain/position.ts";
 import type { Change } from "../store/watch_change_log.ts";
 
 /** `bytes` is the approximate size, which limits what may be queued. */
@@ -22,7 +23,6 @@ export function reasonOf(change: Change): InvalidationReason | undefined {
   return InvalidationReason[change.reason.toUpperCase() as keyof typeof InvalidationReason];
 }
 
-/** Returns undefined for a change that invalidates nothing. */
 export function changeMessage(change: Change): WatchMessage | undefined {
   const reason = reasonOf(change);
   if (reason === undefined) return undefined;
@@ -30,22 +30,27 @@ export function changeMessage(change: Change): WatchMessage | undefined {
   const changeId = `${partition}-${end.epoch}-${end.seq}`;
   const at = timestampFromMs(atMs);
   const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
-  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "invalidation", value } }));
+  return messageOf({ case: "invalidation", value });
 }
 
 /** `nonce` is that of the renewal, or empty for a periodic checkpoint. */
 export function checkpointMessage(position: string, nonce: string): WatchMessage {
-  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "checkpoint", value: { position, nonce } } }));
+  return messageOf({ case: "checkpoint", value: { position, nonce } });
 }
 
 /** Without a partition, the reset concerns all of them. */
 export function resetMessage(cause: WatchResetCause, position: string, partition?: number): WatchMessage {
-  const value = { cause, position, partition };
-  return sized(create(WatchInvalidationsResponseSchema, { event: { case: "reset", value } }));
+  return messageOf({ case: "reset", value: { cause, position, partition } });
 }
 
-function sized(message: WatchInvalidationsResponse): WatchMessage {
-  const { value = {} } = message.event;
-  const strings = Object.values(value).filter((member) => typeof member === "string");
+/** Returns why the changes between two ends of a log cannot be read. */
+export function resetCause(before: LogEnd, after: LogEnd): WatchResetCause {
+  const isTrimmed = before.epoch === after.epoch && !isAfter(before, after);
+  return isTrimmed ? WatchResetCause.TRIMMED : WatchResetCause.EPOCH_CHANGED;
+}
+
+function messageOf(event: MessageInitShape<typeof WatchInvalidationsResponseSchema>["event"]): WatchMessage {
+  const message = create(WatchInvalidationsResponseSchema, { event });
+  const strings = Object.values(message.event.value ?? {}).filter((member) => typeof member === "string");
   return { message, bytes: strings.reduce((sum, { length }) => sum + length, MESSAGE_OVERHEAD_BYTES) };
 }
