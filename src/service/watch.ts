@@ -2,9 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import type { WatchInvalidationsRequest } from "../../gen/session/v1/watch_pb.ts";
 import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
-import type { CallContext } from "../domain/call.ts";
 import { invalidField, SessionError } from "../domain/errors.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { decodePosition, encodePosition, type Position } from "../domain/position.ts";
@@ -12,7 +10,6 @@ import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { EndReason, SessionStore } from "../store/simple_sessions.ts";
 import { LEASE_MS, type WatchBroadcaster } from "../watch/broadcaster.ts";
-import type { WatchFilter } from "../watch/filters.ts";
 import { replay } from "../watch/resume.ts";
 import { toPushStream } from "../watch/subscription.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
@@ -36,17 +33,23 @@ export function createWatchService({ sessions, changes, broadcaster, renewOnSibl
   return {
     async invalidateSession(request, call) {
       const { sessionId, note, actor } = request;
-      const reason = endReason(request.reason);
-      const deleted = await sessions.remove(sessionId, reason, note, actor === "" ? call : actedBy(actor, call));
+      const { principal, deadlineMs, signal } = call;
+      const actedBy = actor === "" ? call : { principal: { ...principal, name: actor }, deadlineMs, signal };
+      const deleted = await sessions.remove(sessionId, endReason(request.reason), note, actedBy);
       // A cache whose lease was renewed earlier may serve the session until that lease ends. One that renews from now on
       // receives the invalidation first.
-      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal: call.signal });
+      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal });
       return { deleted };
     },
 
     async *watchInvalidations(request, call) {
       const { tenant } = call.principal;
-      const filter = filterOf(request, tenant);
+      const filter = {
+        ownerPrefix: ownerPrefixOf(tenant),
+        owners: new Set(request.userIds.map((userId) => ownerOf(tenant, userId))),
+        sessionIds: new Set(request.sessionIds),
+        reasons: new Set(request.reasons),
+      };
       const encode = (position: Position) => encodePosition(keyRing(), tenant, position);
       const { resumePosition } = request;
       const resumed = resumePosition === "" ? undefined : decodePosition(keyRing(), tenant, resumePosition);
@@ -72,21 +75,8 @@ export function createWatchService({ sessions, changes, broadcaster, renewOnSibl
   } satisfies SessionServiceImpl;
 }
 
-function filterOf(request: WatchInvalidationsRequest, tenant: string): WatchFilter {
-  return {
-    ownerPrefix: ownerPrefixOf(tenant),
-    owners: new Set(request.userIds.map((userId) => ownerOf(tenant, userId))),
-    sessionIds: new Set(request.sessionIds),
-    reasons: new Set(request.reasons),
-  };
-}
-
 function endReason(reason: InvalidationReason): EndReason {
   if (reason === InvalidationReason.CHANGED) throw invalidField("reason", "CHANGED ends no session");
   const given = reason === InvalidationReason.UNSPECIFIED ? InvalidationReason.REVOKED : reason;
   return InvalidationReasonSchema.value[given]!.localName.toLowerCase() as EndReason;
-}
-
-function actedBy(name: string, call: CallContext): CallContext {
-  return { principal: { ...call.principal, name }, deadlineMs: call.deadlineMs, signal: call.signal };
 }
