@@ -5,22 +5,22 @@ import { invalidField } from "./errors.ts";
 import { PARTITION_COUNT } from "./owner.ts";
 import type { TokenKey, TokenKeyRing } from "./token.ts";
 
-/** The end of one partition's log: change ids are `<epoch>-<seq>`, seq contiguous from 1 within an epoch. */
-export type LogEnd = { readonly epoch: number; readonly seq: number };
+/** The id of a change in the log of its partition, `<epoch>-<seq>`: seq is contiguous from 1 within an epoch. */
+export type ChangeId = { readonly epoch: number; readonly seq: number };
 
-/** The log end of every partition, indexed by partition number. */
-export type Position = readonly LogEnd[];
+/** For each partition, by its number, the id of the last change that a reader or a watcher has seen. */
+export type Position = readonly ChangeId[];
 
-/** The end of a log that has never had a change. */
-export const LOG_START: LogEnd = { epoch: 0, seq: 0 };
+/** The position in a log that has never had a change. */
+export const LOG_START: ChangeId = { epoch: 0, seq: 0 };
 
-export function isAfter(a: LogEnd, b: LogEnd): boolean {
+export function isAfter(a: ChangeId, b: ChangeId): boolean {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }
 
-/** Returns true if `next` directly follows `end`, so that no change lies between them. */
-export function follows(end: LogEnd, next: LogEnd): boolean {
-  return end.epoch === next.epoch && next.seq === end.seq + 1;
+/** Returns true if no change lies between `last` and `next`. */
+export function follows(last: ChangeId, next: ChangeId): boolean {
+  return last.epoch === next.epoch && next.seq === last.seq + 1;
 }
 
 const VERSION = 1;
@@ -32,7 +32,7 @@ const MAC_BYTES = 16;
  * for none; seq) | HMAC`.
  */
 export function encodePosition(ring: TokenKeyRing, tenant: string, position: Position): string {
-  const epochs = position.filter((end) => end.epoch > 0).map((end) => end.epoch);
+  const epochs = position.filter(({ epoch }) => epoch > 0).map(({ epoch }) => epoch);
   const leastEpoch = epochs.length > 0 ? Math.min(...epochs) : 0;
   const bytes: number[] = [VERSION, ring.active.kid >> 8, ring.active.kid & 255];
   writeVarint(bytes, leastEpoch);

@@ -1,4 +1,4 @@
-// The one table from an error's reason to its gRPC code, and the form that a failure has on either host's wire.
+// The table from an error's reason to its gRPC code, and the form that a failure has on either host's wire.
 
 import { create, toBinary, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";

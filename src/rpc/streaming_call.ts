@@ -1,4 +1,5 @@
-// A server stream or a bidirectional stream: admission, handler, the responses at the caller's pace, report.
+// A server stream or a bidirectional stream: authenticates it, runs the handler, sends responses no faster than the caller
+// reads them, then reports how it ended.
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
@@ -83,7 +84,7 @@ export class StreamingCall<T> {
       principal: admit(this.#handling, this.#route, this.#incoming),
       deadlineMs: this.#incoming.clientDeadlineMs,
       deadlineError: deadlineExceeded,
-      // A host that waits to write to a client that is gone never comes back to iterate.
+      // A host that is blocked on a client that has gone never asks for the next response, so `finally` would not run.
       onAbort: (reason) => this.#finish(toFailure(reason)),
     });
     this.#call = call;

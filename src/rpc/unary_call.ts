@@ -1,4 +1,4 @@
-// A unary call: admission, deadline, handler, report.
+// A unary call: authenticates it, sets its deadline, runs the handler, then reports how it ended.
 
 import type { Principal } from "../domain/call.ts";
 import { ActiveCall } from "./active_call.ts";

@@ -1,4 +1,4 @@
-// The one table from the outcome of a script, which is the first element of its reply, to the error of the caller.
+// The table from the outcome of a script, which is the first element of its reply, to the error that the caller gets.
 
 import { SessionError } from "../domain/errors.ts";
 import type { StoreReply } from "./connection/node_connection.ts";

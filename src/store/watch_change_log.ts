@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import type { LogEnd } from "../domain/position.ts";
+import type { ChangeId } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { storeUnavailable } from "./connection/errors.ts";
 import { NodeConnection } from "./connection/node_connection.ts";
@@ -13,7 +13,7 @@ import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 /** An entry of a change log, as src/store/lua/includes/change_log.lua writes it. */
 export type Change = {
   readonly partition: number;
-  readonly end: LogEnd;
+  readonly id: ChangeId;
   /** The reason in lower case: `created`, `changed`, `deleted` … */
   readonly reason: string;
   readonly sessionId: string;
@@ -29,13 +29,13 @@ export type ChangeLog = ReturnType<typeof createChangeLog>;
 
 export function createChangeLog({ connection, scripts }: Omit<StoreDependencies, "settings">, log: Logger) {
   /** Reads the end of each partition's log, in order: by one MGET on a single node, by pipelined GETs in a cluster. */
-  async function readTails(call: CallDeadline): Promise<LogEnd[]> {
+  async function readTails(call: CallDeadline): Promise<ChangeId[]> {
     const replies =
       connection.url.kind === "cluster"
         ? await Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))
         : ((await connection.send(TAIL_KEYS[0]!, ["MGET", ...TAIL_KEYS], call)) as (Buffer | null)[]);
     return Promise.all(
-      replies.map(async (reply, partition) => logEnd(String(reply ?? (await beginLog(partition, call))))),
+      replies.map(async (reply, partition) => parseChangeId(String(reply ?? (await beginLog(partition, call))))),
     );
   }
 
@@ -45,7 +45,7 @@ export function createChangeLog({ connection, scripts }: Omit<StoreDependencies,
   }
 
   /** Reads at most `count` changes of a partition after `end`, oldest first. */
-  async function readLog(partition: number, end: LogEnd, count: number, call: CallDeadline): Promise<Change[]> {
+  async function readLog(partition: number, end: ChangeId, count: number, call: CallDeadline): Promise<Change[]> {
     const key = partitionKeys(partition)[1];
     const after = `(${end.epoch}-${end.seq}`;
     const reply = await connection.send(key, ["XRANGE", key, after, "+", "COUNT", String(count)], call);
@@ -79,7 +79,7 @@ function parseChange(bytes: Buffer): Change {
     .split(" ");
   return {
     partition: partitionOfSessionId(sessionId)!,
-    end: logEnd(id),
+    id: parseChangeId(id),
     reason,
     sessionId,
     owner,
@@ -89,7 +89,7 @@ function parseChange(bytes: Buffer): Change {
   };
 }
 
-function logEnd(text: string): LogEnd {
+function parseChangeId(text: string): ChangeId {
   const [epoch, seq] = text.split("-").map(Number) as [number, number];
   return { epoch, seq };
 }

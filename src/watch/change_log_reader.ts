@@ -1,15 +1,15 @@
 // The change-log reader: this instance's one view of all change logs, in order and without a gap.
 //
-// A published change is only a wake-up hint. The reader applies it if it directly follows the last one, and otherwise reads the
-// log from its own position. The tails are what it relies on: once it has read all of them, and every log up to its tail,
-// everything that happened before is applied.
+// A published change is only a wake-up hint. The reader applies it if it directly follows the last one, and otherwise catches
+// up: it reads the log of that partition from its own position. A sync covers all partitions: it reads the tail of each log,
+// which holds the id of the last change, and catches up wherever it is behind, so that everything before is applied.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { WatchResetCauseSchema, type WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import { follows, isAfter, LOG_START, type LogEnd, type Position } from "../domain/position.ts";
+import { follows, isAfter, LOG_START, type ChangeId, type Position } from "../domain/position.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
 import { resetCause } from "./messages.ts";
 
@@ -21,6 +21,8 @@ export type ChangeLogReaderEvents = {
 };
 
 const SYNC_TIMEOUT_MS = 1000;
+/** Longer, because the first read also begins the logs of partitions that have none, while the process is still loading code. */
+const START_TIMEOUT_MS = 10_000;
 /** The tails are read no more often than this, however many callers want to sync. */
 const SYNC_SPACING_MS = 20;
 const CATCH_UP_BATCH = 500;
@@ -30,10 +32,10 @@ export class ChangeLogReader {
   readonly #changes: ChangeLog;
   readonly #events: ChangeLogReaderEvents;
   readonly #log: Logger;
-  readonly #ends: LogEnd[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
+  readonly #readTo: ChangeId[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
   // At most one for each partition, so that its changes are applied in order.
   readonly #catchUps = new Map<number, Promise<void>>();
-  readonly #publishedDuringCatchUp = new Map<number, LogEnd>();
+  readonly #publishedDuringCatchUp = new Map<number, ChangeId>();
   readonly #closing = new AbortController();
   #subscription: { close(): Promise<void> } | undefined;
   // The sync that has not begun yet, if a caller waits for one.
@@ -47,10 +49,10 @@ export class ChangeLogReader {
     this.#log = log;
   }
 
-  /** Starts at the present tails. Rejects if the store does not return them within `SYNC_TIMEOUT_MS`. */
+  /** Starts at the present tails. Rejects if the store does not return them within `START_TIMEOUT_MS`. */
   async start(): Promise<void> {
-    const tails = await this.#changes.readTails(this.#deadline());
-    tails.forEach((tail, partition) => (this.#ends[partition] = tail));
+    const tails = await this.#changes.readTails(this.#deadline(START_TIMEOUT_MS));
+    tails.forEach((tail, partition) => (this.#readTo[partition] = tail));
     this.#subscription = this.#changes.subscribe(
       (change) => this.#onPublished(change),
       (isUp) => {
@@ -62,12 +64,12 @@ export class ChangeLogReader {
 
   /** Returns a snapshot of the position up to which all changes have been applied. */
   position(): Position {
-    return [...this.#ends];
+    return [...this.#readTo];
   }
 
   /**
    * Resolves when everything that had happened before this call has been applied. Rejects if the store does not respond within
-   * `SYNC_TIMEOUT_MS`. One run serves all callers that came before it began; later callers share the next run.
+   * `SYNC_TIMEOUT_MS`. Callers that come before a sync begins share it; later ones share the next.
    */
   syncToTail(): Promise<void> {
     return (this.#nextSync ??= this.#runNextSync());
@@ -81,16 +83,16 @@ export class ChangeLogReader {
   #onPublished(change: Change): void {
     const { partition } = change;
     if (this.#catchUps.has(partition)) {
-      this.#publishedDuringCatchUp.set(partition, change.end);
+      this.#publishedDuringCatchUp.set(partition, change.id);
       return;
     }
-    const end = this.#ends[partition]!;
-    if (follows(end, change.end)) this.#apply(change);
-    else if (isAfter(change.end, end)) this.#catchUp(partition).catch(() => undefined);
+    const readTo = this.#readTo[partition]!;
+    if (follows(readTo, change.id)) this.#apply(change);
+    else if (isAfter(change.id, readTo)) this.#catchUp(partition).catch(() => undefined);
   }
 
   #apply(change: Change): void {
-    this.#ends[change.partition] = change.end;
+    this.#readTo[change.partition] = change.id;
     this.#events.onChange(change);
   }
 
@@ -105,28 +107,29 @@ export class ChangeLogReader {
 
   async #readToEnd(partition: number): Promise<void> {
     for (;;) {
-      const batch = await this.#changes.readLog(partition, this.#ends[partition]!, CATCH_UP_BATCH, this.#deadline());
+      const batch = await this.#changes.readLog(partition, this.#readTo[partition]!, CATCH_UP_BATCH, this.#deadline());
       for (const change of batch) {
-        const { epoch, seq } = change.end;
-        if (!follows(this.#ends[partition]!, change.end)) this.#reset(partition, { epoch, seq: seq - 1 });
+        const { epoch, seq } = change.id;
+        // A reset to the id before it makes the change the next one.
+        if (!follows(this.#readTo[partition]!, change.id)) this.#reset(partition, { epoch, seq: seq - 1 });
         this.#apply(change);
       }
       const published = this.#publishedDuringCatchUp.get(partition);
       this.#publishedDuringCatchUp.delete(partition);
-      const isBehind = published !== undefined && isAfter(published, this.#ends[partition]!);
+      const isBehind = published !== undefined && isAfter(published, this.#readTo[partition]!);
       if (batch.length < CATCH_UP_BATCH && !isBehind) return;
     }
   }
 
-  /** Moves to `end` before it reports the reset, so that a watcher that resumes from the reset continues after it. */
-  #reset(partition: number, end: LogEnd): void {
-    const cause = resetCause(this.#ends[partition]!, end);
+  /** Moves to `id` before it reports the reset, so that a watcher that resumes from the reset continues after it. */
+  #reset(partition: number, id: ChangeId): void {
+    const cause = resetCause(this.#readTo[partition]!, id);
     const name = WatchResetCauseSchema.value[cause]!.localName.toLowerCase();
     this.#log.warn(
       { partition, cause: name },
       "changes of a partition are missing from its log; its watchers get a reset",
     );
-    this.#ends[partition] = end;
+    this.#readTo[partition] = id;
     this.#events.onReset(partition, cause);
   }
 
@@ -141,25 +144,27 @@ export class ChangeLogReader {
   async #readToTails(): Promise<void> {
     const tails = await this.#changes.readTails(this.#deadline());
     await Promise.all(tails.map((tail, partition) => this.#readToTail(partition, tail)));
-    // The reader can be past a tail because a change came meanwhile, or because the store lost the end of its log.
-    const before = [...this.#ends];
-    if (!before.some((end, partition) => isAfter(end, tails[partition]!))) return;
-    const tailsNow = await this.#changes.readTails(this.#deadline());
-    tailsNow.forEach((tail, partition) => {
+    // The reader can be past a tail because a change came meanwhile, or because the store lost the end of its log. If it
+    // still is on a second look at the tails, the end of the log was lost.
+    const before = [...this.#readTo];
+    if (!before.some((readTo, partition) => isAfter(readTo, tails[partition]!))) return;
+    const secondTails = await this.#changes.readTails(this.#deadline());
+    secondTails.forEach((tail, partition) => {
       // If a catch-up found the new epoch meanwhile, it has reported the reset already.
-      const isSameEpoch = this.#ends[partition]!.epoch === before[partition]!.epoch;
+      const isSameEpoch = this.#readTo[partition]!.epoch === before[partition]!.epoch;
       if (isAfter(before[partition]!, tail) && isSameEpoch) this.#reset(partition, tail);
     });
   }
 
-  async #readToTail(partition: number, tail: LogEnd): Promise<void> {
-    // The first catch-up may have begun before the tails were read, so it may end before the tail.
-    for (let left = 2; left > 0 && isAfter(tail, this.#ends[partition]!); left--) await this.#catchUp(partition);
+  async #readToTail(partition: number, tail: ChangeId): Promise<void> {
+    if (isAfter(tail, this.#readTo[partition]!)) await this.#catchUp(partition);
+    // That may have joined a catch-up which began before the tails were read, and so ended before the tail.
+    if (isAfter(tail, this.#readTo[partition]!)) await this.#catchUp(partition);
     // The log ends before its own tail, because its end was trimmed away.
-    if (isAfter(tail, this.#ends[partition]!)) this.#reset(partition, tail);
+    if (isAfter(tail, this.#readTo[partition]!)) this.#reset(partition, tail);
   }
 
-  #deadline(): CallDeadline {
-    return { deadlineMs: performance.now() + SYNC_TIMEOUT_MS, signal: this.#closing.signal };
+  #deadline(timeoutMs = SYNC_TIMEOUT_MS): CallDeadline {
+    return { deadlineMs: performance.now() + timeoutMs, signal: this.#closing.signal };
   }
 }

@@ -9,7 +9,7 @@ import {
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/watch_pb.ts";
 import { userIdOfOwner } from "../domain/owner.ts";
-import { isAfter, type LogEnd } from "../domain/position.ts";
+import { isAfter, type ChangeId } from "../domain/position.ts";
 import type { Change } from "../store/watch_change_log.ts";
 
 /** `bytes` is the approximate size, which limits what may be queued. */
@@ -18,16 +18,21 @@ export type WatchMessage = { readonly message: WatchInvalidationsResponse; reado
 /** What a message takes besides its strings, roughly. */
 const MESSAGE_OVERHEAD_BYTES = 64;
 
-/** Returns undefined for a change that invalidates nothing, such as a creation. */
+/**
+ * Returns undefined for a creation, which invalidates nothing. A reason that this version does not know, because a newer
+ * instance has written it, is UNSPECIFIED: the session has ended or changed all the same.
+ */
 export function reasonOf(change: Change): InvalidationReason | undefined {
-  return InvalidationReason[change.reason.toUpperCase() as keyof typeof InvalidationReason];
+  if (change.reason === "created") return undefined;
+  const name = change.reason.toUpperCase() as keyof typeof InvalidationReason;
+  return InvalidationReason[name] ?? InvalidationReason.UNSPECIFIED;
 }
 
 export function changeMessage(change: Change): WatchMessage | undefined {
   const reason = reasonOf(change);
   if (reason === undefined) return undefined;
-  const { partition, end, sessionId, owner, version, atMs, actor } = change;
-  const changeId = `${partition}-${end.epoch}-${end.seq}`;
+  const { partition, id, sessionId, owner, version, atMs, actor } = change;
+  const changeId = `${partition}-${id.epoch}-${id.seq}`;
   const at = timestampFromMs(atMs);
   const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
   return messageOf({ case: "invalidation", value });
@@ -43,8 +48,8 @@ export function resetMessage(cause: WatchResetCause, position: string, partition
   return messageOf({ case: "reset", value: { cause, position, partition } });
 }
 
-/** Returns why the changes between two ends of a log cannot be read. */
-export function resetCause(before: LogEnd, after: LogEnd): WatchResetCause {
+/** Returns why the changes between two places in a log cannot be read. */
+export function resetCause(before: ChangeId, after: ChangeId): WatchResetCause {
   const isTrimmed = before.epoch === after.epoch && !isAfter(before, after);
   return isTrimmed ? WatchResetCause.TRIMMED : WatchResetCause.EPOCH_CHANGED;
 }

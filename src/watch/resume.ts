@@ -1,7 +1,7 @@
 // Resuming a watch: replays the changes between the watcher's resume position and the start of its new subscription.
 
 import type { WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
-import { follows, isAfter, type LogEnd, type Position } from "../domain/position.ts";
+import { follows, isAfter, type ChangeId, type Position } from "../domain/position.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import { matches, type WatchFilter } from "./filters.ts";
 import { changeMessage, resetCause, resetMessage } from "./messages.ts";
@@ -27,7 +27,7 @@ export async function* replay(
   const position = [...resumed];
   for (const [partition, end] of start.entries()) {
     /** Moves the replay to `next`, and returns the reset that reports that changes before it may be missing. */
-    const resetTo = (next: LogEnd): WatchInvalidationsResponse => {
+    const resetTo = (next: ChangeId): WatchInvalidationsResponse => {
       const cause = resetCause(position[partition]!, next);
       position[partition] = next;
       return resetMessage(cause, encode(position), partition).message;
@@ -40,11 +40,11 @@ export async function* replay(
       if (batch.length === 0) yield resetTo(end);
       for (const change of batch) {
         if (!isAfter(end, position[partition]!)) break;
-        const { epoch, seq } = change.end;
-        const isPastEnd = isAfter(change.end, end);
-        if (!follows(position[partition]!, change.end)) yield resetTo(isPastEnd ? end : { epoch, seq: seq - 1 });
+        const { epoch, seq } = change.id;
+        const isPastEnd = isAfter(change.id, end);
+        if (!follows(position[partition]!, change.id)) yield resetTo(isPastEnd ? end : { epoch, seq: seq - 1 });
         if (isPastEnd) break;
-        position[partition] = change.end;
+        position[partition] = change.id;
         const message = matches(filter, change) ? changeMessage(change) : undefined;
         if (message !== undefined) yield message.message;
       }

@@ -163,7 +163,8 @@ describe("a worker that dies", { skip }, () => {
     await stream.ended;
     process.kill(worker, "SIGKILL");
     assert.equal(await service.ended, 0);
-    await assert.rejects(call, { code: status.UNAVAILABLE });
+    // How grpc-js reports a connection that is cut after its GOAWAY depends on which frame it was reading.
+    await assert.rejects(call, (error: CallError) => [status.UNAVAILABLE, status.INTERNAL].includes(error.code));
     assert.equal(service.lines().slice(from).some(died), false);
   });
 });

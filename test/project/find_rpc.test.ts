@@ -1,4 +1,4 @@
-// Everything that belongs to an RPC is found by `ls`: its family is the name of the contract file that declares its request,
+// Everything that belongs to an RPC is found by file name: its family is the name of the contract file that declares its request,
 // and the handler, the store file, the scripts, the tests and the page carry that name too.
 
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 // The properties of a watch. Each checks a recorded history and returns the violations that it finds.
 
-import type { LogEnd, Position } from "../../src/domain/position.ts";
+import type { ChangeId, Position } from "../../src/domain/position.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
 import { positionOf, type StreamRecord } from "../helpers/watch_client.ts";
 import { matches, writeKey, type History, type KnownChange, type WatcherRecord } from "./history.ts";
@@ -215,12 +215,12 @@ function isFiltered({ filter }: WatcherRecord): boolean {
   return filter.userIds.length + filter.sessionIds.length + filter.reasons.length > 0;
 }
 
-function logEndOf(changeId: string): LogEnd {
+function logEndOf(changeId: string): ChangeId {
   const [, epoch, seq] = changeId.split("-").map(Number) as [number, number, number];
   return { epoch, seq };
 }
 
 /** Not imported from src, so that the check does not depend on what it checks. */
-function isAfter(a: LogEnd, b: LogEnd): boolean {
+function isAfter(a: ChangeId, b: ChangeId): boolean {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }

@@ -25,8 +25,8 @@ export type ValidSession = {
   readonly record: SessionRecord;
   readonly ipMismatch: boolean;
   /**
-   * A lower bound of how long the session has left. Undefined if the store's time is unknown, and for a former id or token in
-   * its grace, which ends before the session does.
+   * A lower bound of how long the session has left. Undefined if the store's time is unknown, and for a former id or a
+   * retired secret within its grace, which may end first.
    */
   readonly expiresInMs: number | undefined;
 };
@@ -68,7 +68,7 @@ export class SessionValidator {
   /**
    * Returns the results in the order of the requests.
    *
-   * @throws SessionError as `validate` does, for all requests together.
+   * @throws SessionError if the store does not reply: then no request has a result.
    */
   async validateAll(requests: readonly ValidationRequest[], call: CallContext): Promise<ValidationResult[]> {
     const named = requests.map((request) => this.#sessionNamedBy(request, call));
@@ -81,7 +81,7 @@ export class SessionValidator {
       : (results as ValidationResult[]);
   }
 
-  /** Returns undefined for a malformed, forged or foreign token, which therefore costs no store call. */
+  /** Returns undefined for a token that is malformed, forged or of another tenant, which therefore costs no store call. */
   #sessionNamedBy({ credentialKind, credential }: ValidationRequest, call: CallContext): NamedSession | undefined {
     if (credentialKind === "id") return { sessionId: credential };
     return verifyToken(this.#deps.keyRing(), call.principal.tenant, credential);
@@ -95,36 +95,38 @@ export class SessionValidator {
     call: CallContext,
   ): ValidationResult | Promise<ValidationResult> {
     const { sessionId, digest } = named;
-    if (record === undefined || (record.kind === SESSION_KIND.secure) !== (digest !== undefined)) return undefined;
-    const isCurrent = digest === undefined || timingSafeEqual(record.secretDigest, digest);
+    if (record === undefined) return undefined;
+    const needsToken = record.kind === SESSION_KIND.secure;
+    if (needsToken !== (digest !== undefined)) return undefined;
+    const hasCurrentSecret = digest === undefined || timingSafeEqual(record.secretDigest, digest);
     const comparesIp = request.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
-    if (!isCurrent || comparesIp || (request.touch && this.#touch.isDue(record))) {
-      return this.#evaluateWithStore(request, named, record, isCurrent, call);
+    if (!hasCurrentSecret || comparesIp || (request.touch && this.#touch.isDue(record))) {
+      return this.#evaluateWithStore(request, named, record, hasCurrentSecret, call);
     }
     return this.#validSession(record, record.sessionId !== sessionId, false);
   }
 
-  /** Evaluates a request that takes a further store call: for a former secret, the ip_binding or the idle timeout. */
+  /** Evaluates a request that takes a further store call: for a retired secret, the ip_binding or the idle timeout. */
   async #evaluateWithStore(
     { credentialKind, touch, ipAddress }: ValidationRequest,
     { sessionId, digest }: NamedSession,
     found: SessionRecord,
-    isCurrent: boolean,
+    hasCurrentSecret: boolean,
     call: CallContext,
   ): Promise<ValidationResult> {
     const { secureSessions, checkIpBinding } = this.#deps;
-    // Only the store's clock decides whether a former secret is within its grace or reused.
-    const record = isCurrent ? found : (await secureSessions.check(sessionId, digest!, call))?.record;
+    // Only the store's clock decides whether a retired secret is within its grace or reused.
+    const record = hasCurrentSecret ? found : (await secureSessions.check(sessionId, digest!, call))?.record;
     if (record === undefined) return undefined;
-    const isFormer = !isCurrent || record.sessionId !== sessionId;
+    const isInGrace = !hasCurrentSecret || record.sessionId !== sessionId;
     const ip = await checkIpBinding(record, ipAddress, call);
     if (ip === "ended") return undefined;
     const touched = touch && this.#touch.isDue(record) ? await this.#touch.slide(record, credentialKind, call) : record;
-    return touched && this.#validSession(touched, isFormer, ip === "mismatch");
+    return touched && this.#validSession(touched, isInGrace, ip === "mismatch");
   }
 
-  #validSession(record: SessionRecord, isFormer: boolean, ipMismatch: boolean): ValidSession {
-    const nowMs = isFormer ? undefined : this.#deps.clock.nowMs();
+  #validSession(record: SessionRecord, isInGrace: boolean, ipMismatch: boolean): ValidSession {
+    const nowMs = isInGrace ? undefined : this.#deps.clock.nowMs();
     const expiresInMs = nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
     return { record, ipMismatch, expiresInMs };
   }

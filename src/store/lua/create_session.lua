@@ -58,7 +58,7 @@ if max_sessions > 0 then
   if excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
 end
 if replaced then finish_one(replaced, audit_retention_ms, 'evicted', actor, '') end
--- The sweep could no longer find the device of an expired session after the new one has taken its place.
+-- The new session takes the place of an expired one in the device index: record that one's end while its device is known.
 if on_device and redis.call('ZSCORE', USER_INDEX, on_device) then
   finish_expired(on_device, owner, device, audit_retention_ms)
 end

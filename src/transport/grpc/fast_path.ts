@@ -1,5 +1,5 @@
-// The fast path: serves unary methods that have an encoded handler on their HTTP/2 streams, without grpc-js. It serves only
-// requests as clients usually send them, and leaves compressed ones and those of other content types to grpc-js.
+// The fast path: serves a unary call directly on its HTTP/2 stream, without grpc-js, if the method has an encoded handler. It
+// takes uncompressed application/grpc(+proto) requests only, and leaves all others to grpc-js.
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
@@ -24,16 +24,16 @@ export function createFastPath(pipeline: Pipeline) {
   for (const route of pipeline.routes) {
     if (route.encodedHandler !== undefined && route.method.methodKind === "unary") routes.set(`/${route.name}`, route);
   }
-  /** Serves the call of a new stream, or returns false without having touched it. `timeoutMs` is Infinity for none. */
+  /** Serves the call of a new stream, or leaves the stream unread and returns false. `timeoutMs` is Infinity for none. */
   return (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, timeoutMs: number): boolean => {
     const route = routes.get(headers[":path"]!);
-    if (route === undefined || !isUncompressedProto(headers)) return false;
+    if (route === undefined || !isPlainGrpcRequest(headers)) return false;
     new FastPathCall(pipeline, route, stream, headers.authorization, timeoutMs).serve();
     return true;
   };
 }
 
-function isUncompressedProto(headers: IncomingHttpHeaders): boolean {
+function isPlainGrpcRequest(headers: IncomingHttpHeaders): boolean {
   if (headers[":method"] !== "POST" || !CONTENT_TYPES.includes(headers["content-type"]!)) return false;
   const encoding = headers["grpc-encoding"];
   return encoding === undefined || encoding === "identity";
@@ -71,7 +71,7 @@ class FastPathCall implements IncomingUnaryCall<Buffer> {
       this.#deadlineTimer = startTimeout(this.clientDeadlineMs, () => this.#refuse(lateRequest()));
       this.#stream.once("close", () => clearTimeout(this.#deadlineTimer));
     }
-    // A client that resets its stream causes an error and then "close", which is what cancels the call.
+    // A reset by the client emits "error" and then "close". It is "close" that cancels the call.
     this.#stream.on("error", () => undefined);
     this.#stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     this.#stream.on("end", () => this.#run());

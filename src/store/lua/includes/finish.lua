@@ -12,7 +12,7 @@ local function tombstone_put(r, reason, actor, note)
 end
 
 -- Ends one of several sessions that have one audit entry together; the caller calls index_settle after the last. The
--- record is deleted first: a store without memory refuses writes until a script has freed some.
+-- record is deleted first: with full memory, the store refuses the writes of a script until it has deleted something.
 local function finish_unaudited(r, reason, actor, note)
   redis.call('DEL', record_key(r.id), fields_key(r.id))
   index_remove(r)
