@@ -5,7 +5,8 @@
 // test holds both paths to the same outcome for every request.
 
 import { fromBinary, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import { BatchValidateRequestSchema, type ValidateEntry } from "../../../gen/session/v1/bulk_validation_pb.ts";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+import type { ValidateEntry } from "../../../gen/session/v1/bulk_validation_pb.ts";
 import {
   ValidateSessionRequestSchema,
   type ValidateSessionRequest,
@@ -16,6 +17,12 @@ import type { ValidationRequest } from "./validator.ts";
 // The rules of the requests in proto/session/v1.
 const TEXT_MAX_BYTES = 256;
 const ENTRIES_MAX = 1000;
+
+// The field numbers of BatchValidateRequest and ValidateEntry.
+const ENTRIES = 1;
+const [ENTRY_SESSION_ID, ENTRY_TOKEN, ENTRY_TOUCH, ENTRY_IP_ADDRESS] = [1, 2, 3, 4];
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 export function fromValidateTokenRequest({ token, noTouch, ipAddress }: ValidateTokenRequest): ValidationRequest {
   return { credentialKind: "token", credential: token, touch: !noTouch, ipAddress };
@@ -42,13 +49,39 @@ export function decodeValidateSessionRequest(bytes: Buffer): ValidationRequest |
 
 /**
  * Decodes a BatchValidateRequest or a ValidateStreamRequest, which have the same fields. Returns undefined if it is malformed
- * or breaks a rule.
+ * or breaks a rule. It reads the fields with the wire reader of protobuf-es, because `fromBinary` took 1.8 us for a message of
+ * one entry, against 0.7 us, and a message of a stream costs the server 13 us in all.
  */
 export function decodeValidateEntries(bytes: Buffer): ValidationRequest[] | undefined {
-  const entries = decode(BatchValidateRequestSchema, bytes)?.entries;
-  if (entries === undefined || entries.length === 0 || entries.length > ENTRIES_MAX) return undefined;
-  const requests = entries.map(fromValidateEntry);
-  return requests.every(textsFit) ? requests : undefined;
+  const requests: ValidationRequest[] = [];
+  const reader = new BinaryReader(bytes);
+  try {
+    while (reader.pos < reader.len) {
+      const [field, wireType] = reader.tag();
+      if (field === ENTRIES) requests.push(readEntry(reader, reader.uint32()));
+      else reader.skip(wireType, field);
+    }
+  } catch {
+    return undefined;
+  }
+  const count = requests.length;
+  return count > 0 && count <= ENTRIES_MAX && requests.every(textsFit) ? requests : undefined;
+}
+
+/** Reads a ValidateEntry as `fromBinary` does: the last value of a field counts, and unknown fields are ignored. */
+function readEntry(reader: BinaryReader, length: number): ValidationRequest {
+  const request: Writable<ValidationRequest> = { credentialKind: "id", credential: "", touch: false, ipAddress: "" };
+  const end = reader.pos + length;
+  while (reader.pos < end) {
+    const [field, wireType] = reader.tag();
+    if (field === ENTRY_SESSION_ID || field === ENTRY_TOKEN) {
+      request.credentialKind = field === ENTRY_TOKEN ? "token" : "id";
+      request.credential = reader.string(true);
+    } else if (field === ENTRY_TOUCH) request.touch = reader.bool();
+    else if (field === ENTRY_IP_ADDRESS) request.ipAddress = reader.string(true);
+    else reader.skip(wireType, field);
+  }
+  return request;
 }
 
 function decodeOne<D extends DescMessage>(
