@@ -18,7 +18,7 @@ const UNITS_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as 
 const MAX_SOCKET_PATH_BYTES = 107;
 
 /** Converts 500ms, 10s, 5m, 24h or 30d to milliseconds. Returns undefined for any other text. */
-export function durationMs(text: string): number | undefined {
+export function parseDurationMs(text: string): number | undefined {
   const parts = /^(\d{1,12})(ms|s|m|h|d)$/.exec(text);
   return parts ? Number(parts[1]) * UNITS_MS[parts[2] as keyof typeof UNITS_MS] : undefined;
 }
@@ -35,10 +35,11 @@ export function durationOr<W>(min: string, max: string, words: Readonly<Record<s
     format: [`duration ${min}..${max}`, ...names.map((name) => `\`${name}\``)].join(" or "),
     parse(text) {
       if (Object.hasOwn(words, text)) return { value: words[text]! };
-      const value = durationMs(text);
+      const value = parseDurationMs(text);
       const or = names.map((name) => `, or ${name}`).join("");
       if (value === undefined) return { expected: `a number with a unit: 500ms, 10s, 5m, 24h, 30d${or}` };
-      if (value < durationMs(min)! || value > durationMs(max)!) return { expected: `between ${min} and ${max}${or}` };
+      if (value < parseDurationMs(min)! || value > parseDurationMs(max)!)
+        return { expected: `between ${min} and ${max}${or}` };
       return { value };
     },
   };
@@ -62,7 +63,7 @@ export const rate: Parser<Rate> = {
   format: "`count/duration`, count 1..1000000, duration 1s..30d",
   parse(text) {
     const [count = "", period = "", ...rest] = text.split("/");
-    const periodMs = durationMs(period) ?? NaN;
+    const periodMs = parseDurationMs(period) ?? NaN;
     const valid = /^[1-9]\d{0,6}$/.test(count) && Number(count) <= 1_000_000 && rest.length === 0;
     if (!valid || !(periodMs >= 1_000 && periodMs <= 30 * UNITS_MS.d)) {
       return { expected: "a count from 1 to 1000000 and a time from 1s to 30d, as in 10/1h" };

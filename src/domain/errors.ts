@@ -59,3 +59,10 @@ export class SessionError extends Error {
 export function invalidField(field: string, description: string): SessionError {
   return new SessionError("INVALID_REQUEST", `${field}: ${description}`, { violations: [{ field, description }] });
 }
+
+// The errors that end a call from outside: its deadline, its caller, or a store that does not answer.
+const STORE_RETRY_AFTER_MS = 250;
+export const deadlineExceeded = () => new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
+export const cancelled = () => new SessionError("CANCELLED", "the caller is gone");
+export const storeTimeout = () =>
+  new SessionError("STORE_TIMEOUT", "the store did not answer in time", { retryAfterMs: STORE_RETRY_AFTER_MS });

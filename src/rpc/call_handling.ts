@@ -1,7 +1,7 @@
 // What unary and streaming calls share: admission, cancellation, the report at the end, and the errors that end a call.
 
 import type { Principal } from "../domain/call.ts";
-import { SessionError } from "../domain/errors.ts";
+import { cancelled, deadlineExceeded, SessionError } from "../domain/errors.ts";
 import { ANONYMOUS, type Authenticate } from "../auth/authentication.ts";
 import type { ActiveCall } from "./active_call.ts";
 import type { CallFailure } from "./errors.ts";
@@ -71,9 +71,5 @@ export function reportFinished(
   for (const observe of observers) observe(call);
 }
 
-// The errors that end a call from outside; they are made only when they are needed.
-export const storeTimeout = () => new SessionError("STORE_TIMEOUT", "the store did not answer in time");
-export const deadlineExceeded = () => new SessionError("DEADLINE_EXCEEDED", "the deadline has passed");
-export const cancelled = () => new SessionError("CANCELLED", "the caller is gone");
 export const shuttingDown = () =>
   new SessionError("SHUTTING_DOWN", "this instance is shutting down", { retryAfterMs: SHUTDOWN_RETRY_MS });

@@ -3,19 +3,11 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { cancelled, deadlineExceeded } from "../domain/errors.ts";
 import { isPushStream, toAsyncIterable, type PushStream } from "../lib/push_stream.ts";
 import { startTimeout } from "../lib/timeout.ts";
 import { ActiveCall } from "./active_call.ts";
-import {
-  abortOnCancel,
-  admit,
-  cancelled,
-  deadlineExceeded,
-  handlerOf,
-  reportFinished,
-  shuttingDown,
-  type CallHandling,
-} from "./call_handling.ts";
+import { abortOnCancel, admit, handlerOf, reportFinished, shuttingDown, type CallHandling } from "./call_handling.ts";
 import { CallFailure, toFailure } from "./errors.ts";
 import type { IncomingStreamingCall, ResponseSink } from "./incoming_call.ts";
 import type { ResponseMessage, Route, StreamHandler } from "./routes.ts";

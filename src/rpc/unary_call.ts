@@ -1,8 +1,9 @@
 // A unary call: authenticates it, sets its deadline, runs the handler, then reports how it ended.
 
 import type { Principal } from "../domain/call.ts";
+import { storeTimeout } from "../domain/errors.ts";
 import { ActiveCall } from "./active_call.ts";
-import { abortOnCancel, admit, handlerOf, reportFinished, storeTimeout, type CallHandling } from "./call_handling.ts";
+import { abortOnCancel, admit, handlerOf, reportFinished, type CallHandling } from "./call_handling.ts";
 import { toFailure } from "./errors.ts";
 import type { IncomingUnaryCall } from "./incoming_call.ts";
 import type { Route, UnaryHandler } from "./routes.ts";

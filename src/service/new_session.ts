@@ -31,8 +31,8 @@ export function newSession(
     userId: request.userId,
     kind,
     ipBinding: ipBindingFlag(request.ipBinding),
-    idleTimeoutMs: durationMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
-    absoluteTimeoutMs: durationMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
+    idleTimeoutMs: durationToMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
+    absoluteTimeoutMs: durationToMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
     deviceId: own.device?.deviceId ?? "",
     identity: encodeIdentity(request, own.device),
     data: own.data ?? new Uint8Array(),
@@ -45,7 +45,7 @@ export function newSession(
 }
 
 /** Returns the whole milliseconds of a duration, rounded down, or undefined if it is unset. */
-export function durationMs(duration: Duration | undefined): number | undefined {
+export function durationToMs(duration: Duration | undefined): number | undefined {
   return duration && wholeMs(duration);
 }
 

@@ -4,13 +4,13 @@ import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { durationMs } from "./new_session.ts";
+import { durationToMs } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
 
 export function createRegenerationService({ regeneration, keyRing }: ServiceDependencies) {
   return {
     async regenerateSession(request, call) {
-      const graceMs = durationMs(request.grace) ?? 0;
+      const graceMs = durationToMs(request.grace) ?? 0;
       if (request.token === "") {
         return { session: sessionMessage(await regeneration.regenerate(request.sessionId, graceMs, call)) };
       }

@@ -3,14 +3,14 @@
 
 import { randomBytes } from "node:crypto";
 import type { CallDeadline } from "../../domain/call.ts";
-import { SessionError } from "../../domain/errors.ts";
+import { SessionError, storeTimeout } from "../../domain/errors.ts";
 import {
   StoreReplyError,
   type StoreArguments,
   type StoreConnection,
   type StoreReply,
 } from "../connection/connection.ts";
-import { storeError, storeTimeout, storeUnavailable } from "../connection/errors.ts";
+import { storeError, storeUnavailable } from "../connection/errors.ts";
 import { openClient } from "../connection/node_connection.ts";
 import { PARTITION_TAGS } from "../partition_tags.ts";
 import { PROBES, type Probe, type ProbeTools } from "./probes.ts";

@@ -1,9 +1,9 @@
 // Bounds every wait for the store by the deadline and the signal of the caller, whatever the store does.
 
 import type { CallDeadline } from "../../domain/call.ts";
-import { SessionError } from "../../domain/errors.ts";
+import { cancelled, deadlineExceeded, SessionError, storeTimeout } from "../../domain/errors.ts";
 import { MAX_TIMEOUT_MS } from "../../lib/timeout.ts";
-import { storeError, storeTimeout } from "./errors.ts";
+import { storeError } from "./errors.ts";
 
 /**
  * A wait reads its call's signal only after this time, and most replies arrive sooner. Measured: to make a signal, listen and
@@ -62,11 +62,5 @@ const GRPC_DEADLINE_EXCEEDED = 4;
 export function abortError(reason: unknown): SessionError {
   if (reason instanceof SessionError) return reason;
   const { name, code } = (typeof reason === "object" && reason !== null ? reason : {}) as Record<string, unknown>;
-  return name === "TimeoutError" || code === GRPC_DEADLINE_EXCEEDED
-    ? deadlineExceeded()
-    : new SessionError("CANCELLED", "the caller cancelled the call");
-}
-
-export function deadlineExceeded(): SessionError {
-  return new SessionError("DEADLINE_EXCEEDED", "the deadline of the call has passed");
+  return name === "TimeoutError" || code === GRPC_DEADLINE_EXCEEDED ? deadlineExceeded() : cancelled();
 }

@@ -2,8 +2,8 @@
 
 import type { Logger } from "pino";
 import type { CallDeadline } from "../../domain/call.ts";
-import { SessionError } from "../../domain/errors.ts";
-import { deadlineExceeded, withTimeout } from "./call_deadline.ts";
+import { deadlineExceeded, SessionError } from "../../domain/errors.ts";
+import { withTimeout } from "./call_deadline.ts";
 import { ClusterRouter } from "./cluster.ts";
 import { storeUnavailable } from "./errors.ts";
 import {

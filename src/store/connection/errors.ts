@@ -42,10 +42,6 @@ export function storeUnavailable(cause?: unknown): SessionError {
   return new SessionError("STORE_UNAVAILABLE", "the store is out of reach", { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
-export function storeTimeout(): SessionError {
-  return new SessionError("STORE_TIMEOUT", "the store did not answer in time", { retryAfterMs: RETRY_AFTER_MS });
-}
-
 export function storeOverloaded(): SessionError {
   const message = "too many commands are waiting for the store";
   return new SessionError("STORE_OVERLOADED", message, { retryAfterMs: RETRY_AFTER_MS });
