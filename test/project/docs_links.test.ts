@@ -1,4 +1,4 @@
-// Every relative link in the Markdown files of the repository leads to a file, and to a heading if it names one.
+// The links and paths in the pages and comments of the repository lead to files, and links to headings that exist.
 
 import assert from "node:assert/strict";
 import { existsSync, globSync, readFileSync, statSync } from "node:fs";
@@ -59,6 +59,22 @@ test("every page under docs/ is linked from the README or from another page", ()
   const linked = new Set(pages.flatMap(linksOf).map(({ page, target }) => join(dirname(page), target.split("#")[0]!)));
   assert.deepEqual(
     pages.filter((page) => page.startsWith("docs/") && !linked.has(page)),
+    [],
+  );
+});
+
+test("every path of a source file that a page, a comment or a script mentions exists", () => {
+  const mention = /(?<![\w./-])(?:src|test|scripts|proto|docs|bench)\/[\w./-]+\.(?:ts|lua|md|proto)\b/g;
+  const files = globSync(["*.md", "{docs,src,scripts,bench,examples,proto}/**/*.{md,ts,lua,proto}"], {
+    cwd: ROOT,
+    exclude: ["**/node_modules/**", "proto/third_party/**"],
+  });
+  const mentions = files.flatMap((file) =>
+    [...readFileSync(join(ROOT, file), "utf8").matchAll(mention)].map(([path]) => ({ file, path })),
+  );
+  assert.ok(mentions.length > 50, `only ${mentions.length} paths found`);
+  assert.deepEqual(
+    mentions.filter(({ path }) => !existsSync(join(ROOT, path))),
     [],
   );
 });

@@ -47,7 +47,7 @@ export type History = {
   readonly decode: (position: string) => Position;
 };
 
-/** Parses a change from the log or the channel. src/store/lua/includes/change.lua writes it. */
+/** Parses a change from the log or the channel. src/store/lua/includes/change_log.lua writes it. */
 export function parseKnown(change: string): KnownChange {
   const [id = "", reason = "", sessionId = "", owner = "", version = "0"] = change.split(" ");
   const [epoch, seq] = id.split("-").map(Number) as [number, number];
