@@ -30,7 +30,11 @@ export type Lookup =
   /** The lease has ended, so nothing may be served from memory. */
   | { readonly kind: "bypass" };
 
-/** An entry is refreshed after this share of its session's remaining time, so that a busy session does not idle out. */
+/**
+ * An entry is refreshed after this share of its session's remaining time, so that a session in use does not idle out. The
+ * service declines to slide within a tenth of the idle timeout, so every use after 0.1 + 0.1 * 0.9 = 0.19 of it is an access:
+ * a session that is used at least once in 0.8 of it stays alive (docs/cached-client.md).
+ */
 const REFRESH_SHARE = 0.1;
 const REFRESH_MAX_MS = 60_000;
 

@@ -93,14 +93,6 @@ const RULES: readonly Rule[] = [
     },
   },
   {
-    of: ["SA_TOUCH_INTERVAL", "SA_IDLE_TIMEOUT"],
-    faults({ SA_TOUCH_INTERVAL: touchMs, SA_IDLE_TIMEOUT: idleMs }, env) {
-      if (touchMs === undefined || touchMs < idleMs) return [];
-      // A session that is accessed all the time would end before its timeout slides for the first time.
-      return [`SA_TOUCH_INTERVAL=${quote(env["SA_TOUCH_INTERVAL"]!)}: expected less than SA_IDLE_TIMEOUT`];
-    },
-  },
-  {
     of: ["SA_STORE_URL", "SA_TOKEN_KEYS_FILE"],
     faults({ SA_STORE_URL: store, SA_TOKEN_KEYS_FILE: keysFile }) {
       if (store === undefined || isLocalStore(store) || keysFile !== undefined) return [];

@@ -64,7 +64,7 @@ export const VARIABLES = {
   SA_TOUCH_INTERVAL: {
     parser: durationOr("0s", "1d", { "0": 0 }),
     otherwise: "a hundredth of the session's idle timeout, at most 60s",
-    doc: "Accesses closer together than this slide the idle timeout once; 0: every access slides it.",
+    doc: "Accesses closer together than this slide the idle timeout once; at most a tenth of the session's idle timeout counts. 0: every access slides it.",
   },
   SA_REQUEST_TIMEOUT: {
     parser: duration("1ms", "10m"),

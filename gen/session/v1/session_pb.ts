@@ -51,7 +51,7 @@ export type Session = Message<"session.v1.Session"> & {
 
   /**
    * The time of the last access that slid the idle timeout, by the store's clock. Accesses closer together than the
-   * server's touch interval (SA_TOUCH_INTERVAL) count as one.
+   * server's touch interval (SA_TOUCH_INTERVAL, but at most a tenth of the session's idle timeout) count as one.
    *
    * @generated from field: google.protobuf.Timestamp last_accessed_at = 4;
    */

@@ -41,7 +41,8 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
 
   /**
    * The time after its last access at which the session ends, 1 s to 400 d. If it is unset, the server's
-   * SA_IDLE_TIMEOUT applies (24 h by default).
+   * SA_IDLE_TIMEOUT applies (24 h by default). A session that is accessed at least once in every nine tenths of this
+   * time does not idle out, whatever the server's SA_TOUCH_INTERVAL is.
    *
    * @generated from field: google.protobuf.Duration idle_timeout = 10;
    */

@@ -4,13 +4,25 @@ import type { CallContext } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
 import type { SessionRecord } from "../../store/session_record.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
+import type { StoreClock } from "../../store/store_clock.ts";
 
 type CredentialKind = Parameters<SessionStore["get"]>[1];
 
 export type Touch = ReturnType<typeof createTouch>;
 
-/** @param intervalMs Undefined: idle timeout / 100, at most 60 s. */
-export function createTouch(sessions: Pick<SessionStore, "get">, intervalMs: number | undefined) {
+/** Returns the least time between two slides of a session, by the rule of src/store/lua/includes/slide.lua. */
+function touchIntervalMs(idleTimeoutMs: number, configuredMs: number | undefined): number {
+  if (configuredMs === undefined) return Math.min(idleTimeoutMs / 100, 60_000);
+  // With more than a small share of the idle timeout, a session in steady use would idle out.
+  return Math.min(idleTimeoutMs / 10, configuredMs);
+}
+
+/** @param configuredMs The value of SA_TOUCH_INTERVAL. Undefined: idle timeout / 100, at most 60 s. */
+export function createTouch(
+  sessions: Pick<SessionStore, "get">,
+  clock: Pick<StoreClock, "nowMs">,
+  configuredMs: number | undefined,
+) {
   // Concurrent requests for one session share one access.
   const underway = new Map<string, Promise<SessionRecord | undefined>>();
 
@@ -24,9 +36,14 @@ export function createTouch(sessions: Pick<SessionStore, "get">, intervalMs: num
   }
 
   return {
-    /** Guesses by our clock, to save store calls; the store decides whether the touch interval has passed. */
-    isDue({ idleTimeoutMs, lastAccessedMs }: SessionRecord): boolean {
-      return Date.now() - lastAccessedMs >= (intervalMs ?? Math.min(idleTimeoutMs / 100, 60_000));
+    /**
+     * Guesses whether the touch interval has passed, to save store calls; the store decides. The guess is never too late,
+     * because the estimate of the store's clock is never behind it. Our own clock may be, so it only serves while the store
+     * does not reply.
+     */
+    isDue({ idleTimeoutMs, lastAccessedMs }: Pick<SessionRecord, "idleTimeoutMs" | "lastAccessedMs">): boolean {
+      const nowMs = clock.nowMs() ?? Date.now();
+      return nowMs - lastAccessedMs >= touchIntervalMs(idleTimeoutMs, configuredMs);
     },
 
     /** Records an access. Returns the record after it, or undefined if the session has ended in the meantime. */

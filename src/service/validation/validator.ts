@@ -41,7 +41,7 @@ export type ValidatorDependencies = {
   readonly clock: Pick<StoreClock, "nowMs">;
   /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
-  /** Accesses closer together than this slide the timeout once. Undefined: idle timeout / 100, at most 60 s. */
+  /** The value of SA_TOUCH_INTERVAL, of which at most idle timeout / 10 counts. Undefined: the default. */
   readonly touchIntervalMs: number | undefined;
 };
 
@@ -54,7 +54,7 @@ export class SessionValidator {
 
   constructor(deps: ValidatorDependencies) {
     this.#deps = deps;
-    this.#touch = createTouch(deps.sessions, deps.touchIntervalMs);
+    this.#touch = createTouch(deps.sessions, deps.clock, deps.touchIntervalMs);
   }
 
   /** @throws SessionError if the store does not reply; the caller must fail closed. */
