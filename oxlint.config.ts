@@ -16,7 +16,7 @@ const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   config: ["lib", "store/connection/store_url.ts"],
   workers: ["lib", "domain", "store", "auth", "ops", "transport", "config", "server.ts"],
   cli: ["lib", "domain", "store", "auth", "ops", "transport", "config", "server.ts", "gen"],
-  client: ["gen"],
+  client: ["lib/cut_text.ts", "gen"],
 };
 
 /** The packages that only some folders of src may import. */

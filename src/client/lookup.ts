@@ -2,10 +2,14 @@
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
+import { cutText } from "../lib/cut_text.ts";
 import type { ValidateEntry, ValidateEntryInit } from "./batcher.ts";
 import type { SessionCache } from "./cache.ts";
 
-/** The greatest length of a token, an id and an address. The service rejects the whole request for one that is longer. */
+/**
+ * The greatest length of a token or an id, for which the service rejects the whole request if one is longer, and of an address,
+ * which the service would cut.
+ */
 const MAX_TEXT_BYTES = 256;
 
 /** Without a cache every lookup goes to the service. */
@@ -32,9 +36,9 @@ export function createSessionLookup(validate: ValidateEntry, cache: SessionCache
   }
 
   /** Resolves with undefined for a session that is not valid; rejects if the service gives no verdict. */
-  async function find(kind: "token" | "sessionId", value: string, ipAddress: string): Promise<Session | undefined> {
+  async function find(kind: "token" | "sessionId", value: string, address: string): Promise<Session | undefined> {
     if (closed) throw new Error("the client is closed");
-    if (!isSendable(ipAddress)) throw new TypeError(`ipAddress is not text of at most ${MAX_TEXT_BYTES} bytes`);
+    const ipAddress = cutText(address, MAX_TEXT_BYTES);
     // The service never issued such a token or id.
     if (!isSendable(value)) return undefined;
     const key = `${kind}/${ipAddress.length}/${ipAddress}/${value}`;

@@ -41,12 +41,14 @@ type Request = {
   readonly requestId?: string;
   readonly authenticatedAt?: Timestamp;
   readonly idleTimeout?: { readonly seconds: bigint; readonly nanos: number };
+  readonly ipAddress?: string;
+  readonly userAgent?: string;
 };
 
 /** Creates a session of the n-th variant, in turn. Returns its id. */
 async function create(n: number, request: Request, of = authorities): Promise<string> {
   const to = of.clients[0]!;
-  const device = { deviceId: `device ${n}` };
+  const device = { deviceId: `device ${n}`, ipAddress: request.ipAddress };
   const creates = [
     () => to.createSession(request),
     () => to.createHashSession(request),
@@ -170,6 +172,38 @@ describe("authenticated_at", { skip }, () => {
     const one = await create(0, { userId: "single" });
     await client.deleteSession({ sessionId: one });
     await create(0, { userId: "single", authenticatedAt: before });
+  });
+});
+
+describe("ip_address and user_agent", { skip }, () => {
+  test("those over their limits are cut there on a character boundary, in every variant", async () => {
+    const forwardedFor = Array.from({ length: 20 }, () => "198.51.100.1").join(", ");
+    for (const [ipAddress, userAgent, expected] of [
+      [forwardedFor, "x".repeat(4097), [forwardedFor.slice(0, 256), "x".repeat(4096)]],
+      ["x".repeat(256), "x".repeat(4096), ["x".repeat(256), "x".repeat(4096)]],
+      ["€".repeat(86), "\u{1F600}".repeat(1025), ["€".repeat(85), "\u{1F600}".repeat(1024)]],
+      [
+        "x" + "é".repeat(128),
+        "xy" + "\u{1F600}".repeat(1024),
+        ["x" + "é".repeat(127), "xy" + "\u{1F600}".repeat(1023)],
+      ],
+      ["x".repeat(20_000), "x".repeat(200_000), ["x".repeat(256), "x".repeat(4096)]],
+    ] as const) {
+      for (let n = 0; n < 4; n++) await create(n, { userId: "long", ipAddress, userAgent });
+      const { sessions } = await client.listUserSessions({ userId: "long" });
+      assert.equal(sessions.length, 4);
+      for (const session of sessions) {
+        assert.deepEqual([session.ipAddress, session.userAgent], expected);
+        if (session.device !== undefined) assert.equal(session.device.ipAddress, expected[0]);
+      }
+      await client.deleteUserSessions({ userId: "long" });
+    }
+  });
+
+  test("a request over the message size limit is still refused", async () => {
+    const refused = { code: status.RESOURCE_EXHAUSTED };
+    await assert.rejects(client.createSession({ userId: "huge", userAgent: "x".repeat(256 * 1024) }), refused);
+    assert.deepEqual(await idsOf("huge"), []);
   });
 });
 

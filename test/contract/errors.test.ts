@@ -138,10 +138,10 @@ test("a handler's violations are in BadRequest", async () => {
 test("the rules of the proto name every bad field once, by its path", async () => {
   const request = create(CreateSessionRequestSchema, {
     userId: "",
-    ipAddress: "x".repeat(257),
+    requestId: "x".repeat(257),
     limit: { maxSessions: 0, onExceed: 77 as never },
   });
-  const fields = ["user_id", "ip_address", "limit.max_sessions", "limit.on_exceed"];
+  const fields = ["user_id", "request_id", "limit.max_sessions", "limit.on_exceed"];
   for (const wire of wires) {
     await assert.rejects(
       wire.call(createSession, toBinary(CreateSessionRequestSchema, request)),

@@ -79,9 +79,9 @@ describe("ids", { skip }, () => {
 
   test("every bad field is named at once", async () => {
     await assert.rejects(
-      client.createSession({ userId: "", ipAddress: "i".repeat(257), idleTimeout: { seconds: 0n, nanos: 0 } }),
+      client.createSession({ userId: "", requestId: "r".repeat(257), idleTimeout: { seconds: 0n, nanos: 0 } }),
       (error: { fields: string[] }) => {
-        assert.deepEqual(error.fields.toSorted(), ["idle_timeout", "ip_address", "user_id"]);
+        assert.deepEqual(error.fields.toSorted(), ["idle_timeout", "request_id", "user_id"]);
         return true;
       },
     );

@@ -84,7 +84,8 @@ describe("the package", () => {
     await assert.rejects(run("node", ["other.js"], { cwd: project }), /ERR_PACKAGE_PATH_NOT_EXPORTED/);
     const built = join(project, "node_modules/session-authority/dist");
     assert.deepEqual(readdirSync(built).toSorted(), ["gen", "src"]);
-    assert.deepEqual(readdirSync(join(built, "src")), ["client"]);
+    assert.deepEqual(readdirSync(join(built, "src")).toSorted(), ["client", "lib"]);
+    assert.deepEqual(readdirSync(join(built, "src/lib")).toSorted(), ["cut_text.d.ts", "cut_text.js"]);
   });
 
   test("docs/cached-client.md contains the example, and the example works", { skip }, async () => {

@@ -1,10 +1,11 @@
 // The fast decoding of validation requests equals the general path, which is protobuf-es and protovalidate, for every request:
-// valid, against a rule, truncated, changed at random, with unknown fields.
+// valid, against a rule, truncated, changed at random, with unknown fields. It leaves to the general path what that path cuts.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
   create,
+  equals,
   fromBinary,
   toBinary,
   type DescMessage,
@@ -102,7 +103,7 @@ function assertSameOutcome<D extends DescMessage, T>(
       try {
         const message = fromBinary(schema, bytes);
         validate(schema, message);
-        expected = fromMessage(message);
+        if (equals(schema, message, fromBinary(schema, bytes))) expected = fromMessage(message);
         decoded++;
       } catch {
         refused++;

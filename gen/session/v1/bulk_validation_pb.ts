@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/bulk_validation.proto.
  */
 export const file_session_v1_bulk_validation: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL2J1bGtfdmFsaWRhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKBAQoNVmFsaWRhdGVFbnRyeRIeCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyAyiAAkgAEhkKBXRva2VuGAIgASgJQgi6SAVyAyiAAkgAEg0KBXRvdWNoGAMgASgIEhwKCmlwX2FkZHJlc3MYBCABKAlCCLpIBXIDKIACQggKBmhhbmRsZSKgAQoOVmFsaWRhdGVSZXN1bHQSJAoHdmVyZGljdBgBIAEoDjITLnNlc3Npb24udjEuVmVyZGljdBIkCgdzZXNzaW9uGAIgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAMgASgIEi0KCmV4cGlyZXNfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTwoUQmF0Y2hWYWxpZGF0ZVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRAoVQmF0Y2hWYWxpZGF0ZVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0IlAKFVZhbGlkYXRlU3RyZWFtUmVxdWVzdBI3CgdlbnRyaWVzGAEgAygLMhkuc2Vzc2lvbi52MS5WYWxpZGF0ZUVudHJ5Qgu6SAiSAQUIARDoByJFChZWYWxpZGF0ZVN0cmVhbVJlc3BvbnNlEisKB3Jlc3VsdHMYASADKAsyGi5zZXNzaW9uLnYxLlZhbGlkYXRlUmVzdWx0YgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL2J1bGtfdmFsaWRhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSJ3Cg1WYWxpZGF0ZUVudHJ5Eh4KCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACSAASGQoFdG9rZW4YAiABKAlCCLpIBXIDKIACSAASDQoFdG91Y2gYAyABKAgSEgoKaXBfYWRkcmVzcxgEIAEoCUIICgZoYW5kbGUioAEKDlZhbGlkYXRlUmVzdWx0EiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIk8KFEJhdGNoVmFsaWRhdGVSZXF1ZXN0EjcKB2VudHJpZXMYASADKAsyGS5zZXNzaW9uLnYxLlZhbGlkYXRlRW50cnlCC7pICJIBBQgBEOgHIkQKFUJhdGNoVmFsaWRhdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdCJQChVWYWxpZGF0ZVN0cmVhbVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRQoWVmFsaWRhdGVTdHJlYW1SZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
  * One session or token to validate.
@@ -56,8 +56,8 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
   touch: boolean;
 
   /**
-   * The address that the client's request comes from, for the session's ip_binding, at most 256 bytes. If it is empty,
-   * no comparison is made.
+   * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
+   * boundary. If it is empty, no comparison is made.
    *
    * @generated from field: string ip_address = 4;
    */
