@@ -8,8 +8,8 @@ export type IpBindingStore = ReturnType<typeof createIpBindingStore>;
 
 export function createIpBindingStore({ scripts, settings }: StoreDependencies) {
   /**
-   * Appends to the audit trail that a session was presented from another address: once an hour for each address. Does
-   * nothing if the session has ended.
+   * Appends to the audit trail that a session was presented from another address: once an hour for each `ipAddress`,
+   * which is compared as text. Does nothing if the session has ended.
    */
   async function noteIpMismatch(sessionId: string, ipAddress: string, call: CallContext): Promise<void> {
     const digest = hash("sha256", ipAddress, "hex").slice(0, 16);

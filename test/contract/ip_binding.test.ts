@@ -9,6 +9,11 @@ import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 
 const skip = redisServerMissing();
+/** The addresses of a request that passed many proxies: 300 bytes. */
+const FORWARDED_FOR = Array.from({ length: 20 }, (_, n) => `198.51.100.${n % 10}`)
+  .join(", ")
+  .padEnd(300, "0");
+
 let authorities: Authorities;
 let client: AuthorityClient;
 
@@ -25,7 +30,7 @@ after(async () => {
 
 describe("ip_binding", { skip }, () => {
   const bound = async (ipBinding: IpBinding, ipAddress = "192.0.2.1") => {
-    const userId = `ip ${ipBinding} ${ipAddress}`;
+    const userId = `ip ${ipBinding} ${ipAddress.slice(0, 40)}`;
     const [simple, secure] = await Promise.all([
       client.createSession({ userId, ipAddress, ipBinding }),
       client.createSecureSession({ userId, ipAddress, ipBinding }),
@@ -76,6 +81,35 @@ describe("ip_binding", { skip }, () => {
       assert.deepEqual([reason, note], [InvalidationReason.REVOKED, "ip_mismatch"]);
     }
     assert.deepEqual((await authorities.auditEvents(userId)).toSorted(), ["created", "created", "revoked", "revoked"]);
+  });
+
+  test("another spelling of the login's address is the same address", async () => {
+    const spellings = {
+      "2001:db8::1": ["2001:0db8:0:0:0:0:0:1", "2001:DB8::1", "[2001:db8::1]:443", "2001:db8::1%eth0", " 2001:db8::1 "],
+      "192.0.2.1:50123": ["192.0.2.1", "192.0.2.1:50124", "::ffff:192.0.2.1", "::FFFF:c000:201"],
+      "Behind-A-Proxy": ["behind-a-proxy"],
+      [FORWARDED_FOR]: [FORWARDED_FOR, FORWARDED_FOR.slice(0, 256)],
+    };
+    for (const [login, others] of Object.entries(spellings)) {
+      const { userId, sessionId, token } = await bound(IpBinding.INVALIDATE, login);
+      for (const ipAddress of [login, ...others]) {
+        assert.equal((await client.getSession({ sessionId, ipAddress })).ipMismatch, false, ipAddress);
+        const entries = [{ handle: { case: "token" as const, value: token }, ipAddress }];
+        const { results } = await client.batchValidate({ entries });
+        for (const { verdict, ipMismatch } of [await client.validateToken({ token, ipAddress }), ...results]) {
+          assert.deepEqual([verdict, ipMismatch], [Verdict.VALID, false], ipAddress);
+        }
+      }
+      assert.deepEqual(await authorities.auditEvents(userId), ["created", "created"]);
+    }
+  });
+
+  test("WARN writes one audit entry for an address that comes in many spellings", async () => {
+    const { userId, sessionId } = await bound(IpBinding.WARN, "192.0.2.3");
+    for (const ipAddress of ["2001:db8::2", "2001:DB8:0::2", "[2001:db8::2]:443", "[2001:db8::2]:444"]) {
+      assert.equal((await client.getSession({ sessionId, ipAddress })).ipMismatch, true, ipAddress);
+    }
+    assert.equal(await mismatches(userId), 1);
   });
 
   test("OFF compares nothing, nor does a login without an address", async () => {

@@ -97,7 +97,9 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
   authenticatedAt?: Timestamp | undefined;
 
   /**
-   * The reaction to a later request with another ip_address. If it is unset, nothing happens.
+   * The reaction to a later request with another ip_address. If it is unset, nothing happens. All spellings of an
+   * address are the same: IPv6 in any form, an IPv4-mapped IPv6 address and its IPv4. Surrounding spaces, brackets, a
+   * port and a zone are ignored. Text that is no address is compared as text, in lower case.
    *
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */

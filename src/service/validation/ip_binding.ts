@@ -1,6 +1,7 @@
 // IP binding: what happens when a session is presented from another address than the one it was created from.
 
 import type { CallContext } from "../../domain/call.ts";
+import { canonicalIpAddress } from "../../lib/ip_address.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
 import type { IpBindingStore } from "../../store/ip_binding.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
@@ -21,17 +22,13 @@ export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBinding
   return async (record, ipAddress, call) => {
     if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
     const createdFrom = sessionMessage({ record }).ipAddress;
-    if (createdFrom === "" || canonicalIp(ipAddress) === canonicalIp(createdFrom)) return "match";
+    const canonical = canonicalIpAddress(ipAddress);
+    if (createdFrom === "" || canonical === canonicalIpAddress(createdFrom)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
       return "ended";
     }
-    await ipBinding.noteIpMismatch(record.sessionId, ipAddress, call);
+    await ipBinding.noteIpMismatch(record.sessionId, canonical, call);
     return "mismatch";
   };
-}
-
-/** Returns one spelling for each address: lower case, and IPv4 for an IPv4-mapped IPv6 address. */
-function canonicalIp(address: string): string {
-  return address.toLowerCase().replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/, "");
 }
