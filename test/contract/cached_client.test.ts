@@ -130,23 +130,23 @@ describe("the cached client", { skip, concurrency: true }, () => {
 
   test("an entry expires exactly when its session does", async (t) => {
     const client = await open(t);
-    const { sessionId } = await login("brief", { absoluteTimeout: seconds(1), idleTimeout: seconds(1) });
+    const { sessionId } = await login("brief", { absoluteTimeout: seconds(3), idleTimeout: seconds(3) });
     const createdMs = performance.now();
     let lastValidMs = 0;
     while ((await client.getSession(sessionId)) !== undefined) {
       lastValidMs = performance.now() - createdMs;
       await sleep(2);
     }
-    assert.ok(lastValidMs > 500 && lastValidMs <= 1000, `valid for ${lastValidMs} ms`);
+    assert.ok(lastValidMs > 1500 && lastValidMs <= 3000, `valid for ${lastValidMs} ms`);
     assert.ok(client.statistics().hits > 10);
   });
 
   test("a busy session that is served from memory does not idle out; an unused one does", async (t) => {
     const client = await open(t);
-    const busy = await login("busy", { idleTimeout: seconds(1) });
-    const idle = await login("idle", { idleTimeout: seconds(1) });
+    const busy = await login("busy", { idleTimeout: seconds(3) });
+    const idle = await login("idle", { idleTimeout: seconds(3) });
     await client.getSession(idle.sessionId);
-    for (const endMs = performance.now() + 3000; performance.now() < endMs; await sleep(10)) {
+    for (const endMs = performance.now() + 8000; performance.now() < endMs; await sleep(10)) {
       assert.ok(await client.getSession(busy.sessionId), "the session idled out");
     }
     const { hits, misses } = client.statistics();
