@@ -13,7 +13,7 @@ import { assertAllAudited, regenerationAndAuditSteps } from "./steps_audit.ts";
 import { simpleAndHashSteps } from "./steps_simple_and_hash_sessions.ts";
 import { secureSteps } from "./steps_secure_sessions.ts";
 
-const RUNS = rounds({ quick: 400, all: 5_000, variable: "PROPERTY_RUNS" });
+const RUNS = rounds({ quick: 400, all: 3_000, variable: "PROPERTY_RUNS" });
 /** Histories that run concurrently; they share the store but no user. */
 const CONCURRENCY = 8;
 const skip = redisServerMissing();

@@ -10,7 +10,7 @@ import { rounds } from "../helpers/rounds.ts";
 import { createAuthoritySubject, type AuthoritySubject } from "./authority_subject.ts";
 import { RACES } from "./suite.ts";
 
-const ROUNDS = rounds({ quick: 300, all: 10_000, variable: "RACE_ROUNDS" });
+const ROUNDS = rounds({ quick: 300, all: 4_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;

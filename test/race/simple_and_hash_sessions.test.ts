@@ -9,7 +9,7 @@ import { race, rivals, valueOf } from "../helpers/races.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 import { rounds } from "../helpers/rounds.ts";
 
-const ROUNDS = rounds({ quick: 300, all: 5_000, variable: "RACE_ROUNDS" });
+const ROUNDS = rounds({ quick: 300, all: 3_000, variable: "RACE_ROUNDS" });
 const skip = redisServerMissing();
 
 let authorities: Authorities;
