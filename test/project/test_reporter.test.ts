@@ -86,6 +86,8 @@ test("a file fails if its summary does not arrive, because tests of it may be mi
   for await (const part of reporter.report(events())) text += part;
   assert.deepEqual(reporter.totals, { passed: 1, failed: 1, skipped: 0 });
   assert.ok(text.includes("its summary did not arrive"), text);
+  assert.deepEqual(reporter.takeFailed("incomplete"), ["/a.test.ts"]);
+  assert.deepEqual(reporter.totals, { passed: 0, failed: 0, skipped: 0 });
 });
 
 test("a run without a test fails", async () => {
