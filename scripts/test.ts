@@ -28,7 +28,7 @@ The exit code is 0 if at least one test ran and none failed, 2 if the arguments 
 `;
 
 /** A test that hangs fails, instead of stopping the whole run. */
-const DEFAULT_TIMEOUT_MS = 10 * 60_000;
+const DEFAULT_TIMEOUT_MS = 15 * 60_000;
 const LANES = 2;
 
 function parseArguments() {

@@ -8,7 +8,7 @@ import { redisServerMissing } from "../helpers/redis_server.ts";
 import { rounds } from "../helpers/rounds.ts";
 import { runHistories } from "./run_many.ts";
 
-const HISTORIES = rounds({ quick: 10, all: 200, variable: "WATCH_HISTORIES" });
+const HISTORIES = rounds({ quick: 10, all: 100, variable: "WATCH_HISTORIES" });
 const SEED = Number(process.env["WATCH_SEED"] ?? Math.floor(Math.random() * 1e9));
 
 test(`${HISTORIES} histories: no change is missed without a reset`, { skip: redisServerMissing() }, async (t) => {
