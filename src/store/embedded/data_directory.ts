@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { openClient } from "../connection/node_connection.ts";
+import { withClient } from "../connection/node_connection.ts";
 
 export const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
 /** The kernel's limit is 108 with the final zero on Linux and 104 elsewhere. */
@@ -68,20 +68,15 @@ type StoreState = { readonly state: "absent" | "loading" | "ready"; readonly pid
 
 /** Returns the state of the store on the socket; `absent` if none responds in time. */
 export async function storeAt(socketPath: string): Promise<StoreState> {
-  const client = openClient({ path: socketPath }, NO_CREDENTIALS);
-  client.on("error", () => undefined);
-  const timer = setTimeout(() => client.destroy(), RESPONSE_TIMEOUT_MS);
   try {
-    await client.connect();
-    await client.sendCommand(["PING"]);
-    const info = String(await client.sendCommand(["INFO", "server"]).catch(() => ""));
-    const pid = /process_id:(\d+)/.exec(info)?.[1];
-    return pid === undefined ? { state: "ready" } : { state: "ready", pid: Number(pid) };
+    return await withClient({ path: socketPath }, NO_CREDENTIALS, RESPONSE_TIMEOUT_MS, async (client) => {
+      await client.sendCommand(["PING"]);
+      const info = String(await client.sendCommand(["INFO", "server"]).catch(() => ""));
+      const pid = /process_id:(\d+)/.exec(info)?.[1];
+      return pid === undefined ? { state: "ready" } : { state: "ready", pid: Number(pid) };
+    });
   } catch (error) {
     return { state: error instanceof Error && error.message.startsWith("LOADING") ? "loading" : "absent" };
-  } finally {
-    clearTimeout(timer);
-    client.destroy();
   }
 }
 
@@ -109,15 +104,10 @@ export async function stopOrphan(socketPath: string, log: Logger): Promise<void>
 }
 
 async function shutDown(socketPath: string): Promise<void> {
-  const client = openClient({ path: socketPath }, NO_CREDENTIALS);
-  client.on("error", () => undefined);
-  try {
-    await client.connect();
+  await withClient({ path: socketPath }, NO_CREDENTIALS, ORPHAN_TIMEOUT_MS, async (client) => {
     // The store closes the connection instead of replying.
     await client.sendCommand(["SHUTDOWN"]).catch(() => undefined);
-  } finally {
-    client.destroy();
-  }
+  });
 }
 
 function isRunning(pid: number): boolean {
