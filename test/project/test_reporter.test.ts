@@ -197,7 +197,7 @@ describe("the selection of files", () => {
 
   test("the longest files start first, the others by name", () => {
     const files = select([], true);
-    const long = LONG_FILES.map(({ file }) => file);
+    const long = LONG_FILES.toSorted((a, b) => b.seconds - a.seconds).map(({ file }) => file);
     assert.deepEqual(files.slice(0, long.length), long);
     assert.deepEqual(files.slice(long.length), files.slice(long.length).toSorted());
   });
