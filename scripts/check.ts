@@ -4,7 +4,7 @@
 // `npm run check -- oxlint knip` runs only those.
 
 import { execFile } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { delimiter, join, resolve } from "node:path";
 import { stripVTControlCharacters } from "node:util";
@@ -15,8 +15,8 @@ type Check = { readonly name: string; readonly run: () => Promise<Outcome> };
 /** Where tsc and knip keep what they know of files that have not changed since. */
 const CACHE = "node_modules/.cache";
 const PROTO = "proto/session";
-/** The branches that the contract must stay compatible with, the preferred one first. A fresh clone has only the first. */
-const MAIN_BRANCHES = ["origin/main", "main"];
+/** The contract that callers have been promised, as a buf image: `npm run contract:promise` writes it. */
+const CONTRACT_BASELINE = "proto/baseline.binpb";
 
 /** The slowest checks come first, so that no processor is idle at the end. */
 const CHECKS: readonly Check[] = [
@@ -108,27 +108,12 @@ function compareGeneratedCode(): Promise<Outcome> {
   });
 }
 
-/** Compares the contract with that of the main branch. */
-async function findBreakingChanges(): Promise<Outcome> {
-  let branch: string | undefined;
-  for (const name of MAIN_BRANCHES) {
-    if (branch === undefined && (await command("git", "cat-file", "-e", `${name}:${PROTO}`)).passed) branch = name;
-  }
-  if (branch === undefined) return { passed: true, text: "skipped: there is no main branch with a contract" };
+/** Compares the contract with the one that callers have been promised, so that no change of it breaks them. */
+function findBreakingChanges(): Promise<Outcome> {
   return inTemporaryDirectory(async (directory) => {
-    // buf can read a git repository itself, but needs more history for it than a shallow clone has.
-    const archive = join(directory, "main.tar");
-    const before = join(directory, "main");
-    mkdirSync(before);
-    for (const [program, ...args] of [
-      ["git", "archive", `--output=${archive}`, branch, "proto", "buf.yaml"],
-      ["tar", "-xf", archive, "-C", before],
-    ] as const) {
-      const outcome = await command(program, ...args);
-      if (!outcome.passed) return outcome;
-    }
-    const outcome = await command("buf", "breaking", "--against", before);
-    return outcome.passed ? { passed: true, text: `against ${branch}` } : outcome;
+    const contract = join(directory, "contract.binpb");
+    const built = await command("buf", "build", "--exclude-source-info", "--output", contract);
+    return built.passed ? command("buf", "breaking", contract, "--against", CONTRACT_BASELINE) : built;
   });
 }
 
