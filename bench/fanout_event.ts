@@ -15,7 +15,7 @@ export const EVENT = create(WatchInvalidationsResponseSchema, {
       userId: "user-1",
       reason: InvalidationReason.REVOKED,
       version: 1n,
-      at: timestampFromMs(Date.now()),
+      time: timestampFromMs(Date.now()),
       actor: "anonymous",
       changeId: "171-1-42",
     },

@@ -41,7 +41,7 @@ export function createAuditService({ audit, sweep }: ServiceDependencies) {
       if (explanation.state === "alive") return { state: SessionState.ALIVE, userId: explanation.userId };
       const { userId, actor, note } = explanation;
       const reason = InvalidationReason[explanation.reason.toUpperCase() as keyof typeof InvalidationReason];
-      return { state: SessionState.ENDED, reason, actor, at: timestampFromMs(explanation.atMs), note, userId };
+      return { state: SessionState.ENDED, reason, actor, endTime: timestampFromMs(explanation.atMs), note, userId };
     },
   } satisfies SessionServiceImpl;
 }
@@ -70,7 +70,7 @@ function auditEvent(entry: AuditEntry, userId: string) {
   return {
     eventId: entry.id,
     type: eventType(entry),
-    at: timestampFromMs(Number(entry.id.split("-")[0])),
+    time: timestampFromMs(Number(entry.id.split("-")[0])),
     userId,
     sessionId: entry.sessionId,
     deviceId: entry.deviceId,

@@ -19,10 +19,10 @@ export function sessionMessage({ record, fields }: Pick<StoredSession, "record">
   const session = fromBinary(SessionSchema, record.contractBytes);
   session.sessionId = record.sessionId;
   session.version = record.version;
-  session.createdAt = timestampFromMs(record.createdMs);
-  session.lastAccessedAt = timestampFromMs(record.lastAccessedMs);
-  session.expiresAt = timestampFromMs(record.expiresMs);
-  session.absoluteExpiresAt = timestampFromMs(record.absoluteExpiresMs);
+  session.createTime = timestampFromMs(record.createdMs);
+  session.lastAccessTime = timestampFromMs(record.lastAccessedMs);
+  session.expireTime = timestampFromMs(record.expiresMs);
+  session.absoluteExpireTime = timestampFromMs(record.absoluteExpiresMs);
   session.userId = record.userId;
   // Object.fromEntries defines own properties, so a field named __proto__ stays a field.
   session.fields = Object.fromEntries(fields ?? []);

@@ -52,7 +52,7 @@ describe("ListAuditEvents", { skip }, () => {
     for (let n = 0; n < 5; n++) {
       await authorities.nextMs();
       const { session } = await client.createSession({ userId: "trail" }, acme);
-      instants.push(session!.createdAt!);
+      instants.push(session!.createTime!);
       ids.push(session!.sessionId);
       await client.deleteSession({ sessionId: ids[n]! }, acme);
     }
@@ -157,19 +157,19 @@ describe("ExplainSession", { skip }, () => {
     for (const [name, end] of Object.entries(ends)) {
       const sessionId = await make("explained");
       const alive = await client.explainSession({ sessionId }, acme);
-      assert.deepEqual([alive.state, alive.userId, alive.at], [SessionState.ALIVE, "explained", undefined]);
+      assert.deepEqual([alive.state, alive.userId, alive.endTime], [SessionState.ALIVE, "explained", undefined]);
       const fromMs = await authorities.nextMs();
       await end(sessionId);
       const ended = await client.explainSession({ sessionId }, acme);
       const reason = InvalidationReason[name as keyof typeof InvalidationReason];
       assert.deepEqual([ended.state, ended.reason, ended.userId], [SessionState.ENDED, reason, "explained"], name);
       assert.equal(ended.actor, name === "EXPIRED" ? "" : "acme's backend");
-      const atMs = Number(ended.at!.seconds) * 1000 + ended.at!.nanos / 1e6;
+      const atMs = Number(ended.endTime!.seconds) * 1000 + ended.endTime!.nanos / 1e6;
       assert.ok(atMs >= fromMs && atMs < (await authorities.nextMs()), `${name} at ${atMs}`);
     }
     for (const sessionId of ["A".repeat(28), "x", "\u0000", "é".repeat(100)]) {
       const { $typeName: _, ...unknown } = await client.explainSession({ sessionId }, acme);
-      const nothing = { reason: 0, actor: "", at: undefined, note: "", userId: "" };
+      const nothing = { reason: 0, actor: "", endTime: undefined, note: "", userId: "" };
       assert.deepEqual({ ...nothing, ...unknown }, { ...nothing, state: SessionState.UNKNOWN });
     }
   });

@@ -100,7 +100,7 @@ describe("BatchValidate", { skip }, () => {
     const { results } = await client.batchValidate({ entries: Array<Entry>(1000).fill(entry) });
     const run = (await scriptsRun()) - before;
     assert.ok(results.every(({ verdict }) => verdict === Verdict.VALID));
-    const [slid, created] = [results[0]!.session!.lastAccessedAt!, session!.lastAccessedAt!];
+    const [slid, created] = [results[0]!.session!.lastAccessTime!, session!.lastAccessTime!];
     assert.ok(timestampMs(slid) > timestampMs(created), "it did not slide");
     // The count includes the scripts of the sweep.
     assert.ok(run < 100, `${run} scripts were run`);

@@ -216,8 +216,8 @@ test("timeouts are those of the request, or the server's if it has none", { skip
   });
   const { session: ours } = await client.createDeviceSession({ userId: "ours", device: { deviceId: "d" } });
   const lives = [own!, ours!].map((session) =>
-    [session.expiresAt!, session.absoluteExpiresAt!].map(
-      (at) => (timestampMs(at) - timestampMs(session.createdAt!)) / 1000,
+    [session.expireTime!, session.absoluteExpireTime!].map(
+      (at) => (timestampMs(at) - timestampMs(session.createTime!)) / 1000,
     ),
   );
   assert.deepEqual(lives, [

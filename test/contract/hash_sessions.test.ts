@@ -81,9 +81,9 @@ describe("all methods on fields", { skip }, () => {
       await authorities.nextMs();
       await fieldCalls(sessionId)[name]!();
       const session = await sessionOf(sessionId);
-      assert.ok(timestampMs(session.lastAccessedAt!) > timestampMs(created.lastAccessedAt!));
-      assert.ok(timestampMs(session.expiresAt!) > timestampMs(created.expiresAt!));
-      assert.deepEqual(session.absoluteExpiresAt, created.absoluteExpiresAt);
+      assert.ok(timestampMs(session.lastAccessTime!) > timestampMs(created.lastAccessTime!));
+      assert.ok(timestampMs(session.expireTime!) > timestampMs(created.expireTime!));
+      assert.deepEqual(session.absoluteExpireTime, created.absoluteExpireTime);
     });
   }
 
@@ -168,7 +168,7 @@ describe("SetSessionFields", { skip }, () => {
 
   test("refuses reserved names", async () => {
     const { sessionId } = await login("reserved", { a: "1" });
-    for (const name of ["user_id", "version", "tenant", "expires_at"]) {
+    for (const name of ["user_id", "version", "tenant", "expire_time"]) {
       await assert.rejects(client.setSessionFields({ sessionId, fields: { [name]: "x" } }), invalid);
     }
     assert.deepEqual(await fieldsOf(sessionId), { a: "1" });

@@ -218,7 +218,7 @@ describe("fields", { skip }, () => {
   });
 
   test("reserved names, too many, too long", async () => {
-    for (const name of ["user_id", "session_id", "version", "expires_at"]) {
+    for (const name of ["user_id", "session_id", "version", "expire_time"]) {
       const { session } = await client.createHashSession({ userId: "reserved" });
       const { sessionId } = session!;
       const rejected = { code: status.INVALID_ARGUMENT, reason: "INVALID_REQUEST" };
@@ -278,8 +278,8 @@ describe("timeouts, enums, versions, pages", { skip }, () => {
     }
     const edge = { seconds: 34_560_000n, nanos: 0 };
     const { session } = await client.createSession({ userId: "t", idleTimeout: edge, absoluteTimeout: edge });
-    assert.equal(session!.absoluteExpiresAt!.seconds - session!.createdAt!.seconds, 34_560_000n);
-    assert.deepEqual(session!.expiresAt, session!.absoluteExpiresAt);
+    assert.equal(session!.absoluteExpireTime!.seconds - session!.createTime!.seconds, 34_560_000n);
+    assert.deepEqual(session!.expireTime, session!.absoluteExpireTime);
     for (const text of ["NaNs", "Infinitys", "1e400s", "-1s", "9007199254740993s", "x"]) {
       const response = await fetch(`http://${authorities.httpAddresses[0]}/session.v1.SessionService/CreateSession`, {
         method: "POST",

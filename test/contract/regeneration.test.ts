@@ -40,10 +40,10 @@ describe("RegenerateSession", { skip }, () => {
     for (const { session: old } of made) {
       await authorities.nextMs();
       const { session, token } = await client.regenerateSession({ sessionId: old!.sessionId });
-      const { sessionId, version, lastAccessedAt, expiresAt, ...same } = session!;
+      const { sessionId, version, lastAccessTime, expireTime, ...same } = session!;
       assert.deepEqual({ ...old!, ...same }, old);
       assert.deepEqual([sessionId === old!.sessionId, version, token], [false, old!.version + 1n, ""]);
-      assert.ok(lastAccessedAt!.nanos !== old!.lastAccessedAt!.nanos && expiresAt !== undefined);
+      assert.ok(lastAccessTime!.nanos !== old!.lastAccessTime!.nanos && expireTime !== undefined);
       assert.equal(await verdictOf(old!.sessionId), Verdict.INVALID);
       await assert.rejects(client.getSession({ sessionId: old!.sessionId }), notFound);
       assert.deepEqual((await client.getSession({ sessionId })).session!.fields, old!.fields);
@@ -101,7 +101,7 @@ describe("RegenerateSession", { skip }, () => {
       const { verdict, session: valid } = await client.validateToken({ token });
       assert.deepEqual([verdict, valid!.sessionId], [Verdict.VALID, second.session!.sessionId]);
     }
-    assert.deepEqual(second.session!.absoluteExpiresAt, session!.absoluteExpiresAt);
+    assert.deepEqual(second.session!.absoluteExpireTime, session!.absoluteExpireTime);
   });
 
   test("requires exactly one of session_id and token, and a grace of a minute at most", async () => {

@@ -92,9 +92,9 @@ describe("the token", { skip }, () => {
     const untouched = await client.validateToken({ token, noTouch: true });
     assert.deepEqual(untouched.session, session);
     const { session: touched } = await client.validateToken({ token });
-    assert.ok(timestampMs(touched!.lastAccessedAt!) > timestampMs(session.lastAccessedAt!));
-    assert.ok(timestampMs(touched!.expiresAt!) > timestampMs(session.expiresAt!));
-    assert.deepEqual(touched!.absoluteExpiresAt, session.absoluteExpiresAt);
+    assert.ok(timestampMs(touched!.lastAccessTime!) > timestampMs(session.lastAccessTime!));
+    assert.ok(timestampMs(touched!.expireTime!) > timestampMs(session.expireTime!));
+    assert.deepEqual(touched!.absoluteExpireTime, session.absoluteExpireTime);
     assert.equal(touched!.version, session.version, "a slide is not a change");
     assert.deepEqual((await client.validateToken({ token, noTouch: true })).session, touched);
   });
@@ -118,10 +118,10 @@ describe("rotation", { skip }, () => {
     assert.notEqual(rotated.token, old);
     assert.equal(rotated.session!.sessionId, sessionId);
     assert.equal(rotated.session!.version, session.version + 1n);
-    assert.deepEqual(rotated.session!.absoluteExpiresAt, session.absoluteExpiresAt);
+    assert.deepEqual(rotated.session!.absoluteExpireTime, session.absoluteExpireTime);
     assert.deepEqual(rotated.session!.data, session.data);
     const graceEnd = (await recordOf(sessionId)).readDoubleBE(129);
-    assert.equal(graceEnd, timestampMs(rotated.session!.lastAccessedAt!) + GRACE_MS);
+    assert.equal(graceEnd, timestampMs(rotated.session!.lastAccessTime!) + GRACE_MS);
     await authorities.nextMs();
     for (const token of [old, rotated.token, old]) {
       assert.equal((await client.validateToken({ token })).verdict, Verdict.VALID);

@@ -65,11 +65,11 @@ const listedIds = async (userId: string) => {
 
 /** Asserts that an access moved the idle timeout of a session, and nothing else of its times. */
 function assertSlid(session: Session, from: Session, idleTimeoutMs = DAY_MS): void {
-  const accessedMs = timestampMs(session.lastAccessedAt!);
-  assert.ok(accessedMs > timestampMs(from.lastAccessedAt!), "last_accessed_at did not move");
-  assert.equal(timestampMs(session.expiresAt!), accessedMs + idleTimeoutMs);
-  assert.deepEqual(session.createdAt, from.createdAt);
-  assert.deepEqual(session.absoluteExpiresAt, from.absoluteExpiresAt);
+  const accessedMs = timestampMs(session.lastAccessTime!);
+  assert.ok(accessedMs > timestampMs(from.lastAccessTime!), "last_access_time did not move");
+  assert.equal(timestampMs(session.expireTime!), accessedMs + idleTimeoutMs);
+  assert.deepEqual(session.createTime, from.createTime);
+  assert.deepEqual(session.absoluteExpireTime, from.absoluteExpireTime);
 }
 
 describe("CreateSession", { skip }, () => {
@@ -77,13 +77,13 @@ describe("CreateSession", { skip }, () => {
     const request = { userId: "create", data: { cart: [1, "two"] }, ipAddress: "192.0.2.1", userAgent: "curl/8" };
     const idleTimeout = { seconds: 3600n, nanos: 0 };
     const { session } = await client.createSession({ ...request, idleTimeout });
-    const { sessionId, userId, data, ipAddress, userAgent, version, createdAt, ...times } = session!;
+    const { sessionId, userId, data, ipAddress, userAgent, version, createTime, ...times } = session!;
     assert.match(sessionId, /^[A-Za-z0-9_-]{28}$/);
     assert.deepEqual({ userId, data, ipAddress, userAgent }, request);
     assert.equal(version, 1n);
-    assert.deepEqual(times.lastAccessedAt, createdAt);
-    assert.equal(timestampMs(times.expiresAt!) - timestampMs(createdAt!), HOUR_MS);
-    assert.equal(timestampMs(times.absoluteExpiresAt!) - timestampMs(createdAt!), 30 * DAY_MS);
+    assert.deepEqual(times.lastAccessTime, createTime);
+    assert.equal(timestampMs(times.expireTime!) - timestampMs(createTime!), HOUR_MS);
+    assert.equal(timestampMs(times.absoluteExpireTime!) - timestampMs(createTime!), 30 * DAY_MS);
     assert.deepEqual((await client.validateSession({ sessionId })).session, session);
     assert.deepEqual(await authorities.auditEvents("create"), ["created"]);
   });
@@ -113,8 +113,8 @@ describe("GetSession", { skip }, () => {
     const created = await login("get", { name: "Ada" });
     await authorities.nextMs();
     const { session, ipMismatch } = await client.getSession({ sessionId: created.sessionId, ipAddress: "192.0.2.9" });
-    const { lastAccessedAt, expiresAt } = session!;
-    assert.deepEqual(session, { ...created, lastAccessedAt, expiresAt });
+    const { lastAccessTime, expireTime } = session!;
+    assert.deepEqual(session, { ...created, lastAccessTime, expireTime });
     assertSlid(session!, created);
     assert.equal(ipMismatch, false);
   });
@@ -122,10 +122,10 @@ describe("GetSession", { skip }, () => {
   test("never slides the idle timeout beyond the absolute one", async () => {
     const timeout = { seconds: 60n, nanos: 0 };
     const request = { userId: "bounded", idleTimeout: timeout, absoluteTimeout: timeout };
-    const { sessionId, absoluteExpiresAt } = (await client.createSession(request)).session!;
+    const { sessionId, absoluteExpireTime } = (await client.createSession(request)).session!;
     await authorities.nextMs();
     const { session } = await client.getSession({ sessionId });
-    assert.deepEqual(session!.expiresAt, absoluteExpiresAt);
+    assert.deepEqual(session!.expireTime, absoluteExpireTime);
   });
 
   test("is NOT_FOUND for a session that is unknown, has ended, or is secure", async () => {

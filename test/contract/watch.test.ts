@@ -147,7 +147,7 @@ test(
     const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
     assert.deepEqual(names, expected);
     assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
-    assert.ok(events.every((event) => event.userId === userId && event.at !== undefined && event.version > 0n));
+    assert.ok(events.every((event) => event.userId === userId && event.time !== undefined && event.version > 0n));
   },
 );
 

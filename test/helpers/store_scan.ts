@@ -30,14 +30,14 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (Number(ttls[i]) === -1 && !WITHOUT_TTL.includes(kind)) faults.push(`${key} has no TTL`);
   }
   await inBatches(ofKind("s"), async (key) => {
-    const [bytes, expiresAt] = await Promise.all([
+    const [bytes, expireTime] = await Promise.all([
       client.sendCommand(["GET", key], { typeMapping: { 36: Buffer } } as never),
       send("PEXPIRETIME", key).then(Number),
     ]);
     if (bytes === null) return;
     const record = new SessionRecord(partsOf(key).rest, bytes as unknown as Buffer);
-    if (expiresAt !== record.expiresMs)
-      faults.push(`${key} expires at ${expiresAt}, its record at ${record.expiresMs}`);
+    if (expireTime !== record.expiresMs)
+      faults.push(`${key} expires at ${expireTime}, its record at ${record.expiresMs}`);
     // The forward from a former id to its successor is in no index.
     if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.contractBytes).device?.deviceId ?? "");
@@ -97,9 +97,10 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   });
   await inBatches(ofKind("f"), async (key) => {
     const session = live.get(partsOf(key).rest);
-    const expiresAt = Number(await send("PEXPIRETIME", key));
-    if (!session && expiresAt >= now) faults.push(`${key} belongs to no session`);
-    if (session && expiresAt !== session.expiresMs) faults.push(`${key} expires at ${expiresAt}, not with its session`);
+    const expireTime = Number(await send("PEXPIRETIME", key));
+    if (!session && expireTime >= now) faults.push(`${key} belongs to no session`);
+    if (session && expireTime !== session.expiresMs)
+      faults.push(`${key} expires at ${expireTime}, not with its session`);
   });
   await inBatches(ofKind("log"), async (key) => {
     faults.push(...(await logFaults(client, key, partsOf(key).base)));

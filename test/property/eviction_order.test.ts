@@ -56,8 +56,8 @@ class User {
     return ids[n % ids.length];
   }
 
-  note({ sessionId, lastAccessedAt }: Session, device = this.live.get(sessionId)?.device ?? ""): void {
-    this.live.set(sessionId, { accessedMs: timestampMs(lastAccessedAt!), device });
+  note({ sessionId, lastAccessTime }: Session, device = this.live.get(sessionId)?.device ?? ""): void {
+    this.live.set(sessionId, { accessedMs: timestampMs(lastAccessTime!), device });
   }
 
   /** Removes the least recently accessed, so that one more session makes `limit`. */

@@ -93,10 +93,10 @@ export class Run {
     assert.equal(session.device?.deviceId ?? "", model.device);
     assert.deepEqual(session.data, model.data);
     if (withFields) assert.deepEqual(new Map(Object.entries(session.fields)), model.fields);
-    const created = this.#assertInStep("created_at", session.createdAt!, model.created);
-    const accessed = this.#assertInStep("last_accessed_at", session.lastAccessedAt!, model.accessed);
-    assert.equal(timestampMs(session.absoluteExpiresAt!), created + 30 * DAY_MS);
-    assert.equal(timestampMs(session.expiresAt!), accessed + model.idleMs);
+    const created = this.#assertInStep("create_time", session.createTime!, model.created);
+    const accessed = this.#assertInStep("last_access_time", session.lastAccessTime!, model.accessed);
+    assert.equal(timestampMs(session.absoluteExpireTime!), created + 30 * DAY_MS);
+    assert.equal(timestampMs(session.expireTime!), accessed + model.idleMs);
   }
 
   #assertInStep(what: string, at: Timestamp, step: number): number {

@@ -159,7 +159,7 @@ test("set and increment against expiry: no key comes back, none without a TTL", 
         absoluteTimeout: timeout,
       });
       const { sessionId } = session!;
-      const remainingMs = Number(session!.expiresAt!.seconds) * 1000 + session!.expiresAt!.nanos / 1e6 - Date.now();
+      const remainingMs = Number(session!.expireTime!.seconds) * 1000 + session!.expireTime!.nanos / 1e6 - Date.now();
       await new Promise((resolve) => setTimeout(resolve, Math.max(0, remainingMs - 40)));
       for (;;) {
         const [first, second] = await rivals(

@@ -61,7 +61,7 @@ export const RegenerateSessionRequestSchema: GenMessage<RegenerateSessionRequest
  */
 export type RegenerateSessionResponse = Message<"session.v1.RegenerateSessionResponse"> & {
   /**
-   * The session under its new id, with the same user, device, data, fields and absolute_expires_at.
+   * The session under its new id, with the same user, device, data, fields and absolute_expire_time.
    *
    * @generated from field: session.v1.Session session = 1;
    */

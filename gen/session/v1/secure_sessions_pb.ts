@@ -244,7 +244,7 @@ export const RotateTokenRequestSchema: GenMessage<RotateTokenRequest> = /*@__PUR
  */
 export type RotateTokenResponse = Message<"session.v1.RotateTokenResponse"> & {
   /**
-   * The session after the rotation, which counts as an access. absolute_expires_at is unchanged.
+   * The session after the rotation, which counts as an access. absolute_expire_time is unchanged.
    *
    * @generated from field: session.v1.Session session = 1;
    */

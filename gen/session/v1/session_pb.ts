@@ -16,7 +16,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/session.proto.
  */
 export const file_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEi4QMKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi4KCmNyZWF0ZWRfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjQKEGxhc3RfYWNjZXNzZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjcKE2Fic29sdXRlX2V4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItABCgZEZXZpY2USHQoJZGV2aWNlX2lkGAEgASgJQgq6SAdyBRABKIACEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEi4KBHR5cGUYAyABKA4yFi5zZXNzaW9uLnYxLkRldmljZVR5cGVCCLpIBYIBAhABEhQKAm9zGAQgASgJQgi6SAVyAyiAAhIZCgdicm93c2VyGAUgASgJQgi6SAVyAyiAAhISCgppcF9hZGRyZXNzGAYgASgJEhoKCGxvY2F0aW9uGAcgASgJQgi6SAVyAyiAAiJjCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABKosBCgpEZXZpY2VUeXBlEhsKF0RFVklDRV9UWVBFX1VOU1BFQ0lGSUVEEAASFwoTREVWSUNFX1RZUEVfREVTS1RPUBABEhYKEkRFVklDRV9UWVBFX01PQklMRRACEhYKEkRFVklDRV9UWVBFX1RBQkxFVBADEhcKE0RFVklDRV9UWVBFX1VOS05PV04QBCpKCgdWZXJkaWN0EhcKE1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIRCg1WRVJESUNUX1ZBTElEEAESEwoPVkVSRElDVF9JTlZBTElEEAIqVwoIT25FeGNlZWQSGQoVT05fRVhDRUVEX1VOU1BFQ0lGSUVEEAASFAoQT05fRVhDRUVEX1JFSkVDVBABEhoKFk9OX0VYQ0VFRF9FVklDVF9PTERFU1QQAiprCglJcEJpbmRpbmcSGgoWSVBfQklORElOR19VTlNQRUNJRklFRBAAEhIKDklQX0JJTkRJTkdfT0ZGEAESEwoPSVBfQklORElOR19XQVJOEAISGQoVSVBfQklORElOR19JTlZBTElEQVRFEAMq9wIKEkludmFsaWRhdGlvblJlYXNvbhIjCh9JTlZBTElEQVRJT05fUkVBU09OX1VOU1BFQ0lGSUVEEAASHwobSU5WQUxJREFUSU9OX1JFQVNPTl9ERUxFVEVEEAESHwobSU5WQUxJREFUSU9OX1JFQVNPTl9SRVZPS0VEEAISHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FVklDVEVEEAMSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FWFBJUkVEEAQSIwofSU5WQUxJREFUSU9OX1JFQVNPTl9SRUdFTkVSQVRFRBAFEiQKIElOVkFMSURBVElPTl9SRUFTT05fVE9LRU5fUkVVU0VEEAYSJgoiSU5WQUxJREFUSU9OX1JFQVNPTl9ERVZJQ0VfUkVWT0tFRBAHEiQKIElOVkFMSURBVElPTl9SRUFTT05fVVNFUl9SRVZPS0VEEAgSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9DSEFOR0VEEAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEi5AMKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItABCgZEZXZpY2USHQoJZGV2aWNlX2lkGAEgASgJQgq6SAdyBRABKIACEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEi4KBHR5cGUYAyABKA4yFi5zZXNzaW9uLnYxLkRldmljZVR5cGVCCLpIBYIBAhABEhQKAm9zGAQgASgJQgi6SAVyAyiAAhIZCgdicm93c2VyGAUgASgJQgi6SAVyAyiAAhISCgppcF9hZGRyZXNzGAYgASgJEhoKCGxvY2F0aW9uGAcgASgJQgi6SAVyAyiAAiJjCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABKosBCgpEZXZpY2VUeXBlEhsKF0RFVklDRV9UWVBFX1VOU1BFQ0lGSUVEEAASFwoTREVWSUNFX1RZUEVfREVTS1RPUBABEhYKEkRFVklDRV9UWVBFX01PQklMRRACEhYKEkRFVklDRV9UWVBFX1RBQkxFVBADEhcKE0RFVklDRV9UWVBFX1VOS05PV04QBCpKCgdWZXJkaWN0EhcKE1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIRCg1WRVJESUNUX1ZBTElEEAESEwoPVkVSRElDVF9JTlZBTElEEAIqVwoIT25FeGNlZWQSGQoVT05fRVhDRUVEX1VOU1BFQ0lGSUVEEAASFAoQT05fRVhDRUVEX1JFSkVDVBABEhoKFk9OX0VYQ0VFRF9FVklDVF9PTERFU1QQAiprCglJcEJpbmRpbmcSGgoWSVBfQklORElOR19VTlNQRUNJRklFRBAAEhIKDklQX0JJTkRJTkdfT0ZGEAESEwoPSVBfQklORElOR19XQVJOEAISGQoVSVBfQklORElOR19JTlZBTElEQVRFEAMq9wIKEkludmFsaWRhdGlvblJlYXNvbhIjCh9JTlZBTElEQVRJT05fUkVBU09OX1VOU1BFQ0lGSUVEEAASHwobSU5WQUxJREFUSU9OX1JFQVNPTl9ERUxFVEVEEAESHwobSU5WQUxJREFUSU9OX1JFQVNPTl9SRVZPS0VEEAISHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FVklDVEVEEAMSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FWFBJUkVEEAQSIwofSU5WQUxJREFUSU9OX1JFQVNPTl9SRUdFTkVSQVRFRBAFEiQKIElOVkFMSURBVElPTl9SRUFTT05fVE9LRU5fUkVVU0VEEAYSJgoiSU5WQUxJREFUSU9OX1JFQVNPTl9ERVZJQ0VfUkVWT0tFRBAHEiQKIElOVkFMSURBVElPTl9SRUFTT05fVVNFUl9SRVZPS0VEEAgSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9DSEFOR0VEEAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One login of one user. All session variants (simple, hash, secure, device) share this record, so every session is
@@ -45,32 +45,32 @@ export type Session = Message<"session.v1.Session"> & {
   /**
    * The time at which the session was created, by the store's clock.
    *
-   * @generated from field: google.protobuf.Timestamp created_at = 3;
+   * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
-  createdAt?: Timestamp | undefined;
+  createTime?: Timestamp | undefined;
 
   /**
    * The time of the last access that slid the idle timeout, by the store's clock. Accesses closer together than the
    * server's touch interval (SA_TOUCH_INTERVAL, but at most a tenth of the session's idle timeout) count as one.
    *
-   * @generated from field: google.protobuf.Timestamp last_accessed_at = 4;
+   * @generated from field: google.protobuf.Timestamp last_access_time = 4;
    */
-  lastAccessedAt?: Timestamp | undefined;
+  lastAccessTime?: Timestamp | undefined;
 
   /**
-   * The time at which the session ends unless it is accessed before: min(last_accessed_at + idle timeout,
-   * absolute_expires_at).
+   * The time at which the session ends unless it is accessed before: min(last_access_time + idle timeout,
+   * absolute_expire_time).
    *
-   * @generated from field: google.protobuf.Timestamp expires_at = 5;
+   * @generated from field: google.protobuf.Timestamp expire_time = 5;
    */
-  expiresAt?: Timestamp | undefined;
+  expireTime?: Timestamp | undefined;
 
   /**
    * The time at which the session ends in any case. Nothing moves this time: no access, no rotation, no regeneration.
    *
-   * @generated from field: google.protobuf.Timestamp absolute_expires_at = 6;
+   * @generated from field: google.protobuf.Timestamp absolute_expire_time = 6;
    */
-  absoluteExpiresAt?: Timestamp | undefined;
+  absoluteExpireTime?: Timestamp | undefined;
 
   /**
    * The user who is logged in: at most 256 bytes, any well-formed UTF-8.

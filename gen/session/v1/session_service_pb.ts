@@ -236,7 +236,7 @@ export const SessionService: GenService<{
   },
   /**
    * Replaces the secret of a session. Exactly one of N concurrent callers wins; the others get ABORTED /
-   * ROTATED_CONCURRENTLY. The old token remains valid for the grace. absolute_expires_at never moves.
+   * ROTATED_CONCURRENTLY. The old token remains valid for the grace. absolute_expire_time never moves.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND for a token that is not valid.
    * Scope: write.
    *
