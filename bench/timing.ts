@@ -6,8 +6,8 @@
 import { createSecretKey, randomBytes, randomFillSync } from "node:crypto";
 import { newSessionId } from "../src/domain/session_id.ts";
 import { mintToken, newSecret, verifyToken, type TokenKeyRing } from "../src/domain/token.ts";
-import { SessionValidator } from "../src/service/validation/validator.ts";
-import { SESSION_KIND, type SessionRecord } from "../src/store/session_record.ts";
+import { SessionValidator, type ValidationRequest } from "../src/service/validation/validator.ts";
+import type { SessionRecord } from "../src/store/session_record.ts";
 import { machine } from "./report.ts";
 
 const MEASUREMENTS = Number(process.argv[2] ?? 600_000);
@@ -43,17 +43,21 @@ function forgedToken(): Subject {
 
 /** The digest of a genuine token's secret, against the record that the store has. */
 function otherSecret(): Subject {
-  const record: Partial<SessionRecord> = { sessionId, kind: SESSION_KIND.secure, secretDigest: Buffer.alloc(BYTES) };
+  const record: Partial<SessionRecord> = { sessionId, isOpenedByToken: true, secretDigest: Buffer.alloc(BYTES) };
   const validate = new SessionValidator({
     sessions: { readRecords: async () => [record] },
     secureSessions: { check: async () => undefined },
     keyRing: () => ring,
   } as never);
   const call = { principal: { tenant: "default", name: "bench" } } as never;
+  const request: ValidationRequest = {
+    ...{ credentialKind: "token", credential: genuine, touch: false, ipAddress: "" },
+    ...{ maxAuthAgeMs: Infinity, minLevel: 0, includeFields: false },
+  };
   return {
     right: secret.digest,
     prepare: (guess) => void guess.copy(record.secretDigest!),
-    check: () => validate.validate({ credentialKind: "token", credential: genuine, touch: false, ipAddress: "" }, call),
+    check: () => validate.validate(request, call),
   };
 }
 

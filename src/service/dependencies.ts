@@ -12,7 +12,6 @@ import type { SessionStore } from "../store/simple_sessions.ts";
 import type { SweepStore } from "../store/sweep.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { WatchBroadcaster } from "../watch/broadcaster.ts";
-import type { SessionDefaults } from "./new_session.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
 import type { SessionValidator } from "./validation/validator.ts";
 import type { RenewOnSibling } from "./watch.ts";
@@ -29,6 +28,15 @@ export type SessionStores = {
   readonly ipBinding: IpBindingStore;
   readonly sweep: SweepStore;
   readonly changes: ChangeLog;
+};
+
+/** The server's values for what a request leaves unset. */
+export type SessionDefaults = {
+  readonly idleTimeoutMs: number;
+  readonly absoluteTimeoutMs: number;
+  /** The limit on a user's live sessions, 0 for none, and what happens to a create above it. */
+  readonly maxSessionsPerUser: number;
+  readonly onExceed: "reject" | "evict";
 };
 
 export type ServiceDependencies = SessionStores & {

@@ -1,35 +1,33 @@
 // Hash sessions: CreateHashSession, GetSessionField, GetSessionFields, SetSessionFields, IncrementSessionField.
 
-import { SESSION_KIND } from "../store/session_record.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { newSession } from "./new_session.ts";
+import { createNewSession } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
 
-export function createHashSessionService({ create, hashSessions, defaults }: ServiceDependencies) {
+export function createHashSessionService(deps: ServiceDependencies) {
+  const { hashSessions } = deps;
   return {
     async createHashSession(request, call) {
-      const session = newSession(request, SESSION_KIND.hash, defaults, { fields: Object.entries(request.fields) });
-      return { session: sessionMessage(await create(session, call)) };
+      return { session: sessionMessage(await createNewSession(deps, request, "hash", call)) };
     },
 
-    async getSessionField(request, call) {
-      const fields = await hashSessions.get(request.sessionId, [request.field], call);
-      return { value: fields.get(request.field) };
+    async getSessionField({ sessionId, field, touch = true }, call) {
+      const fields = await hashSessions.get(sessionId, [field], touch, call);
+      return { value: fields.get(field) };
     },
 
-    async getSessionFields(request, call) {
-      return { fields: Object.fromEntries(await hashSessions.get(request.sessionId, request.names, call)) };
+    async getSessionFields({ sessionId, names, touch = true }, call) {
+      return { fields: Object.fromEntries(await hashSessions.get(sessionId, names, touch, call)) };
     },
 
-    async setSessionFields(request, call) {
-      const { sessionId, remove, expectedVersion } = request;
-      const changed = await hashSessions.set(sessionId, Object.entries(request.fields), remove, expectedVersion, call);
+    async setSessionFields({ sessionId, fields, remove, expectedVersion, touch = true }, call) {
+      const changed = await hashSessions.set(sessionId, Object.entries(fields), remove, expectedVersion, touch, call);
       return { session: sessionMessage(changed) };
     },
 
-    async incrementSessionField(request, call) {
-      return { value: await hashSessions.increment(request.sessionId, request.field, request.delta, call) };
+    async incrementSessionField({ sessionId, field, delta, touch = true }, call) {
+      return { value: await hashSessions.increment(sessionId, field, delta, touch, call) };
     },
   } satisfies SessionServiceImpl;
 }

@@ -1,47 +1,75 @@
-// The part of a Create request that all variants share, turned into a new session for the store.
+// Creates sessions, for the four Create methods: their requests differ only in what they make mandatory.
 
 import type { Message } from "@bufbuild/protobuf";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { IpBinding, OnExceed, type Device, type SessionLimit } from "../../gen/session/v1/session_pb.ts";
+import {
+  DeviceType,
+  IpBinding,
+  LimitPer,
+  OnExceed,
+  type Authentication,
+  type SessionLimit,
+} from "../../gen/session/v1/session_pb.ts";
 import type { CreateSessionRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
+import type { CallContext } from "../domain/call.ts";
 import type { NewSession } from "../store/create_session.ts";
-import { IP_BINDING, type IpBindingFlag, type SessionKind } from "../store/session_record.ts";
-import { encodeIdentity } from "./session_message.ts";
+import { IP_BINDING, RECORD_KIND, recordFlags, type IpBindingFlag } from "../store/session_record.ts";
+import type { StoredSession } from "../store/stored_session.ts";
+import type { ServiceDependencies, SessionDefaults } from "./dependencies.ts";
+import { encodeAuthentication, encodeData, encodeIdentity, encodeLabels } from "./session_message.ts";
 
-/** The server's values for what a request leaves unset. */
-export type SessionDefaults = {
-  readonly idleTimeoutMs: number;
-  readonly absoluteTimeoutMs: number;
-  /** The limit on a user's live sessions, 0 for none, and what happens to a create above it. */
-  readonly maxSessionsPerUser: number;
-  readonly onExceed: "reject" | "evict";
-};
+/** What every Create request has. */
+type CreateRequest = Omit<CreateSessionRequest, keyof Message>;
 
-/** What every Create request has: fields 10 to 17, and the user. */
-type CreateRequest = Omit<CreateSessionRequest, keyof Message | "data">;
+type Dependencies = Pick<ServiceDependencies, "create" | "deviceSessions" | "defaults">;
 
-/** Returns the session that a Create request describes. `own` has the parts that are particular to its variant. */
-export function newSession(
+/**
+ * Creates the session that a request describes. `secretDigest` is the SHA-256 of the secret if a token opens it.
+ * @throws SessionError INVALID_REQUEST for data that is too large, too deep, or has a number that is not finite; those of
+ * SessionCreator.
+ */
+export async function createNewSession(
+  { create, deviceSessions, defaults }: Dependencies,
   request: CreateRequest,
-  kind: SessionKind,
-  defaults: SessionDefaults,
-  own: { data?: Uint8Array; fields?: NewSession["fields"]; device?: Device },
-): NewSession {
+  method: NewSession["method"],
+  call: CallContext,
+  secretDigest?: Buffer,
+): Promise<StoredSession> {
+  const created = await create(newSession(request, method, defaults), call, secretDigest);
+  // The hint is in another slot, so it cannot be part of the create's step. If this fails, the caller gets UNAVAILABLE,
+  // and its retry with the same request_id writes the hint.
+  if (created.record.deviceId !== "") await deviceSessions.remember(created.record, call);
+  return created;
+}
+
+function newSession(request: CreateRequest, method: NewSession["method"], defaults: SessionDefaults): NewSession {
+  const device = request.device && { ...request.device, type: request.device.type || DeviceType.UNKNOWN };
+  const limit = limitOf(request, defaults);
+  const isEvictable = limit.maxSessions > 0 && limit.onExceed === "evict";
   return {
     userId: request.userId,
-    kind,
-    ipBinding: ipBindingFlag(request.ipBinding),
+    method,
+    kind: method === "secure" ? RECORD_KIND.token : RECORD_KIND.id,
+    flags: recordFlags(ipBindingFlag(request.ipBinding), device?.type ?? 0, isEvictable),
     idleTimeoutMs: durationToMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
     absoluteTimeoutMs: durationToMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
-    deviceId: own.device?.deviceId ?? "",
-    identity: encodeIdentity(request, own.device),
-    data: own.data ?? new Uint8Array(),
-    fields: own.fields ?? [],
+    deviceId: device?.deviceId ?? "",
+    identity: encodeIdentity(request, device),
+    data: encodeData(request.data),
+    labels: encodeLabels(request.labels),
+    authentication: encodeAuthentication(request.authentication),
+    authenticatedAtMs: authenticatedAtMs(request.authentication),
+    fields: Object.entries(request.fields),
     requestId: request.requestId,
-    ...limitOf(request.limit, defaults),
-    // Rounded down, so that a login in the same millisecond as a DeleteUserSessions counts as before it. 0 means unset.
-    authenticatedAtMs: request.authenticatedAt ? Math.max(1, wholeMs(request.authenticatedAt)) : 0,
+    ...limit,
   };
+}
+
+/** Returns 0 if nothing is known of the proof, and -1 for one at the time of the call. */
+function authenticatedAtMs(authentication: Authentication | undefined): number {
+  if (authentication === undefined) return 0;
+  // Rounded down, so that a login in the same millisecond as a DeleteUserSessions counts as before it.
+  return authentication.time ? Math.max(1, wholeMs(authentication.time)) : -1;
 }
 
 /** Returns the whole milliseconds of a duration, rounded down, or undefined if it is unset. */
@@ -54,11 +82,19 @@ function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
 }
 
 function limitOf(
-  limit: SessionLimit | undefined,
+  { limit, labels }: CreateRequest,
   defaults: SessionDefaults,
-): Pick<NewSession, "maxSessions" | "onExceed"> {
-  if (limit === undefined) return { maxSessions: defaults.maxSessionsPerUser, onExceed: defaults.onExceed };
-  return { maxSessions: limit.maxSessions, onExceed: limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject" };
+): Pick<NewSession, "maxSessions" | "limitGroup" | "onExceed"> {
+  if (limit === undefined) {
+    return { maxSessions: defaults.maxSessionsPerUser, limitGroup: "user", onExceed: defaults.onExceed };
+  }
+  const onExceed = limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject";
+  return { maxSessions: limit.maxSessions, limitGroup: limitGroup(limit, labels), onExceed };
+}
+
+function limitGroup({ per, labelKey }: SessionLimit, labels: CreateRequest["labels"]): NewSession["limitGroup"] {
+  if (per === LimitPer.DEVICE_TYPE) return "device_type";
+  return per === LimitPer.LABEL ? encodeLabels({ [labelKey]: labels[labelKey]! }) : "user";
 }
 
 function ipBindingFlag(binding: IpBinding): IpBindingFlag {

@@ -1,22 +1,20 @@
 // Secure sessions: CreateSecureSession, ValidateToken, RotateToken, RevokeToken.
 
 import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
-import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
-import { newSession } from "./new_session.ts";
-import { encodeData, sessionMessage } from "./session_message.ts";
+import { createNewSession } from "./new_session.ts";
+import { sessionMessage } from "./session_message.ts";
 import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
-import { encodeValidateTokenResponse, toValidationResponse } from "./validation/response_encoding.ts";
+import { encodeValidationResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
 export function createSecureSessionService(deps: ServiceDependencies) {
-  const { create, secureSessions, validator, keyRing, defaults } = deps;
+  const { secureSessions, validator, keyRing } = deps;
   const methods = {
     async createSecureSession(request, call) {
-      const data = encodeData(request.data);
       const secret = newSecret();
-      const created = await create(newSession(request, SESSION_KIND.secure, defaults, { data }), call, secret.digest);
+      const created = await createNewSession(deps, request, "secure", call, secret.digest);
       const token = mintToken(keyRing(), call.principal.tenant, created.record.sessionId, secret);
       return { session: sessionMessage(created), token };
     },
@@ -45,7 +43,7 @@ export function createSecureSessionService(deps: ServiceDependencies) {
   const encodedHandlers = {
     validateToken(bytes, call) {
       const request = decodeValidateTokenRequest(bytes);
-      return request && validator.validate(request, call).then(encodeValidateTokenResponse);
+      return request && validator.validate(request, call).then(encodeValidationResponse);
     },
   } satisfies EncodedHandlers;
 

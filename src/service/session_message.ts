@@ -2,7 +2,14 @@
 
 import { create, fromBinary, toBinary, type JsonObject } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { SessionSchema, type Device, type Session } from "../../gen/session/v1/session_pb.ts";
+import {
+  AuthenticationSchema,
+  CredentialKind,
+  SessionSchema,
+  type Authentication,
+  type Device,
+  type Session,
+} from "../../gen/session/v1/session_pb.ts";
 import { invalidField } from "../domain/errors.ts";
 import { DATA_MAX_BYTES, dataFault } from "../domain/session_data.ts";
 import type { SessionRecord } from "../store/session_record.ts";
@@ -11,10 +18,10 @@ import type { StoredSession } from "../store/stored_session.ts";
 /** The field tag and the length before the data, which has 16 KiB or more where this matters. */
 const SEGMENT_PREFIX_BYTES = 4;
 
-// A record's identity and data segments are encoded Sessions. Protobuf merges concatenated messages, so decoding both segments
-// at once gives one Session; the record's header and owner supply its other fields.
+// A record's identity, data and labels are encoded Sessions. Protobuf merges concatenated messages, so decoding them at once gives
+// one Session; the record's header, owner and authentication supply its other fields.
 
-/** Returns a session as a message; a hash session has its fields. */
+/** Returns a session as a message, with its fields if they are given. */
 export function sessionMessage({ record, fields }: Pick<StoredSession, "record"> & Partial<StoredSession>): Session {
   const session = fromBinary(SessionSchema, record.contractBytes);
   session.sessionId = record.sessionId;
@@ -24,9 +31,31 @@ export function sessionMessage({ record, fields }: Pick<StoredSession, "record">
   session.expireTime = timestampFromMs(record.expiresMs);
   session.absoluteExpireTime = timestampFromMs(record.absoluteExpiresMs);
   session.userId = record.userId;
+  session.authentication = authenticationMessage(record);
+  session.credentialKind = record.isOpenedByToken ? CredentialKind.TOKEN : CredentialKind.SESSION_ID;
   // Object.fromEntries defines own properties, so a field named __proto__ stays a field.
   session.fields = Object.fromEntries(fields ?? []);
   return session;
+}
+
+/** Returns how the user proved who they are, or undefined if nothing is known about it. */
+export function authenticationMessage(record: SessionRecord): Authentication | undefined {
+  if (record.authenticatedMs === 0) return undefined;
+  const authentication = fromBinary(AuthenticationSchema, record.authentication);
+  authentication.time = timestampFromMs(record.authenticatedMs);
+  return authentication;
+}
+
+/** Encodes the authentication segment of a record, which leaves out the time. */
+export function encodeAuthentication(authentication: Authentication | undefined): Uint8Array {
+  if (authentication === undefined) return new Uint8Array();
+  return toBinary(AuthenticationSchema, { ...authentication, time: undefined });
+}
+
+/** Encodes the labels segment of a record: one map entry for each label, in the order of their keys. */
+export function encodeLabels(labels: Readonly<Record<string, string>>): Uint8Array {
+  const sorted = Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return toBinary(SessionSchema, create(SessionSchema, { labels: Object.fromEntries(sorted) }));
 }
 
 /** Encodes the identity segment of a record. */

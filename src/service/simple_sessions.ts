@@ -5,44 +5,39 @@ import type { UpdateSessionDataRequest } from "../../gen/session/v1/simple_sessi
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { mergePatch } from "../lib/merge_patch.ts";
-import { SESSION_KIND } from "../store/session_record.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
-import { newSession } from "./new_session.ts";
+import { createNewSession } from "./new_session.ts";
 import { decodeData, encodeData, sessionMessage } from "./session_message.ts";
 import { listSessionPage } from "./session_page.ts";
 import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./validation/request_decoding.ts";
-import { encodeValidateSessionResponse, toValidationResponse } from "./validation/response_encoding.ts";
+import { encodeValidationResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
 export function createSimpleSessionService(deps: ServiceDependencies) {
-  const { create, sessions, validator, checkIpBinding, defaults } = deps;
+  const { sessions, validator, checkIpBinding } = deps;
   const methods = {
     async createSession(request, call) {
-      const data = encodeData(request.data);
-      const created = await create(newSession(request, SESSION_KIND.simple, defaults, { data }), call);
-      return { session: sessionMessage(created) };
+      return { session: sessionMessage(await createNewSession(deps, request, "simple", call)) };
     },
 
     async getSession(request, call) {
-      const stored = await sessions.get(request.sessionId, "id", call);
+      const stored = await sessions.get(request.sessionId, "id", request.touch ?? true, call);
       const ip = await checkIpBinding(stored.record, request.ipAddress, call);
       if (ip === "ended") throw sessionNotFound();
       return { session: sessionMessage(stored), ipMismatch: ip === "mismatch" };
     },
 
     async validateSession(request, call) {
-      const result = await validator.validate(fromValidateSessionRequest(request), call);
-      const { verdict, session } = toValidationResponse(result);
-      return { verdict, session };
+      return toValidationResponse(await validator.validate(fromValidateSessionRequest(request), call));
     },
 
     async updateSessionData(request, call) {
-      const { sessionId, merge, expectedVersion } = request;
+      const { sessionId, merge, expectedVersion, touch = true } = request;
       const updated = await (merge
         ? mergeData(sessions, request, call)
-        : sessions.updateData(sessionId, encodeData(request.data), expectedVersion, call));
+        : sessions.updateData(sessionId, encodeData(request.data), expectedVersion, touch, call));
       if (updated === undefined) {
         throw new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
       }
@@ -65,7 +60,7 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
   const encodedHandlers = {
     validateSession(bytes, call) {
       const request = decodeValidateSessionRequest(bytes);
-      return request && validator.validate(request, call).then(encodeValidateSessionResponse);
+      return request && validator.validate(request, call).then(encodeValidationResponse);
     },
   } satisfies EncodedHandlers;
 
@@ -83,7 +78,7 @@ async function mergeData(sessions: SessionStore, request: UpdateSessionDataReque
     if (record === undefined) throw sessionNotFound();
     if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) return undefined;
     const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
-    const updated = await sessions.updateData(record.sessionId, data, record.version, call);
+    const updated = await sessions.updateData(record.sessionId, data, record.version, request.touch ?? true, call);
     if (updated !== undefined) return updated;
   }
 }

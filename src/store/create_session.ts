@@ -5,30 +5,39 @@ import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
 import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
-import type { IpBindingFlag, SessionKind } from "./session_record.ts";
+import type { RecordKind } from "./session_record.ts";
 import { storedSessionFromReply } from "./stored_session.ts";
 
 /** A session to create, and the conditions under which it may be created. */
 export type NewSession = {
   readonly userId: string;
-  readonly kind: SessionKind;
-  readonly ipBinding: IpBindingFlag;
+  /** The method that creates it: a request id belongs to one method. */
+  readonly method: "simple" | "hash" | "secure" | "device";
+  readonly kind: RecordKind;
+  /** As recordFlags makes them. */
+  readonly flags: number;
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
-  /** Empty unless it is a device session. */
+  /** Empty if it has no device. */
   readonly deviceId: string;
   /** ip_address, user_agent and device as an encoded session.v1.Session. */
   readonly identity: Uint8Array;
   /** `data` as an encoded session.v1.Session. */
   readonly data: Uint8Array;
+  /** `labels` as an encoded session.v1.Session. */
+  readonly labels: Uint8Array;
+  /** An encoded session.v1.Authentication without its time. */
+  readonly authentication: Uint8Array;
+  /** When the user proved who they are: 0 if nothing is known about it, -1 for the time of the create. */
+  readonly authenticatedAtMs: number;
   readonly fields: Iterable<readonly [name: string, value: string]>;
   /** Empty if the caller gave none. */
   readonly requestId: string;
-  /** The most sessions that the user may have, 0 for no limit, and what happens to one more. */
+  /** The most sessions that the user may have, 0 for no limit, which of them count, and what happens to one more. */
   readonly maxSessions: number;
+  /** `user`: all; `device_type`: those on a device of the same type; else those with this label, a map entry of `labels`. */
+  readonly limitGroup: "user" | "device_type" | Uint8Array;
   readonly onExceed: "reject" | "evict";
-  /** The time when the login began, 0 if it is not known. */
-  readonly authenticatedAtMs: number;
 };
 
 const REQUEST_ID_TTL_MS = 10 * 60_000;
@@ -38,10 +47,10 @@ export type SessionCreator = ReturnType<typeof createSessionCreator>;
 
 export function createSessionCreator({ scripts, settings }: StoreDependencies) {
   /**
-   * Creates a session, or returns the one that its request id created before. `secretDigest` is the SHA-256 of a secure
-   * session's secret; a repeated request replaces the secret of the session that the first one created.
-   * @throws SessionError REQUEST_ID_REUSED, REQUEST_ID_SPENT, REVOKED_SINCE_LOGIN, SESSION_LIMIT_REACHED,
-   * CREATE_RATE_EXCEEDED, and those of the store.
+   * Creates a session, or returns the one that its request id created before. `secretDigest` is the SHA-256 of the
+   * secret if a token opens the session; a repeated request replaces the secret of the session that the first one created.
+   * @throws SessionError REQUEST_ID_REUSED, REQUEST_ID_SPENT, AUTHENTICATED_IN_FUTURE, REVOKED_SINCE_LOGIN,
+   * SESSION_LIMIT_REACHED, CREATE_RATE_EXCEEDED, and those of the store.
    */
   return async function create(session: NewSession, call: CallContext, secretDigest: Buffer = NO_SECRET) {
     const owner = ownerOf(call.principal.tenant, session.userId);
@@ -53,16 +62,17 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
         [
           sessionId,
           owner,
-          ...[session.kind, session.ipBinding, session.idleTimeoutMs, session.absoluteTimeoutMs].map(String),
+          session.method,
+          ...[session.kind, session.flags, session.idleTimeoutMs, session.absoluteTimeoutMs].map(String),
           encodeURIComponent(session.deviceId),
-          asBuffer(session.identity),
-          asBuffer(session.data),
+          ...[session.identity, session.data, session.labels, session.authentication].map(asBuffer),
+          String(session.authenticatedAtMs),
           secretDigest,
           session.requestId === "" ? "0" : String(REQUEST_ID_TTL_MS),
           ...auditArgs(settings, call),
           String(session.maxSessions),
+          typeof session.limitGroup === "string" ? session.limitGroup : asBuffer(session.limitGroup),
           session.onExceed,
-          String(session.authenticatedAtMs),
           String(settings.createRate?.count ?? 0),
           String(settings.createRate?.periodMs ?? 0),
           ...[...session.fields].flat(),

@@ -26,6 +26,16 @@ export function auditArgs(settings: StoreSettings, call: CallContext): [string, 
   return [String(settings.auditRetentionMs), encodeURIComponent(call.principal.name)];
 }
 
+/** Returns the ARGV touch_interval_ms: -1 for the session's default, -2 for a call that is no access. */
+export function touchArg(settings: StoreSettings, touch: boolean): string {
+  return touch ? String(settings.touchIntervalMs ?? -1) : "-2";
+}
+
+/** Returns the ARGV slides of a change: whether it is an access. */
+export function slidesArg(touch: boolean): string {
+  return touch ? "1" : "0";
+}
+
 /** Returns a Buffer on the same memory, because node-redis takes no other byte arrays. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -2,7 +2,7 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
-import { auditArgs, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, touchArg, type StoreDependencies } from "./dependencies.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./session_record.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -10,10 +10,10 @@ import { storedSessionFromReply, type StoredSession } from "./stored_session.ts"
 export type DeviceSessionStore = ReturnType<typeof createDeviceSessionStore>;
 
 export function createDeviceSessionStore({ connection, scripts, settings }: StoreDependencies) {
-  /** Reads the live session of a user on a device and slides its idle timeout. @throws SessionError SESSION_NOT_FOUND */
-  async function get(userId: string, deviceId: string, call: CallContext): Promise<StoredSession> {
+  /** Reads the live session of a user on a device; `touch` slides its idle timeout. @throws SessionError SESSION_NOT_FOUND */
+  async function get(userId: string, deviceId: string, touch: boolean, call: CallContext): Promise<StoredSession> {
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
-    const args = [encodeURIComponent(deviceId), String(settings.touchIntervalMs ?? -1)];
+    const args = [encodeURIComponent(deviceId), touchArg(settings, touch)];
     const { values } = await scripts.run("device_sessions_get", keys, args, call);
     return storedSessionFromReply(values);
   }
@@ -26,9 +26,9 @@ export function createDeviceSessionStore({ connection, scripts, settings }: Stor
     return outcome === "ok";
   }
 
-  /** Remembers the user who logged in last on a device, as a hint: its reader must check it against the user's devices. */
-  async function remember(deviceId: string, record: SessionRecord, call: CallContext): Promise<void> {
-    const key = deviceHintKey(call.principal.tenant, deviceId);
+  /** Remembers the user of a new session on its device, as a hint: its reader must check it against the user's devices. */
+  async function remember(record: SessionRecord, call: CallContext): Promise<void> {
+    const key = deviceHintKey(call.principal.tenant, record.deviceId);
     const args = [record.owner, String(record.createdMs), String(record.absoluteExpiresMs)];
     await scripts.run("device_sessions_remember_login", [key], args, call);
   }

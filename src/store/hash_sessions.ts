@@ -1,17 +1,17 @@
-// Fields of hash sessions in the store.
+// The fields of sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { auditArgs, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, slidesArg, touchArg, type StoreDependencies } from "./dependencies.ts";
 import { FIELDS_MAX } from "./script_outcomes.ts";
 import { fieldsFromReply, storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 export type HashSessionStore = ReturnType<typeof createHashSessionStore>;
 
-/** All of these throw SessionError SESSION_NOT_FOUND and NOT_A_HASH_SESSION. */
+/** All of these throw SessionError SESSION_NOT_FOUND. `touch` slides the idle timeout. */
 export function createHashSessionStore({ scripts, settings }: StoreDependencies) {
-  /** Reads those fields among `names` that exist, or all if `names` is empty; slides the idle timeout. */
-  async function get(sessionId: string, names: readonly string[], call: CallContext): Promise<Map<string, string>> {
-    const args = [String(settings.touchIntervalMs ?? -1), ...names];
+  /** Reads those fields among `names` that exist, or all if `names` is empty. */
+  async function get(sessionId: string, names: readonly string[], touch: boolean, call: CallContext) {
+    const args = [touchArg(settings, touch), ...names];
     const { values } = await scripts.runOnSession("hash_sessions_get_fields", sessionId, args, call);
     return fieldsFromReply(values[0]);
   }
@@ -25,11 +25,13 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
     fields: Iterable<readonly [name: string, value: string]>,
     remove: readonly string[],
     expectedVersion: bigint,
+    touch: boolean,
     call: CallContext,
   ): Promise<StoredSession> {
     const writes = [...fields];
     const changes = [String(writes.length), ...writes.flat(), ...remove];
-    const args = [String(expectedVersion), String(FIELDS_MAX), ...auditArgs(settings, call), ...changes];
+    const conditions = [String(expectedVersion), String(FIELDS_MAX), slidesArg(touch)];
+    const args = [...conditions, ...auditArgs(settings, call), ...changes];
     const { values } = await scripts.runOnSession("hash_sessions_set_fields", sessionId, args, call);
     return storedSessionFromReply(values);
   }
@@ -38,8 +40,8 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
    * Adds `delta` to an int64 field and returns the new value.
    * @throws SessionError NOT_AN_INTEGER, INTEGER_OVERFLOW, FIELD_LIMIT_REACHED.
    */
-  async function increment(sessionId: string, field: string, delta: bigint, call: CallContext): Promise<bigint> {
-    const args = [field, String(delta), String(FIELDS_MAX), ...auditArgs(settings, call)];
+  async function increment(sessionId: string, field: string, delta: bigint, touch: boolean, call: CallContext) {
+    const args = [field, String(delta), String(FIELDS_MAX), slidesArg(touch), ...auditArgs(settings, call)];
     const { values } = await scripts.runOnSession("hash_sessions_increment_field", sessionId, args, call);
     return BigInt(String(values[0]));
   }

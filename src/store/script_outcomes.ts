@@ -12,17 +12,16 @@ const ERROR_OF_OUTCOME = {
   // Its use has ended the session; the caller must not learn more than that there is none.
   reused: sessionNotFound,
   version_mismatch: () => new SessionError("VERSION_MISMATCH", "the session has another version than expected_version"),
-  not_a_hash_session: () =>
-    new SessionError("NOT_A_HASH_SESSION", "the session has no fields: it is not a hash session"),
   field_limit: () => new SessionError("FIELD_LIMIT_REACHED", `a session has at most ${FIELDS_MAX} fields`),
   not_an_integer: () => new SessionError("NOT_AN_INTEGER", "the field's value is not an int64"),
   overflow: () => new SessionError("INTEGER_OVERFLOW", "the sum is not an int64"),
   rotated_concurrently: () => new SessionError("ROTATED_CONCURRENTLY", "the token was rotated by another call"),
-  request_id_reused: () =>
-    new SessionError("REQUEST_ID_REUSED", "request_id was used to create a session of another variant"),
+  request_id_reused: () => new SessionError("REQUEST_ID_REUSED", "request_id was used by another Create method"),
   request_id_spent: () => new SessionError("REQUEST_ID_SPENT", "the session that request_id created has ended"),
   revoked_since_login: () =>
-    new SessionError("REVOKED_SINCE_LOGIN", "all sessions of the user were revoked after authenticated_at"),
+    new SessionError("REVOKED_SINCE_LOGIN", "all sessions of the user were revoked after authentication.time"),
+  authenticated_in_future: () =>
+    new SessionError("AUTHENTICATED_IN_FUTURE", "authentication.time is in the future by the store's clock"),
   session_limit: () => new SessionError("SESSION_LIMIT_REACHED", "the user has as many sessions as the limit allows"),
   rate_limited: ([retryAfterMs]) =>
     new SessionError("CREATE_RATE_EXCEEDED", "the user creates sessions too fast", {

@@ -2,11 +2,11 @@
 
 import { userIdOfOwner } from "../domain/owner.ts";
 
-/** The variants of a session, as the record's kind byte. */
-export const SESSION_KIND = { simple: 0, hash: 1, secure: 2, device: 3 } as const;
-export type SessionKind = (typeof SESSION_KIND)[keyof typeof SESSION_KIND];
+/** What opens a session, as the record's kind byte. */
+export const RECORD_KIND = { id: 0, token: 2 } as const;
+export type RecordKind = (typeof RECORD_KIND)[keyof typeof RECORD_KIND];
 
-const FORMAT = 1;
+const FORMAT = 2;
 const HEADER_LENGTH = 64;
 const DIGEST_LENGTH = 32;
 const RETIRED_LENGTH = 40;
@@ -14,9 +14,18 @@ const KIND_FORWARD = 255;
 const COLON = 0x3a;
 const PERCENT = 0x25;
 
-/** The low bits of the record's flags: what happens when the session is presented from another address than its login's. */
+/** The lowest bits of the record's flags: what happens when the session is presented from another address than its login's. */
 export const IP_BINDING = { off: 0, warn: 1, invalidate: 2 } as const;
 export type IpBindingFlag = (typeof IP_BINDING)[keyof typeof IP_BINDING];
+
+const IP_BINDING_MASK = 3;
+const DEVICE_TYPE_SHIFT = 2;
+const EVICTABLE = 1 << 5;
+
+/** Returns the flags of a record. `deviceType` is the contract's number, 0 without a device. */
+export function recordFlags(ipBinding: IpBindingFlag, deviceType: number, isEvictable: boolean): number {
+  return ipBinding | (deviceType << DEVICE_TYPE_SHIFT) | (isEvictable ? EVICTABLE : 0);
+}
 
 /**
  * A session as the store holds it: a view on the record's bytes, which decodes each part on access. Times are milliseconds
@@ -30,6 +39,7 @@ export class SessionRecord {
   readonly #ownerEnd: number;
   readonly #deviceEnd: number;
   readonly #identityEnd: number;
+  readonly #authenticationStart: number;
 
   /** @throws Error if the bytes are not a record of this format. */
   constructor(sessionId: string, bytes: Buffer) {
@@ -40,11 +50,16 @@ export class SessionRecord {
     this.kind = bytes[1]!;
     this.#bytes = bytes;
     const digestEnd = HEADER_LENGTH + DIGEST_LENGTH;
-    const isSecure = this.kind === SESSION_KIND.secure;
-    this.#ownerStart = isSecure ? digestEnd + 1 + bytes[digestEnd]! * RETIRED_LENGTH : HEADER_LENGTH;
+    this.#ownerStart = this.isOpenedByToken ? digestEnd + 1 + bytes[digestEnd]! * RETIRED_LENGTH : HEADER_LENGTH;
     this.#ownerEnd = this.#ownerStart + bytes.readUInt16BE(4);
     this.#deviceEnd = this.#ownerEnd + bytes.readUInt16BE(6);
-    this.#identityEnd = this.#deviceEnd + bytes.readUInt32BE(8);
+    this.#identityEnd = this.#deviceEnd + bytes.readUInt16BE(8);
+    this.#authenticationStart = this.#identityEnd + bytes.readUInt32BE(12) + bytes.readUInt16BE(10);
+  }
+
+  /** True if a token opens the session and its id does not. */
+  get isOpenedByToken(): boolean {
+    return this.kind === RECORD_KIND.token;
   }
 
   get byteLength(): number {
@@ -52,7 +67,12 @@ export class SessionRecord {
   }
 
   get ipBinding(): number {
-    return this.#bytes.readUInt16BE(2);
+    return this.#bytes.readUInt16BE(2) & IP_BINDING_MASK;
+  }
+
+  /** True if a session limit may evict the session. */
+  get isEvictable(): boolean {
+    return (this.#bytes.readUInt16BE(2) & EVICTABLE) !== 0;
   }
 
   get owner(): string {
@@ -83,6 +103,11 @@ export class SessionRecord {
     return this.#ownerEnd - from;
   }
 
+  /** Empty if the session has no device. */
+  get deviceId(): string {
+    return decodeURIComponent(this.#bytes.toString("latin1", this.#ownerEnd, this.#deviceEnd));
+  }
+
   get version(): bigint {
     return BigInt(this.versionNumber);
   }
@@ -101,18 +126,23 @@ export class SessionRecord {
   }
 
   get expiresMs(): number {
-    return this.#bytes.readDoubleBE(40);
+    return Math.min(this.lastAccessedMs + this.idleTimeoutMs, this.absoluteExpiresMs);
   }
 
   get absoluteExpiresMs(): number {
-    return this.#bytes.readDoubleBE(48);
+    return this.#bytes.readDoubleBE(40);
   }
 
   get idleTimeoutMs(): number {
+    return this.#bytes.readDoubleBE(48);
+  }
+
+  /** When the user proved who they are; 0 if nothing is known about it. */
+  get authenticatedMs(): number {
     return this.#bytes.readDoubleBE(56);
   }
 
-  /** The SHA-256 of the secret; only for a secure session. */
+  /** The SHA-256 of the secret; only for a session that a token opens. */
   get secretDigest(): Buffer {
     return this.#bytes.subarray(HEADER_LENGTH, HEADER_LENGTH + DIGEST_LENGTH);
   }
@@ -124,25 +154,26 @@ export class SessionRecord {
 
   /** An encoded session.v1.Session that has only `data`; empty if there is none. */
   get data(): Uint8Array {
-    return this.#bytes.subarray(this.#identityEnd, this.#dataEnd);
+    return this.#bytes.subarray(this.#identityEnd, this.#identityEnd + this.#bytes.readUInt32BE(12));
   }
 
-  /** An encoded session.v1.Session that has only the fields that are stored encoded: ip_address, user_agent, device, data. */
+  /** An encoded session.v1.Session that has only ip_address, user_agent, device, data and labels. */
   get contractBytes(): Uint8Array {
-    return this.#bytes.subarray(this.#deviceEnd, this.#dataEnd);
+    return this.#bytes.subarray(this.#deviceEnd, this.#authenticationStart);
+  }
+
+  /** An encoded session.v1.Authentication without its time. */
+  get authentication(): Uint8Array {
+    return this.#bytes.subarray(this.#authenticationStart);
   }
 
   /** The number of bytes of `contractBytes`. */
   get contractLength(): number {
-    return this.#dataEnd - this.#deviceEnd;
+    return this.#authenticationStart - this.#deviceEnd;
   }
 
   /** Copies `contractBytes` without making a view on them. */
   writeContractBytes(target: Buffer, start: number): void {
-    this.#bytes.copy(target, start, this.#deviceEnd, this.#dataEnd);
-  }
-
-  get #dataEnd(): number {
-    return this.#identityEnd + this.#bytes.readUInt32BE(12);
+    this.#bytes.copy(target, start, this.#deviceEnd, this.#authenticationStart);
   }
 }

@@ -2,7 +2,7 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
-import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
+import { asBuffer, auditArgs, slidesArg, touchArg, type StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
@@ -30,18 +30,24 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
   const readRecords = createRecordReader(connection);
 
   /**
-   * Reads a session and slides its idle timeout. A secure session is found by `token` only, which means that the caller has
-   * verified its token; any other session by `id` only. @throws SessionError SESSION_NOT_FOUND
+   * Reads a session; `touch` slides its idle timeout. A session that a token opens is found by `token` only, which means
+   * that the caller has verified the token; any other session by `id` only. @throws SessionError SESSION_NOT_FOUND
    */
-  async function get(sessionId: string, credential: "id" | "token", call: CallContext): Promise<StoredSession> {
-    const args = [String(settings.touchIntervalMs ?? -1), credential];
+  async function get(sessionId: string, credential: "id" | "token", touch: boolean, call: CallContext) {
+    const args = [touchArg(settings, touch), credential];
     const { values } = await scripts.runOnSession("simple_sessions_get", sessionId, args, call);
     return storedSessionFromReply(values);
   }
 
-  /** Replaces the data; returns undefined if `expectedVersion` is neither 0 nor the session's version. */
-  async function updateData(sessionId: string, data: Uint8Array, expectedVersion: bigint, call: CallContext) {
-    const args = [String(expectedVersion), asBuffer(data), ...auditArgs(settings, call)];
+  /** Replaces the data; `touch` slides the idle timeout. Returns undefined if `expectedVersion` is neither 0 nor the session's version. */
+  async function updateData(
+    sessionId: string,
+    data: Uint8Array,
+    expectedVersion: bigint,
+    touch: boolean,
+    call: CallContext,
+  ) {
+    const args = [String(expectedVersion), asBuffer(data), slidesArg(touch), ...auditArgs(settings, call)];
     const results = ["version_mismatch"] as const;
     const reply = await scripts.runOnSession("simple_sessions_update_data", sessionId, args, call, results);
     return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;

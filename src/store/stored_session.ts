@@ -1,9 +1,8 @@
-// A session as the scripts return it: its record, and its fields if it is a hash session.
+// A session as the scripts return it: its record and its fields.
 
 import type { StoreReply } from "./connection/node_connection.ts";
 import { SessionRecord } from "./session_record.ts";
 
-/** `fields` is empty unless the session is a hash session. */
 export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };
 
 /** Decodes session_id, record and fields, the values of an `ok` reply; a script may leave out the fields. */

@@ -33,8 +33,8 @@ export function changeMessage(change: Change): WatchMessage | undefined {
   if (reason === undefined) return undefined;
   const { partition, id, sessionId, owner, version, atMs, actor } = change;
   const changeId = `${partition}-${id.epoch}-${id.seq}`;
-  const at = timestampFromMs(atMs);
-  const value = { sessionId, userId: userIdOfOwner(owner), reason, version, at, actor, changeId };
+  const time = timestampFromMs(atMs);
+  const value = { sessionId, userId: userIdOfOwner(owner), reason, version, time, actor, changeId };
   return messageOf({ case: "invalidation", value });
 }
 

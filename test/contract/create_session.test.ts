@@ -39,7 +39,7 @@ type Request = {
   readonly userId: string;
   readonly limit?: { readonly maxSessions: number; readonly onExceed?: OnExceed };
   readonly requestId?: string;
-  readonly authenticatedAt?: Timestamp;
+  readonly authentication?: { readonly time?: Timestamp };
   readonly idleTimeout?: { readonly seconds: bigint; readonly nanos: number };
   readonly ipAddress?: string;
   readonly userAgent?: string;
@@ -153,25 +153,25 @@ describe("the create rate", { skip }, () => {
   });
 });
 
-describe("authenticated_at", { skip }, () => {
+describe("authentication.time", { skip }, () => {
   test("a login that began before the last DeleteUserSessions is refused, by every variant", async () => {
     const before = timestampFromMs(await authorities.nextMs());
-    await create(0, { userId: "login", authenticatedAt: before });
+    await create(0, { userId: "login", authentication: { time: before } });
     const kept = await create(0, { userId: "login" });
     assert.equal((await client.deleteUserSessions({ userId: "login", exceptSessionId: kept })).deletedCount, 1);
     const after = timestampFromMs(await authorities.nextMs());
     const refused = { code: status.FAILED_PRECONDITION, reason: "REVOKED_SINCE_LOGIN" };
     for (let n = 0; n < 4; n++) {
-      await assert.rejects(create(n, { userId: "login", authenticatedAt: before }), refused);
-      await create(n, { userId: "login", authenticatedAt: after });
+      await assert.rejects(create(n, { userId: "login", authentication: { time: before } }), refused);
+      await create(n, { userId: "login", authentication: { time: after } });
       await create(n, { userId: "login" });
     }
-    await assert.rejects(create(0, { userId: "login", authenticatedAt: timestampFromMs(0) }), refused);
-    await create(0, { userId: "somebody else", authenticatedAt: before });
+    await assert.rejects(create(0, { userId: "login", authentication: { time: timestampFromMs(0) } }), refused);
+    await create(0, { userId: "somebody else", authentication: { time: before } });
     // DeleteSession refuses no login.
     const one = await create(0, { userId: "single" });
     await client.deleteSession({ sessionId: one });
-    await create(0, { userId: "single", authenticatedAt: before });
+    await create(0, { userId: "single", authentication: { time: before } });
   });
 });
 

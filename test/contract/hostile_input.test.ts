@@ -255,15 +255,6 @@ describe("fields", { skip }, () => {
       await assert.rejects(add(field, 1n), { code: status.FAILED_PRECONDITION, reason: "NOT_AN_INTEGER" });
     }
   });
-
-  test("fields of a session that has none", async () => {
-    const { session } = await client.createSession({ userId: "plain" });
-    const { sessionId } = session!;
-    const refused = { code: status.FAILED_PRECONDITION, reason: "NOT_A_HASH_SESSION" };
-    await assert.rejects(client.getSessionFields({ sessionId }), refused);
-    await assert.rejects(client.setSessionFields({ sessionId, fields: { a: "b" } }), refused);
-    await assert.rejects(client.incrementSessionField({ sessionId, field: "a", delta: 1n }), refused);
-  });
 });
 
 describe("timeouts, enums, versions, pages", { skip }, () => {

@@ -35,7 +35,7 @@ async function login(userId: string) {
   const { session, token } = await client.createSecureSession({ userId, data: { user: userId } });
   return { session: session!, token, sessionId: session!.sessionId };
 }
-const verdictOf = async (token: string) => (await client.validateToken({ token, noTouch: true })).verdict;
+const verdictOf = async (token: string) => (await client.validateToken({ token, touch: false })).verdict;
 const endOf = async (sessionId: string) => {
   const { state, reason } = await client.explainSession({ sessionId });
   return state === SessionState.ENDED ? reason : undefined;
@@ -60,7 +60,7 @@ describe("the token", { skip }, () => {
 
   test("validates its session; the id does not", async () => {
     const { token, sessionId, session } = await login("bearer");
-    const { verdict, session: valid } = await client.validateToken({ token, noTouch: true });
+    const { verdict, session: valid } = await client.validateToken({ token, touch: false });
     assert.equal(verdict, Verdict.VALID);
     assert.deepEqual(valid, session);
     assert.equal((await client.validateSession({ sessionId })).verdict, Verdict.INVALID);
@@ -86,17 +86,17 @@ describe("the token", { skip }, () => {
     await assert.rejects(client.validateToken({ token: "x".repeat(257) }), tooLong);
   });
 
-  test("slides the idle timeout, unless no_touch is set", async () => {
+  test("slides the idle timeout, unless touch is false", async () => {
     const { token, session } = await login("touch");
     await authorities.nextMs();
-    const untouched = await client.validateToken({ token, noTouch: true });
+    const untouched = await client.validateToken({ token, touch: false });
     assert.deepEqual(untouched.session, session);
     const { session: touched } = await client.validateToken({ token });
     assert.ok(timestampMs(touched!.lastAccessTime!) > timestampMs(session.lastAccessTime!));
     assert.ok(timestampMs(touched!.expireTime!) > timestampMs(session.expireTime!));
     assert.deepEqual(touched!.absoluteExpireTime, session.absoluteExpireTime);
     assert.equal(touched!.version, session.version, "a slide is not a change");
-    assert.deepEqual((await client.validateToken({ token, noTouch: true })).session, touched);
+    assert.deepEqual((await client.validateToken({ token, touch: false })).session, touched);
   });
 
   test("of a retried create is a new one; the first is dead", async () => {

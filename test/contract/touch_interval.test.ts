@@ -211,6 +211,8 @@ for (const setting of [undefined, "1h"]) {
             await lastAccess(sessionId, accessedMs);
             assert.equal(await use(), true);
             assert.equal((await lastAccess(sessionId)) > accessedMs, slides, `${sinceMs} ms after the last access`);
+            // Its deadline is no longer that of the last access.
+            await caller.authorities.clients[0]!.deleteSession({ sessionId });
           }
         });
       }

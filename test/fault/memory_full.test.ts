@@ -44,7 +44,7 @@ test("an operation that needs memory is refused with its reason", { skip }, asyn
 
 test("validation continues", { skip }, async () => {
   assert.equal((await client.validateSession({ sessionId: sessions[0]! })).verdict, 1);
-  assert.equal((await client.validateToken({ token, noTouch: true })).verdict, 1);
+  assert.equal((await client.validateToken({ token, touch: false })).verdict, 1);
 });
 
 test("every way of logging out works", { skip }, async () => {

@@ -1,8 +1,10 @@
 // The reference model of sessions of every variant: the responses that the service must give. It has no store, no clock and no
 // concurrency; its time is the number of the step.
 
+import { LimitPer } from "../../gen/session/v1/session_pb.ts";
 import {
   incremented,
+  LIMIT_LABEL,
   rfc7396MergePatch,
   type Data,
   type Explained,
@@ -15,6 +17,12 @@ import {
 
 const NOT_FOUND = { error: "SESSION_NOT_FOUND" };
 const FIELDS_MAX = 128;
+
+/** Returns whether a session counts against the limit of a login. */
+function isCounted(other: ModelSession, { limit, deviceType, labels }: Login): boolean {
+  if (limit?.per === LimitPer.DEVICE_TYPE) return other.deviceType === deviceType;
+  return limit?.per !== LimitPer.LABEL || other.labels[LIMIT_LABEL] === labels[LIMIT_LABEL];
+}
 
 /** A presented token's session, and whether its secret is the current one, within its grace, reused, or of no session. */
 type Presented = { readonly session?: ModelSession; readonly secret: "current" | "grace" | "reused" | "none" };
@@ -54,20 +62,22 @@ export class SessionsModel {
     }
     const replaced = this.#sessionOnDevice(userId, device);
     const others = this.sessionsOf(userId).filter((session) => session !== replaced);
-    const excess = login.limit ? Math.max(0, others.length + 1 - login.limit.max) : 0;
+    const counted = others.filter((other) => isCounted(other, login));
+    const excess = login.limit ? Math.max(0, counted.length + 1 - login.limit.max) : 0;
     if (excess > 0 && !login.limit!.evict) return { error: "SESSION_LIMIT_REACHED" };
-    const oldest = others.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
+    const oldest = counted.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
     for (const session of [...(replaced ? [replaced] : []), ...oldest]) this.#end(session, "evicted");
 
     if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
     const session: ModelSession = {
       ...{ id, userId, kind, device, version: 1n, idleMs: login.idleMs, data: login.data, secret: login.secret },
+      ...{ deviceType: login.deviceType, labels: login.labels },
       fields: new Map(Object.entries(login.fields)),
       ...{ graces: new Set<number>(), voids: new Set<number>(), created: this.step, accessed: this.step },
     };
     this.#live.set(id, session);
     if (login.requestId !== "") this.#createdByRequest.set(requestKey, { id, secret: login.secret, kind });
-    if (kind === "device") this.#lastOnDevice.set(device, session);
+    if (device !== "") this.#lastOnDevice.set(device, session);
     this.#addToAudit(session, "created");
     return { value: session };
   }
@@ -80,55 +90,46 @@ export class SessionsModel {
     return kind === "secure" ? this.#replaceSecret(session, secret, undefined) : { value: session };
   }
 
-  get(id: string): Outcome<ModelSession> {
-    return this.validate(id, true);
-  }
-
   validate(id: string, touch: boolean): Outcome<ModelSession> {
     const session = this.find(id);
     if (!session || session.kind === "secure") return NOT_FOUND;
     return touch ? this.#touch(session) : { value: session };
   }
 
-  update(id: string, data: Data, merge: boolean, expectedVersion: bigint): Outcome<ModelSession> {
-    return this.#change(this.find(id), expectedVersion, (session) => {
+  update(id: string, data: Data, merge: boolean, expectedVersion: bigint, touch: boolean): Outcome<ModelSession> {
+    return this.#change(this.find(id), expectedVersion, touch, (session) => {
       session.data = merge ? (rfc7396MergePatch(session.data ?? {}, data ?? {}) as Data) : data;
     });
   }
 
   fields(id: string): Outcome<ModelSession> {
-    const session = this.find(id);
-    return session && session.kind !== "hash" ? { error: "NOT_A_HASH_SESSION" } : this.#touch(session);
+    return this.#touch(this.find(id));
   }
 
-  setFields(id: string, fields: Record<string, string>, remove: string[], version: bigint): Outcome<ModelSession> {
-    return this.#change(
-      this.find(id),
-      version,
-      (session) => {
-        const after = new Map([...session.fields, ...Object.entries(fields)]);
-        for (const name of remove) after.delete(name);
-        if (after.size > FIELDS_MAX) return "FIELD_LIMIT_REACHED";
-        session.fields = after;
-        return undefined;
-      },
-      true,
-    );
+  setFields(
+    id: string,
+    fields: Record<string, string>,
+    remove: string[],
+    version: bigint,
+    touch: boolean,
+  ): Outcome<ModelSession> {
+    return this.#change(this.find(id), version, touch, (session) => {
+      const after = new Map([...session.fields, ...Object.entries(fields)]);
+      for (const name of remove) after.delete(name);
+      if (after.size > FIELDS_MAX) return "FIELD_LIMIT_REACHED";
+      session.fields = after;
+      return undefined;
+    });
   }
 
-  increment(id: string, field: string, delta: bigint): Outcome<bigint> {
-    const outcome = this.#change(
-      this.find(id),
-      0n,
-      ({ fields }) => {
-        if (!fields.has(field) && fields.size >= FIELDS_MAX) return "FIELD_LIMIT_REACHED";
-        const value = incremented(fields.get(field) ?? "0", delta);
-        if (typeof value === "string") return value;
-        fields.set(field, String(value));
-        return undefined;
-      },
-      true,
-    );
+  increment(id: string, field: string, delta: bigint, touch: boolean): Outcome<bigint> {
+    const outcome = this.#change(this.find(id), 0n, touch, ({ fields }) => {
+      if (!fields.has(field) && fields.size >= FIELDS_MAX) return "FIELD_LIMIT_REACHED";
+      const value = incremented(fields.get(field) ?? "0", delta);
+      if (typeof value === "string") return value;
+      fields.set(field, String(value));
+      return undefined;
+    });
     return "error" in outcome ? outcome : { value: BigInt(outcome.value.fields.get(field)!) };
   }
 
@@ -219,7 +220,7 @@ export class SessionsModel {
   }
 
   #sessionOnDevice(userId: string, device: string): ModelSession | undefined {
-    return this.sessionsOf(userId).find((session) => session.kind === "device" && session.device === device);
+    return this.sessionsOf(userId).find((session) => device !== "" && session.device === device);
   }
 
   /** Returns what the secret of a presented token is. A reused secret ends the session. */
@@ -245,17 +246,16 @@ export class SessionsModel {
   #change(
     session: ModelSession | undefined,
     expectedVersion: bigint,
+    touch: boolean,
     change: (session: ModelSession) => string | void,
-    hashOnly = false,
   ): Outcome<ModelSession> {
     if (!session) return NOT_FOUND;
-    if (hashOnly && session.kind !== "hash") return { error: "NOT_A_HASH_SESSION" };
     if (expectedVersion !== 0n && expectedVersion !== session.version) return { error: "VERSION_MISMATCH" };
     const fault = change(session);
     if (fault) return { error: fault };
     session.version += 1n;
     this.#addToAudit(session, "data_updated");
-    return this.#touch(session);
+    return touch ? this.#touch(session) : { value: session };
   }
 
   #touch(session: ModelSession | undefined): Outcome<ModelSession> {

@@ -1,5 +1,11 @@
 // The types of the reference model, and its merge patch and increment, written after their specifications.
 
+import type { DeviceType, LimitPer } from "../../gen/session/v1/session_pb.ts";
+
+/** The label that limits go by. */
+export const LIMIT_LABEL = "app";
+
+/** The method that created the session. Only `secure` ones have a token. */
 export type Kind = "simple" | "hash" | "secure" | "device";
 export type Data = Record<string, unknown> | undefined;
 
@@ -9,18 +15,20 @@ export type Login = {
   readonly kind: Kind;
   readonly data: Data;
   readonly fields: Record<string, string>;
-  /** Empty but for a device session. */
+  /** Empty for a session without a device. */
   readonly device: string;
+  readonly deviceType: DeviceType;
+  readonly labels: Record<string, string>;
   readonly requestId: string;
   readonly idleMs: number;
-  readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
+  readonly limit: { readonly max: number; readonly evict: boolean; readonly per: LimitPer } | undefined;
   /** The step in which the login began. */
   readonly authenticated: number | undefined;
   /** The number of the secret that a new secure session gets. */
   readonly secret: number;
 };
 
-export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "idleMs"> & {
+export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "deviceType" | "labels" | "idleMs"> & {
   id: string;
   version: bigint;
   data: Data;

@@ -2,9 +2,9 @@
 
 import fc from "fast-check";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { OnExceed, type Session } from "../../gen/session/v1/session_pb.ts";
+import { DeviceType, LimitPer, OnExceed, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
-import type { Data, Kind } from "./sessions_model_values.ts";
+import { LIMIT_LABEL, type Data, type Kind } from "./sessions_model_values.ts";
 import { DAY_MS, outcomeOf, sometimes, stepOf, two, type Run } from "./steps_run.ts";
 import { data, fields } from "./steps_values.ts";
 
@@ -13,38 +13,51 @@ type Options = {
   readonly kind: Kind;
   readonly data: Data;
   readonly fields: Record<string, string>;
-  readonly device: number;
+  readonly device: number | undefined;
+  readonly deviceType: DeviceType;
+  readonly labels: Record<string, string>;
   readonly requestId: string;
   readonly idleMs: number;
-  readonly limit: { readonly max: number; readonly evict: boolean } | undefined;
+  readonly limit: { readonly max: number; readonly evict: boolean; readonly per: LimitPer } | undefined;
   /** How many steps ago the login began. */
   readonly loginAgo: number | undefined;
 };
+
+const limit = fc.record({
+  max: fc.integer({ min: 1, max: 4 }),
+  evict: fc.boolean(),
+  per: fc.constantFrom(LimitPer.UNSPECIFIED, LimitPer.DEVICE_TYPE, LimitPer.LABEL),
+});
 
 const options: fc.Arbitrary<Options> = fc.record({
   user: two,
   kind: fc.constantFrom<Kind>("simple", "hash", "secure", "secure", "device", "device"),
   data,
   fields,
-  device: two,
+  device: sometimes(2, two),
+  deviceType: fc.constantFrom(DeviceType.MOBILE, DeviceType.DESKTOP, DeviceType.UNKNOWN),
+  labels: fc.record(
+    { [LIMIT_LABEL]: fc.constantFrom("web", "shop"), sid: fc.string({ maxLength: 20 }) },
+    { noNullPrototype: true },
+  ),
   requestId: fc.oneof({ weight: 3, arbitrary: fc.constant("") }, fc.constantFrom("r1", "r2")),
   // Different ones, so that the session accessed first is not always the first to expire.
   idleMs: fc.constantFrom(DAY_MS, DAY_MS, 2 * DAY_MS, DAY_MS / 24),
-  limit: sometimes(3, fc.record({ max: fc.integer({ min: 1, max: 4 }), evict: fc.boolean() })),
+  limit: sometimes(3, limit),
   loginAgo: sometimes(3, fc.nat(6)),
 });
 
 export const createSteps = stepOf("create", options, async (run, o) => {
   const step = Math.max(0, run.model.step - (o.loginAgo ?? 0));
   const authenticated = o.loginAgo === undefined ? undefined : step;
-  const { kind, requestId, idleMs, limit } = o;
+  const { kind, requestId, idleMs, data, fields, labels, limit } = o;
+  const needsDevice = kind === "device" || limit?.per === LimitPer.DEVICE_TYPE;
+  const device = o.device ?? (needsDevice ? 0 : undefined);
   const login = {
-    userId: run.user(o.user),
-    ...{ kind, requestId, idleMs, limit, authenticated },
-    data: kind === "hash" ? undefined : o.data,
-    fields: kind === "hash" ? o.fields : {},
-    device: kind === "device" ? run.device(o.device) : "",
-    secret: run.nextSecret,
+    ...{ userId: run.user(o.user), secret: run.nextSecret },
+    ...{ kind, requestId, idleMs, data, fields, labels, limit, authenticated },
+    device: device === undefined ? "" : run.device(device),
+    deviceType: device === undefined ? DeviceType.UNSPECIFIED : o.deviceType,
   };
   const actual = await outcomeOf(send(run.client, run, login));
   const id = "value" in actual ? actual.value.session.sessionId : "";
@@ -56,21 +69,22 @@ export const createSteps = stepOf("create", options, async (run, o) => {
 type Login = Parameters<Run["model"]["create"]>[1];
 
 async function send(client: AuthorityClient, run: Run, login: Login): Promise<{ session: Session; token: string }> {
-  const { userId, requestId, device: deviceId, limit } = login;
+  const { userId, requestId, device: deviceId, deviceType: type, limit, fields, labels } = login;
   const onExceed = limit?.evict ? OnExceed.EVICT_OLDEST : OnExceed.REJECT;
-  const common = {
-    ...{ userId, requestId, idleTimeout: durationFromMs(login.idleMs) },
-    ...(limit && { limit: { maxSessions: limit.max, onExceed } }),
-    ...(login.authenticated !== undefined && { authenticatedAt: run.instant(login.authenticated) }),
+  const labelKey = limit?.per === LimitPer.LABEL ? LIMIT_LABEL : "";
+  const request = {
+    ...{ userId, requestId, idleTimeout: durationFromMs(login.idleMs), data: login.data as never, fields, labels },
+    ...(deviceId !== "" && { device: { deviceId, type } }),
+    ...(limit && { limit: { maxSessions: limit.max, onExceed, per: limit.per, labelKey } }),
+    ...(login.authenticated !== undefined && { authentication: { time: run.instant(login.authenticated) } }),
   };
-  const request = { ...common, data: login.data as never };
   switch (login.kind) {
     case "simple":
       return { session: (await client.createSession(request)).session!, token: "" };
     case "hash":
-      return { session: (await client.createHashSession({ ...common, fields: login.fields })).session!, token: "" };
+      return { session: (await client.createHashSession(request)).session!, token: "" };
     case "device":
-      return { session: (await client.createDeviceSession({ ...request, device: { deviceId } })).session!, token: "" };
+      return { session: (await client.createDeviceSession(request)).session!, token: "" };
     case "secure": {
       const { session, token } = await client.createSecureSession(request);
       return { session: session!, token };

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { timestampFromMs, timestampMs, type Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Session } from "../../gen/session/v1/session_pb.ts";
+import { CredentialKind, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { SessionsModel } from "./sessions_model.ts";
@@ -91,7 +91,10 @@ export class Run {
     assert.equal(session.userId, model.userId);
     assert.equal(session.version, model.version);
     assert.equal(session.device?.deviceId ?? "", model.device);
+    assert.equal(session.device?.type ?? 0, model.deviceType);
     assert.deepEqual(session.data, model.data);
+    assert.deepEqual(session.labels, model.labels);
+    assert.equal(session.credentialKind, model.kind === "secure" ? CredentialKind.TOKEN : CredentialKind.SESSION_ID);
     if (withFields) assert.deepEqual(new Map(Object.entries(session.fields)), model.fields);
     const created = this.#assertInStep("create_time", session.createTime!, model.created);
     const accessed = this.#assertInStep("last_access_time", session.lastAccessTime!, model.accessed);

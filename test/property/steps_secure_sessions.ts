@@ -7,13 +7,13 @@ import { outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
 
 const validateToken = stepOf(
   "validateToken",
-  fc.record({ n: which, noTouch: fc.boolean() }),
-  async (run, { n, noTouch }) => {
+  fc.record({ n: which, touch: fc.boolean(), includeFields: fc.boolean() }),
+  async (run, { n, touch, includeFields }) => {
     const token = run.token(n);
-    const { verdict, session } = await run.client.validateToken({ token: token.token, noTouch });
-    const expected = run.model.validateToken(token, !noTouch);
+    const { verdict, session } = await run.client.validateToken({ token: token.token, touch, includeFields });
+    const expected = run.model.validateToken(token, touch);
     assert.equal(verdict, "value" in expected ? Verdict.VALID : Verdict.INVALID);
-    if ("value" in expected) run.assertSame({ value: session! }, expected);
+    if ("value" in expected) run.assertSame({ value: session! }, expected, includeFields);
     else assert.equal(session, undefined);
   },
 );

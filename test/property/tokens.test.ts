@@ -207,7 +207,7 @@ describe("through the service", { skip: redisServerMissing() }, () => {
     const commands = await traffic.during(() => validate(mine.token));
     assert.match(commands.join(), new RegExp(`"GET" "sa:.*${mine.session!.sessionId}`));
     for (const token of [mine.token, resigned(ringOf(verifyOnly), "ours", mine.token)]) {
-      const { session } = await client.validateToken({ token, noTouch: true }, as("ours"));
+      const { session } = await client.validateToken({ token, touch: false }, as("ours"));
       assert.deepEqual(session, mine.session);
     }
   });

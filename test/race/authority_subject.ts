@@ -23,7 +23,7 @@ export async function createAuthoritySubject(authorities: Authorities): Promise<
 
     async validate(bearer) {
       const { verdict } = isToken(bearer)
-        ? await instance().validateToken({ token: bearer, noTouch: true })
+        ? await instance().validateToken({ token: bearer, touch: false })
         : await instance().validateSession({ sessionId: bearer });
       return verdict === Verdict.VALID;
     },

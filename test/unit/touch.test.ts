@@ -18,14 +18,25 @@ for (const { configuredMs, idleTimeoutMs, intervalMs } of [
 ]) {
   test(`with SA_TOUCH_INTERVAL=${configuredMs}, an idle timeout of ${idleTimeoutMs} ms slides after ${intervalMs} ms`, () => {
     const touch = createTouch(sessions, { nowMs: () => NOW_MS }, configuredMs);
-    const isDueAfter = (sinceMs: number) => touch.isDue({ idleTimeoutMs, lastAccessedMs: NOW_MS - sinceMs });
+    const isDueAfter = (sinceMs: number) =>
+      touch.isDue({ idleTimeoutMs, lastAccessedMs: NOW_MS - sinceMs, isEvictable: false });
     assert.deepEqual([isDueAfter(intervalMs - 1), isDueAfter(intervalMs)], [false, true]);
   });
 }
 
 test("the store's clock counts, and our own only while the store's is unknown", (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: NOW_MS });
-  const session = { idleTimeoutMs: 3000, lastAccessedMs: NOW_MS };
+  const session = { idleTimeoutMs: 3000, lastAccessedMs: NOW_MS, isEvictable: false };
   const isDueAt = (storeMs: number | undefined) => createTouch(sessions, { nowMs: () => storeMs }, 0).isDue(session);
   assert.deepEqual([NOW_MS - 1, NOW_MS, undefined].map(isDueAt), [false, true, true]);
+});
+
+test("a session that a limit may evict slides after a second of use, because eviction goes by the last access", () => {
+  const isDueAfter = (sinceMs: number, configuredMs: number | undefined) =>
+    createTouch(sessions, { nowMs: () => NOW_MS }, configuredMs).isDue({
+      ...{ idleTimeoutMs: DAY_MS, lastAccessedMs: NOW_MS - sinceMs, isEvictable: true },
+    });
+  assert.deepEqual([isDueAfter(999, undefined), isDueAfter(1000, undefined)], [false, true]);
+  assert.deepEqual([isDueAfter(999, 10_000), isDueAfter(1000, 10_000)], [false, true]);
+  assert.deepEqual([isDueAfter(99, 100), isDueAfter(100, 100)], [false, true]);
 });

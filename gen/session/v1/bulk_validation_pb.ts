@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/bulk_validation.proto.
  */
 export const file_session_v1_bulk_validation: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL2J1bGtfdmFsaWRhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSJ3Cg1WYWxpZGF0ZUVudHJ5Eh4KCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACSAASGQoFdG9rZW4YAiABKAlCCLpIBXIDKIACSAASDQoFdG91Y2gYAyABKAgSEgoKaXBfYWRkcmVzcxgEIAEoCUIICgZoYW5kbGUioAEKDlZhbGlkYXRlUmVzdWx0EiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIk8KFEJhdGNoVmFsaWRhdGVSZXF1ZXN0EjcKB2VudHJpZXMYASADKAsyGS5zZXNzaW9uLnYxLlZhbGlkYXRlRW50cnlCC7pICJIBBQgBEOgHIkQKFUJhdGNoVmFsaWRhdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdCJQChVWYWxpZGF0ZVN0cmVhbVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRQoWVmFsaWRhdGVTdHJlYW1SZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL2J1bGtfdmFsaWRhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKAAgoNVmFsaWRhdGVFbnRyeRIeCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyAyiAAkgAEhkKBXRva2VuGAIgASgJQgi6SAVyAyiAAkgAEhIKBXRvdWNoGAMgASgISAGIAQESEgoKaXBfYWRkcmVzcxgEIAEoCRJCCgxtYXhfYXV0aF9hZ2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEhwKCW1pbl9sZXZlbBgGIAEoBUIJukgGGgQYZCgAEhYKDmluY2x1ZGVfZmllbGRzGAcgASgIQggKBmhhbmRsZUIICgZfdG91Y2gizQEKDlZhbGlkYXRlUmVzdWx0EiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWNhY2hlYWJsZRgFIAEoCBIYChBzdGVwX3VwX3JlcXVpcmVkGAYgASgIIk8KFEJhdGNoVmFsaWRhdGVSZXF1ZXN0EjcKB2VudHJpZXMYASADKAsyGS5zZXNzaW9uLnYxLlZhbGlkYXRlRW50cnlCC7pICJIBBQgBEOgHIkQKFUJhdGNoVmFsaWRhdGVSZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdCJQChVWYWxpZGF0ZVN0cmVhbVJlcXVlc3QSNwoHZW50cmllcxgBIAMoCzIZLnNlc3Npb24udjEuVmFsaWRhdGVFbnRyeUILukgIkgEFCAEQ6AciRQoWVmFsaWRhdGVTdHJlYW1SZXNwb25zZRIrCgdyZXN1bHRzGAEgAygLMhouc2Vzc2lvbi52MS5WYWxpZGF0ZVJlc3VsdGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
  * One session or token to validate.
@@ -32,7 +32,7 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
    */
   handle: {
     /**
-     * The id of a simple, hash or device session, at most 256 bytes.
+     * The id of a session that its id opens, at most 256 bytes.
      *
      * @generated from field: string session_id = 1;
      */
@@ -40,7 +40,7 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
     case: "sessionId";
   } | {
     /**
-     * The bearer of a secure session, at most 256 bytes.
+     * The token of a session that a token opens, at most 256 bytes.
      *
      * @generated from field: string token = 2;
      */
@@ -49,11 +49,11 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * If true, the validation slides the idle timeout.
+   * True if the validation counts as an access, which slides the idle timeout. If it is unset, it does not.
    *
-   * @generated from field: bool touch = 3;
+   * @generated from field: optional bool touch = 3;
    */
-  touch: boolean;
+  touch?: boolean | undefined;
 
   /**
    * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
@@ -62,6 +62,29 @@ export type ValidateEntry = Message<"session.v1.ValidateEntry"> & {
    * @generated from field: string ip_address = 4;
    */
   ipAddress: string;
+
+  /**
+   * The greatest age of the proof of identity (Session.authentication.time), 1 s to 400 d. If the proof is older or
+   * unknown, step_up_required is set. If it is unset, nothing is checked.
+   *
+   * @generated from field: google.protobuf.Duration max_auth_age = 5;
+   */
+  maxAuthAge?: Duration | undefined;
+
+  /**
+   * The least level of assurance (Session.authentication.level), 0 to 100. If the session's is less, step_up_required is
+   * set. 0 means that nothing is checked.
+   *
+   * @generated from field: int32 min_level = 6;
+   */
+  minLevel: number;
+
+  /**
+   * True if the session in the response has its fields, which costs the store a script instead of a read.
+   *
+   * @generated from field: bool include_fields = 7;
+   */
+  includeFields: boolean;
 };
 
 /**
@@ -85,7 +108,7 @@ export type ValidateResult = Message<"session.v1.ValidateResult"> & {
   verdict: Verdict;
 
   /**
-   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID.
    *
    * @generated from field: session.v1.Session session = 2;
    */
@@ -100,12 +123,27 @@ export type ValidateResult = Message<"session.v1.ValidateResult"> & {
 
   /**
    * The minimum time that the session had left when the service made this response. A cache counts it down from a time
-   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
-   * token within its grace: then the result must not be cached.
+   * before it sent its request. It is unset if the service cannot determine the time.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */
   expiresIn?: Duration | undefined;
+
+  /**
+   * True if a cache may answer with this session until expires_in has passed or a watch reports a change. It is false for
+   * a former id or token within its grace, and when expires_in is unset.
+   *
+   * @generated from field: bool cacheable = 5;
+   */
+  cacheable: boolean;
+
+  /**
+   * True if the session is valid but falls short of max_auth_age or min_level: let the user prove their identity again,
+   * and call RecordAuthentication.
+   *
+   * @generated from field: bool step_up_required = 6;
+   */
+  stepUpRequired: boolean;
 };
 
 /**

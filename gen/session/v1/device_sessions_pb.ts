@@ -7,9 +7,9 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Device, IpBinding, Session, SessionLimit } from "./session_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Authentication, Device, IpBinding, Session, SessionLimit } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -17,11 +17,10 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/device_sessions.proto.
  */
 export const file_session_v1_device_sessions: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL2RldmljZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSKQBAoaQ3JlYXRlRGV2aWNlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIqCgZkZXZpY2UYAiABKAsyEi5zZXNzaW9uLnYxLkRldmljZUIGukgDyAEBEiUKBGRhdGEYAyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISUgoQYXV0aGVudGljYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESMwoKaXBfYmluZGluZxgRIAEoDjIVLnNlc3Npb24udjEuSXBCaW5kaW5nQgi6SAWCAQIQASJDChtDcmVhdGVEZXZpY2VTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiJTChdHZXREZXZpY2VTZXNzaW9uUmVxdWVzdBIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISGQoHdXNlcl9pZBgCIAEoCUIIukgFcgMogAIiQAoYR2V0RGV2aWNlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24icgoWTGlzdFVzZXJEZXZpY2VzUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAyiABCJZChdMaXN0VXNlckRldmljZXNSZXNwb25zZRIlCghzZXNzaW9ucxgBIAMoCzITLnNlc3Npb24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUQoTUmV2b2tlRGV2aWNlUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEh0KCWRldmljZV9pZBgCIAEoCUIKukgHcgUQASiAAiInChRSZXZva2VEZXZpY2VSZXNwb25zZRIPCgdkZWxldGVkGAEgASgIYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL2RldmljZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLKCQoaQ3JlYXRlRGV2aWNlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBL4AQoGZmllbGRzGAMgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVEZXZpY2VTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEioKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlQga6SAPIAQESQgoMaWRsZV90aW1lb3V0GAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAsL0QMgIIARJGChBhYnNvbHV0ZV90aW1lb3V0GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAsL0QMgIIARInCgVsaW1pdBgMIAEoCzIYLnNlc3Npb24udjEuU2Vzc2lvbkxpbWl0EhIKCmlwX2FkZHJlc3MYDSABKAkSEgoKdXNlcl9hZ2VudBgOIAEoCRIcCgpyZXF1ZXN0X2lkGA8gASgJQgi6SAVyAyiAAhIyCg5hdXRoZW50aWNhdGlvbhgQIAEoCzIaLnNlc3Npb24udjEuQXV0aGVudGljYXRpb24SMwoKaXBfYmluZGluZxgRIAEoDjIVLnNlc3Npb24udjEuSXBCaW5kaW5nQgi6SAWCAQIQARJaCgZsYWJlbHMYEiADKAsyMi5zZXNzaW9uLnYxLkNyZWF0ZURldmljZVNlc3Npb25SZXF1ZXN0LkxhYmVsc0VudHJ5Qha6SBOaARAQCCIGcgQQASggKgRyAihQGi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqiArpIngIagwEKHGNyZWF0ZS5saW1pdF9wZXJfZGV2aWNlX3R5cGUSJmEgbGltaXQgcGVyIGRldmljZSB0eXBlIG5lZWRzIGEgZGV2aWNlGjshaGFzKHRoaXMubGltaXQpIHx8IHRoaXMubGltaXQucGVyICE9IDEgfHwgaGFzKHRoaXMuZGV2aWNlKRqVAQoWY3JlYXRlLmxpbWl0X3Blcl9sYWJlbBIrYSBsaW1pdCBwZXIgbGFiZWwgbmVlZHMgYSBsYWJlbCBvZiB0aGF0IGtleRpOIWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAyIHx8IHRoaXMubGltaXQubGFiZWxfa2V5IGluIHRoaXMubGFiZWxzIkMKG0NyZWF0ZURldmljZVNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIoUBChdHZXREZXZpY2VTZXNzaW9uUmVxdWVzdBIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISGQoHdXNlcl9pZBgCIAEoCUIIukgFcgMogAISEgoFdG91Y2gYAyABKAhIAIgBARISCgppcF9hZGRyZXNzGAQgASgJQggKBl90b3VjaCJVChhHZXREZXZpY2VTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgCIAEoCCJyChZMaXN0VXNlckRldmljZXNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAEIlkKF0xpc3RVc2VyRGV2aWNlc1Jlc3BvbnNlEiUKCHNlc3Npb25zGAEgAygLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJRChNSZXZva2VEZXZpY2VSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJZGV2aWNlX2lkGAIgASgJQgq6SAdyBRABKIACIicKFFJldm9rZURldmljZVJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
- * The request of CreateDeviceSession. Fields 10 to 17 are the same in every Create request and are documented in
- * CreateSessionRequest.
+ * The request of CreateDeviceSession. Its fields are those of CreateSessionRequest.
  *
  * @generated from message session.v1.CreateDeviceSessionRequest
  */
@@ -34,19 +33,25 @@ export type CreateDeviceSessionRequest = Message<"session.v1.CreateDeviceSession
   userId: string;
 
   /**
-   * The device on which the user logged in. A session that this user already has on this device_id is replaced in the
-   * same step.
-   *
-   * @generated from field: session.v1.Device device = 2;
-   */
-  device?: Device | undefined;
-
-  /**
    * The document to store with the session; see CreateSessionRequest.data.
    *
-   * @generated from field: google.protobuf.Struct data = 3;
+   * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
+
+  /**
+   * The initial fields; see CreateSessionRequest.fields.
+   *
+   * @generated from field: map<string, string> fields = 3;
+   */
+  fields: { [key: string]: string };
+
+  /**
+   * The device on which the user logged in; see CreateSessionRequest.device.
+   *
+   * @generated from field: session.v1.Device device = 4;
+   */
+  device?: Device | undefined;
 
   /**
    * The idle timeout; see CreateSessionRequest.idle_timeout.
@@ -91,11 +96,11 @@ export type CreateDeviceSessionRequest = Message<"session.v1.CreateDeviceSession
   requestId: string;
 
   /**
-   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
+   * How and when the user proved who they are; see CreateSessionRequest.authentication.
    *
-   * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
+   * @generated from field: session.v1.Authentication authentication = 16;
    */
-  authenticatedAt?: Timestamp | undefined;
+  authentication?: Authentication | undefined;
 
   /**
    * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
@@ -103,6 +108,13 @@ export type CreateDeviceSessionRequest = Message<"session.v1.CreateDeviceSession
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
   ipBinding: IpBinding;
+
+  /**
+   * Short key-value pairs by which sessions are found; see CreateSessionRequest.labels.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -153,6 +165,22 @@ export type GetDeviceSessionRequest = Message<"session.v1.GetDeviceSessionReques
    * @generated from field: string user_id = 2;
    */
   userId: string;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 3;
+   */
+  touch?: boolean | undefined;
+
+  /**
+   * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
+   * boundary. If it is empty, no comparison is made.
+   *
+   * @generated from field: string ip_address = 4;
+   */
+  ipAddress: string;
 };
 
 /**
@@ -174,6 +202,13 @@ export type GetDeviceSessionResponse = Message<"session.v1.GetDeviceSessionRespo
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
+
+  /**
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
+   *
+   * @generated from field: bool ip_mismatch = 2;
+   */
+  ipMismatch: boolean;
 };
 
 /**
@@ -225,7 +260,7 @@ export const ListUserDevicesRequestSchema: GenMessage<ListUserDevicesRequest> = 
  */
 export type ListUserDevicesResponse = Message<"session.v1.ListUserDevicesResponse"> & {
   /**
-   * The live device sessions of the user; each contains its device.
+   * The live sessions of the user that have a device; each contains its device.
    *
    * @generated from field: repeated session.v1.Session sessions = 1;
    */

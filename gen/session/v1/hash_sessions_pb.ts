@@ -2,26 +2,26 @@
 // @generated from file session/v1/hash_sessions.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Hash sessions: flat string fields that are changed one by one.
+// Hash sessions: flat string fields that are changed one by one. Sessions of every variant can have them. Fields are read and
+// written with the session's id, also those of a session that a token opens.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { IpBinding, Session, SessionLimit } from "./session_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Authentication, Device, IpBinding, Session, SessionLimit } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file session/v1/hash_sessions.proto.
  */
 export const file_session_v1_hash_sessions: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zZXNzaW9uL3YxL2hhc2hfc2Vzc2lvbnMucHJvdG8SCnNlc3Npb24udjEi4wUKGENyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEvYBCgZmaWVsZHMYAiADKAsyMC5zZXNzaW9uLnYxLkNyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISUgoQYXV0aGVudGljYXRlZF9hdBgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESMwoKaXBfYmluZGluZxgRIAEoDjIVLnNlc3Npb24udjEuSXBCaW5kaW5nQgi6SAWCAQIQARotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkEKGUNyZWF0ZUhhc2hTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiLtAQoWR2V0U2Vzc2lvbkZpZWxkUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACErIBCgVmaWVsZBgCIAEoCUKiAbpIngFymwEQASiAAloKc2Vzc2lvbl9pZFoHdmVyc2lvbloLY3JlYXRlX3RpbWVaEGxhc3RfYWNjZXNzX3RpbWVaC2V4cGlyZV90aW1lWhRhYnNvbHV0ZV9leHBpcmVfdGltZVoHdXNlcl9pZFoGdGVuYW50WgppcF9hZGRyZXNzWgp1c2VyX2FnZW50WgZkZXZpY2VaBmZpZWxkc1oEZGF0YSI3ChdHZXRTZXNzaW9uRmllbGRSZXNwb25zZRISCgV2YWx1ZRgBIAEoCUgAiAEBQggKBl92YWx1ZSJcChdHZXRTZXNzaW9uRmllbGRzUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEiEKBW5hbWVzGAIgAygJQhK6SA+SAQwQgAEiB3IFEAEogAIiiwEKGEdldFNlc3Npb25GaWVsZHNSZXNwb25zZRJACgZmaWVsZHMYASADKAsyMC5zZXNzaW9uLnYxLkdldFNlc3Npb25GaWVsZHNSZXNwb25zZS5GaWVsZHNFbnRyeRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqcDChdTZXRTZXNzaW9uRmllbGRzUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEvUBCgZmaWVsZHMYAiADKAsyLy5zZXNzaW9uLnYxLlNldFNlc3Npb25GaWVsZHNSZXF1ZXN0LkZpZWxkc0VudHJ5QrMBukivAZoBqwEQgAEingFymwEQASiAAloKc2Vzc2lvbl9pZFoHdmVyc2lvbloLY3JlYXRlX3RpbWVaEGxhc3RfYWNjZXNzX3RpbWVaC2V4cGlyZV90aW1lWhRhYnNvbHV0ZV9leHBpcmVfdGltZVoHdXNlcl9pZFoGdGVuYW50WgppcF9hZGRyZXNzWgp1c2VyX2FnZW50WgZkZXZpY2VaBmZpZWxkc1oEZGF0YSoFcgMogEASIgoGcmVtb3ZlGAMgAygJQhK6SA+SAQwQgAEiB3IFEAEogAISIQoQZXhwZWN0ZWRfdmVyc2lvbhgEIAEoA0IHukgEIgIoABotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkAKGFNldFNlc3Npb25GaWVsZHNSZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIoICChxJbmNyZW1lbnRTZXNzaW9uRmllbGRSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISsgEKBWZpZWxkGAIgASgJQqIBukieAXKbARABKIACWgpzZXNzaW9uX2lkWgd2ZXJzaW9uWgtjcmVhdGVfdGltZVoQbGFzdF9hY2Nlc3NfdGltZVoLZXhwaXJlX3RpbWVaFGFic29sdXRlX2V4cGlyZV90aW1lWgd1c2VyX2lkWgZ0ZW5hbnRaCmlwX2FkZHJlc3NaCnVzZXJfYWdlbnRaBmRldmljZVoGZmllbGRzWgRkYXRhEg0KBWRlbHRhGAMgASgDIi4KHUluY3JlbWVudFNlc3Npb25GaWVsZFJlc3BvbnNlEg0KBXZhbHVlGAEgASgDYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("Ch5zZXNzaW9uL3YxL2hhc2hfc2Vzc2lvbnMucHJvdG8SCnNlc3Npb24udjEivAkKGENyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EvYBCgZmaWVsZHMYAyADKAsyMC5zZXNzaW9uLnYxLkNyZWF0ZUhhc2hTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESWAoGbGFiZWxzGBIgAygLMjAuc2Vzc2lvbi52MS5DcmVhdGVIYXNoU2Vzc2lvblJlcXVlc3QuTGFiZWxzRW50cnlCFrpIE5oBEBAIIgZyBBABKCAqBHICKFAaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBOqICukieAhqDAQocY3JlYXRlLmxpbWl0X3Blcl9kZXZpY2VfdHlwZRImYSBsaW1pdCBwZXIgZGV2aWNlIHR5cGUgbmVlZHMgYSBkZXZpY2UaOyFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMSB8fCBoYXModGhpcy5kZXZpY2UpGpUBChZjcmVhdGUubGltaXRfcGVyX2xhYmVsEithIGxpbWl0IHBlciBsYWJlbCBuZWVkcyBhIGxhYmVsIG9mIHRoYXQga2V5Gk4haGFzKHRoaXMubGltaXQpIHx8IHRoaXMubGltaXQucGVyICE9IDIgfHwgdGhpcy5saW1pdC5sYWJlbF9rZXkgaW4gdGhpcy5sYWJlbHMiQQoZQ3JlYXRlSGFzaFNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIosCChZHZXRTZXNzaW9uRmllbGRSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISsgEKBWZpZWxkGAIgASgJQqIBukieAXKbARABKIACWgpzZXNzaW9uX2lkWgd2ZXJzaW9uWgtjcmVhdGVfdGltZVoQbGFzdF9hY2Nlc3NfdGltZVoLZXhwaXJlX3RpbWVaFGFic29sdXRlX2V4cGlyZV90aW1lWgd1c2VyX2lkWgZ0ZW5hbnRaCmlwX2FkZHJlc3NaCnVzZXJfYWdlbnRaBmRldmljZVoGZmllbGRzWgRkYXRhEhIKBXRvdWNoGAMgASgISACIAQFCCAoGX3RvdWNoIjcKF0dldFNlc3Npb25GaWVsZFJlc3BvbnNlEhIKBXZhbHVlGAEgASgJSACIAQFCCAoGX3ZhbHVlInoKF0dldFNlc3Npb25GaWVsZHNSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISIQoFbmFtZXMYAiADKAlCErpID5IBDBCAASIHcgUQASiAAhISCgV0b3VjaBgDIAEoCEgAiAEBQggKBl90b3VjaCKLAQoYR2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlEkAKBmZpZWxkcxgBIAMoCzIwLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlLkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEixQMKF1NldFNlc3Npb25GaWVsZHNSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAIS9QEKBmZpZWxkcxgCIAMoCzIvLnNlc3Npb24udjEuU2V0U2Vzc2lvbkZpZWxkc1JlcXVlc3QuRmllbGRzRW50cnlCswG6SK8BmgGrARCAASKeAXKbARABKIACWgpzZXNzaW9uX2lkWgd2ZXJzaW9uWgtjcmVhdGVfdGltZVoQbGFzdF9hY2Nlc3NfdGltZVoLZXhwaXJlX3RpbWVaFGFic29sdXRlX2V4cGlyZV90aW1lWgd1c2VyX2lkWgZ0ZW5hbnRaCmlwX2FkZHJlc3NaCnVzZXJfYWdlbnRaBmRldmljZVoGZmllbGRzWgRkYXRhKgVyAyiAQBIiCgZyZW1vdmUYAyADKAlCErpID5IBDBCAASIHcgUQASiAAhIhChBleHBlY3RlZF92ZXJzaW9uGAQgASgDQge6SAQiAigAEhIKBXRvdWNoGAUgASgISACIAQEaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZfdG91Y2giQAoYU2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24ioAIKHEluY3JlbWVudFNlc3Npb25GaWVsZFJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhKyAQoFZmllbGQYAiABKAlCogG6SJ4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGESDQoFZGVsdGEYAyABKAMSEgoFdG91Y2gYBCABKAhIAIgBAUIICgZfdG91Y2giLgodSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVzcG9uc2USDQoFdmFsdWUYASABKANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
- * The request of CreateHashSession. Fields 10 to 17 are the same in every Create request and are documented in
- * CreateSessionRequest.
+ * The request of CreateHashSession. Its fields are those of CreateSessionRequest.
  *
  * @generated from message session.v1.CreateHashSessionRequest
  */
@@ -34,12 +34,25 @@ export type CreateHashSessionRequest = Message<"session.v1.CreateHashSessionRequ
   userId: string;
 
   /**
-   * The initial fields: at most 128, with names of 1 to 256 bytes and values of at most 8 KiB. The names of the
-   * session's own columns (session_id, user_id, version …) are reserved.
+   * The document to store with the session; see CreateSessionRequest.data.
    *
-   * @generated from field: map<string, string> fields = 2;
+   * @generated from field: google.protobuf.Struct data = 2;
+   */
+  data?: JsonObject | undefined;
+
+  /**
+   * The initial fields; see CreateSessionRequest.fields.
+   *
+   * @generated from field: map<string, string> fields = 3;
    */
   fields: { [key: string]: string };
+
+  /**
+   * The device on which the user logged in; see CreateSessionRequest.device.
+   *
+   * @generated from field: session.v1.Device device = 4;
+   */
+  device?: Device | undefined;
 
   /**
    * The idle timeout; see CreateSessionRequest.idle_timeout.
@@ -84,11 +97,11 @@ export type CreateHashSessionRequest = Message<"session.v1.CreateHashSessionRequ
   requestId: string;
 
   /**
-   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
+   * How and when the user proved who they are; see CreateSessionRequest.authentication.
    *
-   * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
+   * @generated from field: session.v1.Authentication authentication = 16;
    */
-  authenticatedAt?: Timestamp | undefined;
+  authentication?: Authentication | undefined;
 
   /**
    * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
@@ -96,6 +109,13 @@ export type CreateHashSessionRequest = Message<"session.v1.CreateHashSessionRequ
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
   ipBinding: IpBinding;
+
+  /**
+   * Short key-value pairs by which sessions are found; see CreateSessionRequest.labels.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -145,6 +165,14 @@ export type GetSessionFieldRequest = Message<"session.v1.GetSessionFieldRequest"
    * @generated from field: string field = 2;
    */
   field: string;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 3;
+   */
+  touch?: boolean | undefined;
 };
 
 /**
@@ -195,6 +223,14 @@ export type GetSessionFieldsRequest = Message<"session.v1.GetSessionFieldsReques
    * @generated from field: repeated string names = 2;
    */
   names: string[];
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 3;
+   */
+  touch?: boolean | undefined;
 };
 
 /**
@@ -260,6 +296,14 @@ export type SetSessionFieldsRequest = Message<"session.v1.SetSessionFieldsReques
    * @generated from field: int64 expected_version = 4;
    */
   expectedVersion: bigint;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 5;
+   */
+  touch?: boolean | undefined;
 };
 
 /**
@@ -316,6 +360,14 @@ export type IncrementSessionFieldRequest = Message<"session.v1.IncrementSessionF
    * @generated from field: int64 delta = 3;
    */
   delta: bigint;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 4;
+   */
+  touch?: boolean | undefined;
 };
 
 /**

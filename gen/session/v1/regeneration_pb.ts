@@ -26,14 +26,14 @@ export const file_session_v1_regeneration: GenFile = /*@__PURE__*/
  */
 export type RegenerateSessionRequest = Message<"session.v1.RegenerateSessionRequest"> & {
   /**
-   * The session that gets a new id, of any variant but secure; at most 256 bytes.
+   * The session that gets a new id, if its id opens it; at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * The bearer of the secure session that gets a new id, at most 256 bytes.
+   * The token of the session that gets a new id, if a token opens it; at most 256 bytes.
    *
    * @generated from field: string token = 2;
    */
@@ -61,14 +61,14 @@ export const RegenerateSessionRequestSchema: GenMessage<RegenerateSessionRequest
  */
 export type RegenerateSessionResponse = Message<"session.v1.RegenerateSessionResponse"> & {
   /**
-   * The session under its new id, with the same user, device, data, fields and absolute_expire_time.
+   * The session under its new id, with everything else that it had and the same absolute_expire_time.
    *
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
 
   /**
-   * The new bearer if the session is a secure one; otherwise empty.
+   * The new token if a token opens the session; otherwise empty.
    *
    * @generated from field: string token = 2;
    */

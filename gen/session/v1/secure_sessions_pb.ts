@@ -7,9 +7,9 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { IpBinding, Session, SessionLimit, Verdict } from "./session_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Authentication, Device, IpBinding, Session, SessionLimit, Verdict } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -17,11 +17,10 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/secure_sessions.proto.
  */
 export const file_session_v1_secure_sessions: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL3NlY3VyZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLkAwoaQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCgxpZGxlX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEkYKEGFic29sdXRlX3RpbWVvdXQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEicKBWxpbWl0GAwgASgLMhguc2Vzc2lvbi52MS5TZXNzaW9uTGltaXQSEgoKaXBfYWRkcmVzcxgNIAEoCRISCgp1c2VyX2FnZW50GA4gASgJEhwKCnJlcXVlc3RfaWQYDyABKAlCCLpIBXIDKIACElIKEGF1dGhlbnRpY2F0ZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhy6SBmyARYiBwj/gtH/rwcyCwiAkrjDmP7///8BEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAEiUgobQ3JlYXRlU2VjdXJlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SDQoFdG9rZW4YAiABKAkiVwoUVmFsaWRhdGVUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAISEAoIbm9fdG91Y2gYAiABKAgSEgoKaXBfYWRkcmVzcxgDIAEoCSKnAQoVVmFsaWRhdGVUb2tlblJlc3BvbnNlEiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIi8KElJvdGF0ZVRva2VuUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASiAAiJKChNSb3RhdGVUb2tlblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SDQoFdG9rZW4YAiABKAkiLwoSUmV2b2tlVG9rZW5SZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKIACIiYKE1Jldm9rZVRva2VuUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCGIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL3NlY3VyZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLCCQoaQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBL4AQoGZmllbGRzGAMgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESWgoGbGFiZWxzGBIgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6ogK6SJ4CGoMBChxjcmVhdGUubGltaXRfcGVyX2RldmljZV90eXBlEiZhIGxpbWl0IHBlciBkZXZpY2UgdHlwZSBuZWVkcyBhIGRldmljZRo7IWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAxIHx8IGhhcyh0aGlzLmRldmljZSkalQEKFmNyZWF0ZS5saW1pdF9wZXJfbGFiZWwSK2EgbGltaXQgcGVyIGxhYmVsIG5lZWRzIGEgbGFiZWwgb2YgdGhhdCBrZXkaTiFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMiB8fCB0aGlzLmxpbWl0LmxhYmVsX2tleSBpbiB0aGlzLmxhYmVscyJSChtDcmVhdGVTZWN1cmVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSLdAQoUVmFsaWRhdGVUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAISEgoFdG91Y2gYAiABKAhIAIgBARISCgppcF9hZGRyZXNzGAMgASgJEkIKDG1heF9hdXRoX2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESHAoJbWluX2xldmVsGAUgASgFQgm6SAYaBBhkKAASFgoOaW5jbHVkZV9maWVsZHMYBiABKAhCCAoGX3RvdWNoItQBChVWYWxpZGF0ZVRva2VuUmVzcG9uc2USJAoHdmVyZGljdBgBIAEoDjITLnNlc3Npb24udjEuVmVyZGljdBIkCgdzZXNzaW9uGAIgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAMgASgIEi0KCmV4cGlyZXNfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJY2FjaGVhYmxlGAUgASgIEhgKEHN0ZXBfdXBfcmVxdWlyZWQYBiABKAgiLwoSUm90YXRlVG9rZW5SZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKIACIkoKE1JvdGF0ZVRva2VuUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSIvChJSZXZva2VUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAIiJgoTUmV2b2tlVG9rZW5SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
- * The request of CreateSecureSession. Fields 10 to 17 are the same in every Create request and are documented in
- * CreateSessionRequest.
+ * The request of CreateSecureSession. Its fields are those of CreateSessionRequest.
  *
  * @generated from message session.v1.CreateSecureSessionRequest
  */
@@ -39,6 +38,20 @@ export type CreateSecureSessionRequest = Message<"session.v1.CreateSecureSession
    * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
+
+  /**
+   * The initial fields; see CreateSessionRequest.fields.
+   *
+   * @generated from field: map<string, string> fields = 3;
+   */
+  fields: { [key: string]: string };
+
+  /**
+   * The device on which the user logged in; see CreateSessionRequest.device.
+   *
+   * @generated from field: session.v1.Device device = 4;
+   */
+  device?: Device | undefined;
 
   /**
    * The idle timeout; see CreateSessionRequest.idle_timeout.
@@ -83,11 +96,11 @@ export type CreateSecureSessionRequest = Message<"session.v1.CreateSecureSession
   requestId: string;
 
   /**
-   * The time at which the user proved their identity; see CreateSessionRequest.authenticated_at.
+   * How and when the user proved who they are; see CreateSessionRequest.authentication.
    *
-   * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
+   * @generated from field: session.v1.Authentication authentication = 16;
    */
-  authenticatedAt?: Timestamp | undefined;
+  authentication?: Authentication | undefined;
 
   /**
    * The reaction to a later request from another address; see CreateSessionRequest.ip_binding.
@@ -95,6 +108,13 @@ export type CreateSecureSessionRequest = Message<"session.v1.CreateSecureSession
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
   ipBinding: IpBinding;
+
+  /**
+   * Short key-value pairs by which sessions are found; see CreateSessionRequest.labels.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -149,11 +169,11 @@ export type ValidateTokenRequest = Message<"session.v1.ValidateTokenRequest"> & 
   token: string;
 
   /**
-   * If true, the validation does not slide the idle timeout.
+   * True if the validation counts as an access, which slides the idle timeout. If it is unset, it does.
    *
-   * @generated from field: bool no_touch = 2;
+   * @generated from field: optional bool touch = 2;
    */
-  noTouch: boolean;
+  touch?: boolean | undefined;
 
   /**
    * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
@@ -162,6 +182,29 @@ export type ValidateTokenRequest = Message<"session.v1.ValidateTokenRequest"> & 
    * @generated from field: string ip_address = 3;
    */
   ipAddress: string;
+
+  /**
+   * The greatest age of the proof of identity (Session.authentication.time), 1 s to 400 d. If the proof is older or
+   * unknown, step_up_required is set. If it is unset, nothing is checked.
+   *
+   * @generated from field: google.protobuf.Duration max_auth_age = 4;
+   */
+  maxAuthAge?: Duration | undefined;
+
+  /**
+   * The least level of assurance (Session.authentication.level), 0 to 100. If the session's is less, step_up_required is
+   * set. 0 means that nothing is checked.
+   *
+   * @generated from field: int32 min_level = 5;
+   */
+  minLevel: number;
+
+  /**
+   * True if the session in the response has its fields, which costs the store a script instead of a read.
+   *
+   * @generated from field: bool include_fields = 6;
+   */
+  includeFields: boolean;
 };
 
 /**
@@ -186,7 +229,7 @@ export type ValidateTokenResponse = Message<"session.v1.ValidateTokenResponse"> 
   verdict: Verdict;
 
   /**
-   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID.
    *
    * @generated from field: session.v1.Session session = 2;
    */
@@ -201,12 +244,27 @@ export type ValidateTokenResponse = Message<"session.v1.ValidateTokenResponse"> 
 
   /**
    * The minimum time that the session had left when the service made this response. A cache counts it down from a time
-   * before it sent its request. This field is unset if the service cannot determine the time, and for a former id or
-   * token within its grace: then the result must not be cached.
+   * before it sent its request. It is unset if the service cannot determine the time.
    *
    * @generated from field: google.protobuf.Duration expires_in = 4;
    */
   expiresIn?: Duration | undefined;
+
+  /**
+   * True if a cache may answer with this session until expires_in has passed or a watch reports a change. It is false for
+   * a former id or token within its grace, and when expires_in is unset.
+   *
+   * @generated from field: bool cacheable = 5;
+   */
+  cacheable: boolean;
+
+  /**
+   * True if the session is valid but falls short of max_auth_age or min_level: let the user prove their identity again,
+   * and call RecordAuthentication.
+   *
+   * @generated from field: bool step_up_required = 6;
+   */
+  stepUpRequired: boolean;
 };
 
 /**

@@ -16,19 +16,19 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/session.proto.
  */
 export const file_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEi5AMKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBItABCgZEZXZpY2USHQoJZGV2aWNlX2lkGAEgASgJQgq6SAdyBRABKIACEhYKBG5hbWUYAiABKAlCCLpIBXIDKIACEi4KBHR5cGUYAyABKA4yFi5zZXNzaW9uLnYxLkRldmljZVR5cGVCCLpIBYIBAhABEhQKAm9zGAQgASgJQgi6SAVyAyiAAhIZCgdicm93c2VyGAUgASgJQgi6SAVyAyiAAhISCgppcF9hZGRyZXNzGAYgASgJEhoKCGxvY2F0aW9uGAcgASgJQgi6SAVyAyiAAiJjCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABKosBCgpEZXZpY2VUeXBlEhsKF0RFVklDRV9UWVBFX1VOU1BFQ0lGSUVEEAASFwoTREVWSUNFX1RZUEVfREVTS1RPUBABEhYKEkRFVklDRV9UWVBFX01PQklMRRACEhYKEkRFVklDRV9UWVBFX1RBQkxFVBADEhcKE0RFVklDRV9UWVBFX1VOS05PV04QBCpKCgdWZXJkaWN0EhcKE1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIRCg1WRVJESUNUX1ZBTElEEAESEwoPVkVSRElDVF9JTlZBTElEEAIqVwoIT25FeGNlZWQSGQoVT05fRVhDRUVEX1VOU1BFQ0lGSUVEEAASFAoQT05fRVhDRUVEX1JFSkVDVBABEhoKFk9OX0VYQ0VFRF9FVklDVF9PTERFU1QQAiprCglJcEJpbmRpbmcSGgoWSVBfQklORElOR19VTlNQRUNJRklFRBAAEhIKDklQX0JJTkRJTkdfT0ZGEAESEwoPSVBfQklORElOR19XQVJOEAISGQoVSVBfQklORElOR19JTlZBTElEQVRFEAMq9wIKEkludmFsaWRhdGlvblJlYXNvbhIjCh9JTlZBTElEQVRJT05fUkVBU09OX1VOU1BFQ0lGSUVEEAASHwobSU5WQUxJREFUSU9OX1JFQVNPTl9ERUxFVEVEEAESHwobSU5WQUxJREFUSU9OX1JFQVNPTl9SRVZPS0VEEAISHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FVklDVEVEEAMSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9FWFBJUkVEEAQSIwofSU5WQUxJREFUSU9OX1JFQVNPTl9SRUdFTkVSQVRFRBAFEiQKIElOVkFMSURBVElPTl9SRUFTT05fVE9LRU5fUkVVU0VEEAYSJgoiSU5WQUxJREFUSU9OX1JFQVNPTl9ERVZJQ0VfUkVWT0tFRBAHEiQKIElOVkFMSURBVElPTl9SRUFTT05fVVNFUl9SRVZPS0VEEAgSHwobSU5WQUxJREFUSU9OX1JFQVNPTl9DSEFOR0VEEAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEirQUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIvCgZsYWJlbHMYDSADKAsyHy5zZXNzaW9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSMgoOYXV0aGVudGljYXRpb24YDiABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKD2NyZWRlbnRpYWxfa2luZBgPIAEoDjIaLnNlc3Npb24udjEuQ3JlZGVudGlhbEtpbmQaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCg5BdXRoZW50aWNhdGlvbhJGCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIhCgdtZXRob2RzGAIgAygJQhC6SA2SAQoQCiIGcgQQASggEhgKBWxldmVsGAMgASgFQgm6SAYaBBhkKAASHwoNY29udGV4dF9jbGFzcxgEIAEoCUIIukgFcgMogAIi0AEKBkRldmljZRIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISFgoEbmFtZRgCIAEoCUIIukgFcgMogAISLgoEdHlwZRgDIAEoDjIWLnNlc3Npb24udjEuRGV2aWNlVHlwZUIIukgFggECEAESFAoCb3MYBCABKAlCCLpIBXIDKIACEhkKB2Jyb3dzZXIYBSABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBiABKAkSGgoIbG9jYXRpb24YByABKAlCCLpIBXIDKIACIqgCCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABEisKA3BlchgDIAEoDjIULnNlc3Npb24udjEuTGltaXRQZXJCCLpIBYIBAhABEhoKCWxhYmVsX2tleRgEIAEoCUIHukgEcgIoIDp6ukh3GnUKD2xpbWl0LmxhYmVsX2tleRI3bGFiZWxfa2V5IG11c3QgYmUgc2V0IGV4YWN0bHkgaWYgcGVyIGlzIExJTUlUX1BFUl9MQUJFTBopKHRoaXMucGVyID09IDIpID09ICh0aGlzLmxhYmVsX2tleSAhPSAnJykqbAoOQ3JlZGVudGlhbEtpbmQSHwobQ1JFREVOVElBTF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaQ1JFREVOVElBTF9LSU5EX1NFU1NJT05fSUQQARIZChVDUkVERU5USUFMX0tJTkRfVE9LRU4QAiqLAQoKRGV2aWNlVHlwZRIbChdERVZJQ0VfVFlQRV9VTlNQRUNJRklFRBAAEhcKE0RFVklDRV9UWVBFX0RFU0tUT1AQARIWChJERVZJQ0VfVFlQRV9NT0JJTEUQAhIWChJERVZJQ0VfVFlQRV9UQUJMRVQQAxIXChNERVZJQ0VfVFlQRV9VTktOT1dOEAQqSgoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEQoNVkVSRElDVF9WQUxJRBABEhMKD1ZFUkRJQ1RfSU5WQUxJRBACKlUKCExpbWl0UGVyEhkKFUxJTUlUX1BFUl9VTlNQRUNJRklFRBAAEhkKFUxJTUlUX1BFUl9ERVZJQ0VfVFlQRRABEhMKD0xJTUlUX1BFUl9MQUJFTBACKlcKCE9uRXhjZWVkEhkKFU9OX0VYQ0VFRF9VTlNQRUNJRklFRBAAEhQKEE9OX0VYQ0VFRF9SRUpFQ1QQARIaChZPTl9FWENFRURfRVZJQ1RfT0xERVNUEAIqawoJSXBCaW5kaW5nEhoKFklQX0JJTkRJTkdfVU5TUEVDSUZJRUQQABISCg5JUF9CSU5ESU5HX09GRhABEhMKD0lQX0JJTkRJTkdfV0FSThACEhkKFUlQX0JJTkRJTkdfSU5WQUxJREFURRADKvcCChJJbnZhbGlkYXRpb25SZWFzb24SIwofSU5WQUxJREFUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0lOVkFMSURBVElPTl9SRUFTT05fREVMRVRFRBABEh8KG0lOVkFMSURBVElPTl9SRUFTT05fUkVWT0tFRBACEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVZJQ1RFRBADEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVhQSVJFRBAEEiMKH0lOVkFMSURBVElPTl9SRUFTT05fUkVHRU5FUkFURUQQBRIkCiBJTlZBTElEQVRJT05fUkVBU09OX1RPS0VOX1JFVVNFRBAGEiYKIklOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFVk9LRUQQBxIkCiBJTlZBTElEQVRJT05fUkVBU09OX1VTRVJfUkVWT0tFRBAIEh8KG0lOVkFMSURBVElPTl9SRUFTT05fQ0hBTkdFRBAJYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
- * One login of one user. All session variants (simple, hash, secure, device) share this record, so every session is
- * listed, limited, audited and invalidated in the same way.
+ * One login of one user. Every session can have data, fields, a device and labels, whichever method created it; so every
+ * session is listed, limited, audited and invalidated in the same way.
  *
  * @generated from message session.v1.Session
  */
 export type Session = Message<"session.v1.Session"> & {
   /**
    * The public handle of the session: 28 base64url characters (1 byte partition, 20 random bytes). It is never used
-   * twice. For simple, hash and device sessions it is the bearer, so treat it as a credential. A secure session cannot
-   * be read or validated with its id.
+   * twice. If credential_kind is CREDENTIAL_KIND_SESSION_ID it is the bearer, so treat it as a credential. A session
+   * that is opened by a token cannot be read or validated with its id.
    *
    * @generated from field: string session_id = 1;
    */
@@ -95,15 +95,15 @@ export type Session = Message<"session.v1.Session"> & {
   userAgent: string;
 
   /**
-   * The device on which the user logged in; set only for device sessions.
+   * The device on which the user logged in; unset if the caller gave none.
    *
    * @generated from field: session.v1.Device device = 10;
    */
   device?: Device | undefined;
 
   /**
-   * The flat fields of a hash session; empty for the other variants. CreateHashSession, GetSession, RegenerateSession,
-   * SetSessionFields and ListUserSessions return them; ValidateSession and ValidateToken leave them empty.
+   * The flat fields of the session. The methods that validate leave them empty unless `include_fields` asks for them; all
+   * others return them.
    *
    * @generated from field: map<string, string> fields = 11;
    */
@@ -116,6 +116,27 @@ export type Session = Message<"session.v1.Session"> & {
    * @generated from field: google.protobuf.Struct data = 12;
    */
   data?: JsonObject | undefined;
+
+  /**
+   * The labels that the caller gave the session, for example the client application or the OIDC `sid`.
+   *
+   * @generated from field: map<string, string> labels = 13;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * How and when the user proved who they are; unset if the caller gave nothing about it.
+   *
+   * @generated from field: session.v1.Authentication authentication = 14;
+   */
+  authentication?: Authentication | undefined;
+
+  /**
+   * What opens the session: its id or its token.
+   *
+   * @generated from field: session.v1.CredentialKind credential_kind = 15;
+   */
+  credentialKind: CredentialKind;
 };
 
 /**
@@ -124,6 +145,52 @@ export type Session = Message<"session.v1.Session"> & {
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 0);
+
+/**
+ * How and when a user proved who they are.
+ *
+ * @generated from message session.v1.Authentication
+ */
+export type Authentication = Message<"session.v1.Authentication"> & {
+  /**
+   * The time of the proof, by the store's clock (GetServerTime). If a request leaves it unset, the time of the
+   * call is taken. A time up to 1 s in the future counts as now, because clocks differ; a later one is refused with
+   * FAILED_PRECONDITION / AUTHENTICATED_IN_FUTURE.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * The methods of the proof, at most 10 of 1 to 32 bytes, as RFC 8176 names them: "pwd", "otp", "hwk", "mfa" and so on.
+   *
+   * @generated from field: repeated string methods = 2;
+   */
+  methods: string[];
+
+  /**
+   * The level of assurance, 0 to 100; a greater number is a stronger proof, and 0 means unknown. The authenticator assurance
+   * levels of NIST SP 800-63B are 1, 2 and 3.
+   *
+   * @generated from field: int32 level = 3;
+   */
+  level: number;
+
+  /**
+   * The authentication context class (OpenID Connect `acr`) in the caller's own words, at most 256 bytes. The service
+   * only returns it.
+   *
+   * @generated from field: string context_class = 4;
+   */
+  contextClass: string;
+};
+
+/**
+ * Describes the message session.v1.Authentication.
+ * Use `create(AuthenticationSchema)` to create a new message.
+ */
+export const AuthenticationSchema: GenMessage<Authentication> = /*@__PURE__*/
+  messageDesc(file_session_v1_session, 1);
 
 /**
  * The device on which a user logged in. A device belongs to one user: the same device_id of two users means two
@@ -187,7 +254,7 @@ export type Device = Message<"session.v1.Device"> & {
  * Use `create(DeviceSchema)` to create a new message.
  */
 export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
-  messageDesc(file_session_v1_session, 1);
+  messageDesc(file_session_v1_session, 2);
 
 /**
  * A cap on the live sessions of one user. Sessions of every variant count; ended sessions never do.
@@ -196,7 +263,8 @@ export const DeviceSchema: GenMessage<Device> = /*@__PURE__*/
  */
 export type SessionLimit = Message<"session.v1.SessionLimit"> & {
   /**
-   * The maximum number of live sessions that the user has after this create succeeds, 1 to 10,000.
+   * The maximum number of live sessions that the user has after this create succeeds, 1 to 10,000; of those that `per`
+   * selects.
    *
    * @generated from field: int32 max_sessions = 1;
    */
@@ -208,6 +276,20 @@ export type SessionLimit = Message<"session.v1.SessionLimit"> & {
    * @generated from field: session.v1.OnExceed on_exceed = 2;
    */
   onExceed: OnExceed;
+
+  /**
+   * Which of the user's sessions count. LIMIT_PER_UNSPECIFIED means all of them.
+   *
+   * @generated from field: session.v1.LimitPer per = 3;
+   */
+  per: LimitPer;
+
+  /**
+   * The key of the label that `per` LIMIT_PER_LABEL compares, at most 32 bytes. The request must have this label.
+   *
+   * @generated from field: string label_key = 4;
+   */
+  labelKey: string;
 };
 
 /**
@@ -215,7 +297,48 @@ export type SessionLimit = Message<"session.v1.SessionLimit"> & {
  * Use `create(SessionLimitSchema)` to create a new message.
  */
 export const SessionLimitSchema: GenMessage<SessionLimit> = /*@__PURE__*/
-  messageDesc(file_session_v1_session, 2);
+  messageDesc(file_session_v1_session, 3);
+
+/**
+ * What opens a session, which means: what a client presents to use it.
+ *
+ * @generated from enum session.v1.CredentialKind
+ */
+export const CredentialKind = {
+  /**
+   * The service never sends this value.
+   *
+   * @generated from enum value: CREDENTIAL_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The session's id opens it. CreateSession, CreateHashSession and CreateDeviceSession make such sessions.
+   *
+   * @generated from enum value: CREDENTIAL_KIND_SESSION_ID = 1;
+   */
+  SESSION_ID: 1,
+
+  /**
+   * A secret token opens the session, and its id does not. CreateSecureSession makes such sessions.
+   *
+   * @generated from enum value: CREDENTIAL_KIND_TOKEN = 2;
+   */
+  TOKEN: 2,
+} as const;
+
+/**
+ * What opens a session, which means: what a client presents to use it.
+ *
+ * @generated from enum session.v1.CredentialKind
+ */
+export type CredentialKind = (typeof CredentialKind)[keyof typeof CredentialKind] | UnknownEnum;
+
+/**
+ * Describes the enum session.v1.CredentialKind.
+ */
+export const CredentialKindSchema: GenEnum<CredentialKind> = /*@__PURE__*/
+  enumDesc(file_session_v1_session, 0);
 
 /**
  * The type of a device.
@@ -270,7 +393,7 @@ export type DeviceType = (typeof DeviceType)[keyof typeof DeviceType] | UnknownE
  * Describes the enum session.v1.DeviceType.
  */
 export const DeviceTypeSchema: GenEnum<DeviceType> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 0);
+  enumDesc(file_session_v1_session, 1);
 
 /**
  * The result of a validation.
@@ -312,7 +435,49 @@ export type Verdict = (typeof Verdict)[keyof typeof Verdict] | UnknownEnum;
  * Describes the enum session.v1.Verdict.
  */
 export const VerdictSchema: GenEnum<Verdict> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 1);
+  enumDesc(file_session_v1_session, 2);
+
+/**
+ * Which of a user's sessions count against a limit.
+ *
+ * @generated from enum session.v1.LimitPer
+ */
+export const LimitPer = {
+  /**
+   * This value means all sessions of the user.
+   *
+   * @generated from enum value: LIMIT_PER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The sessions on a device of the same type as the request's device: "one phone and one PC". The request must have a
+   * device.
+   *
+   * @generated from enum value: LIMIT_PER_DEVICE_TYPE = 1;
+   */
+  DEVICE_TYPE: 1,
+
+  /**
+   * The sessions that have the label `label_key` with the same value as the request's: "two sessions of each app".
+   *
+   * @generated from enum value: LIMIT_PER_LABEL = 2;
+   */
+  LABEL: 2,
+} as const;
+
+/**
+ * Which of a user's sessions count against a limit.
+ *
+ * @generated from enum session.v1.LimitPer
+ */
+export type LimitPer = (typeof LimitPer)[keyof typeof LimitPer] | UnknownEnum;
+
+/**
+ * Describes the enum session.v1.LimitPer.
+ */
+export const LimitPerSchema: GenEnum<LimitPer> = /*@__PURE__*/
+  enumDesc(file_session_v1_session, 3);
 
 /**
  * The action of a create when the limit is reached.
@@ -335,7 +500,8 @@ export const OnExceed = {
   REJECT: 1,
 
   /**
-   * The least recently accessed sessions are ended until the new one fits.
+   * The least recently accessed sessions are ended until the new one fits. For a session that was created with this
+   * action, accesses more than 1 s apart count as two.
    *
    * @generated from enum value: ON_EXCEED_EVICT_OLDEST = 2;
    */
@@ -353,7 +519,7 @@ export type OnExceed = (typeof OnExceed)[keyof typeof OnExceed] | UnknownEnum;
  * Describes the enum session.v1.OnExceed.
  */
 export const OnExceedSchema: GenEnum<OnExceed> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 2);
+  enumDesc(file_session_v1_session, 4);
 
 /**
  * The reaction when a session is presented from another address than the one at login.
@@ -401,7 +567,7 @@ export type IpBinding = (typeof IpBinding)[keyof typeof IpBinding] | UnknownEnum
  * Describes the enum session.v1.IpBinding.
  */
 export const IpBindingSchema: GenEnum<IpBinding> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 3);
+  enumDesc(file_session_v1_session, 5);
 
 /**
  * The reason that a session ended or changed, as reported by watches, audit events and ExplainSession.
@@ -491,5 +657,5 @@ export type InvalidationReason = (typeof InvalidationReason)[keyof typeof Invali
  * Describes the enum session.v1.InvalidationReason.
  */
 export const InvalidationReasonSchema: GenEnum<InvalidationReason> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 4);
+  enumDesc(file_session_v1_session, 6);
 

@@ -55,8 +55,8 @@ export const SessionService: GenService<{
    * change and the audit event are all written or none is. A retry with the same request_id returns the same session.
    * Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED / SESSION_LIMIT_REACHED; RESOURCE_EXHAUSTED / CREATE_RATE_EXCEEDED
    * with RetryInfo, above the server's SA_CREATE_RATE; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN; FAILED_PRECONDITION /
-   * REQUEST_ID_REUSED if another variant used this request_id; FAILED_PRECONDITION / REQUEST_ID_SPENT if the session
-   * created with this request_id has ended since.
+   * AUTHENTICATED_IN_FUTURE; FAILED_PRECONDITION / REQUEST_ID_REUSED if another Create method used this request_id;
+   * FAILED_PRECONDITION / REQUEST_ID_SPENT if the session created with this request_id has ended since.
    * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSession
@@ -67,8 +67,8 @@ export const SessionService: GenService<{
     output: typeof CreateSessionResponseSchema;
   },
   /**
-   * Reads a session and slides its idle timeout. A secure session cannot be read with its id: the call fails with
-   * NOT_FOUND.
+   * Reads a session and slides its idle timeout unless `touch` is false. A session that a token opens cannot be read with
+   * its id: the call fails with NOT_FOUND.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND if the session is unknown, expired, revoked or foreign.
    * Scope: read.
    *
@@ -80,8 +80,8 @@ export const SessionService: GenService<{
     output: typeof GetSessionResponseSchema;
   },
   /**
-   * Reports whether a session is alive, and never slides its idle timeout. A secure session cannot be validated with
-   * its id: the verdict is VERDICT_INVALID.
+   * Reports whether a session is alive, and slides its idle timeout only if `touch` is true. A session that a token opens
+   * cannot be validated with its id: the verdict is VERDICT_INVALID.
    * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a session that has ended, the call succeeds with
    * VERDICT_INVALID.
    * Scope: read.
@@ -94,9 +94,9 @@ export const SessionService: GenService<{
     output: typeof ValidateSessionResponseSchema;
   },
   /**
-   * Replaces the data of a session of any variant, or merges into it, and slides the idle timeout. Of two concurrent
-   * merges both take effect. A secure session can be changed with its id, because this method is for backends and
-   * returns no token.
+   * Replaces the data of a session, or merges into it, and slides the idle timeout unless `touch` is false. Of two
+   * concurrent merges both take effect. A session that a token opens can be changed with its id, because this method is
+   * for backends and returns no token.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; INVALID_ARGUMENT.
    * Scope: write.
    *
@@ -145,7 +145,7 @@ export const SessionService: GenService<{
     output: typeof ListUserSessionsResponseSchema;
   },
   /**
-   * Creates a session with flat fields. Otherwise it behaves as CreateSession.
+   * Creates a session with flat fields. It behaves as CreateSession, and exists for callers that keep nothing else.
    * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateHashSession
@@ -156,8 +156,8 @@ export const SessionService: GenService<{
     output: typeof CreateHashSessionResponseSchema;
   },
   /**
-   * Reads one field and slides the idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION.
+   * Reads one field and slides the idle timeout unless `touch` is false.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND.
    * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionField
@@ -168,8 +168,9 @@ export const SessionService: GenService<{
     output: typeof GetSessionFieldResponseSchema;
   },
   /**
-   * Reads several or all fields, as they were at one instant, and slides the idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION.
+   * Reads several or all fields, as they were at one instant, and slides the idle timeout unless `touch` is
+   * false.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND.
    * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionFields
@@ -181,8 +182,7 @@ export const SessionService: GenService<{
   },
   /**
    * Writes and removes fields in one step, leaves the others unchanged, and slides the idle timeout.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; FAILED_PRECONDITION / NOT_A_HASH_SESSION;
-   * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED above 128 fields, and then nothing is written.
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED above 128 fields, and then nothing is written.
    * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.SetSessionFields
@@ -195,7 +195,7 @@ export const SessionService: GenService<{
   /**
    * Adds to an int64 field in one step and slides the idle timeout. N concurrent increments add up. Do not retry this
    * call blindly, because an increment whose response was lost may have taken effect.
-   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION / NOT_A_HASH_SESSION; FAILED_PRECONDITION /
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION /
    * NOT_AN_INTEGER if the value is not an int64; FAILED_PRECONDITION / INTEGER_OVERFLOW if the sum is not an int64;
    * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED.
    * Scope: write.
@@ -220,7 +220,7 @@ export const SessionService: GenService<{
     output: typeof CreateSecureSessionResponseSchema;
   },
   /**
-   * Reports whether a token is valid, and slides the idle timeout unless no_touch is set. A forged token costs no store
+   * Reports whether a token is valid, and slides the idle timeout unless `touch` is false. A forged token costs no store
    * call. A rotated-away token is valid for the grace (SA_ROTATION_GRACE, 10 s by default); after that, presenting it
    * ends the session.
    * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a token that is no longer valid, the call succeeds with
@@ -261,8 +261,8 @@ export const SessionService: GenService<{
     output: typeof RevokeTokenResponseSchema;
   },
   /**
-   * Creates a session on a device. The session that this user had on the device is replaced in the same step. Otherwise
-   * it behaves as CreateSession.
+   * Creates a session on a device. It behaves as CreateSession, but the device is required. With every Create that has a
+   * device, the session that this user had on the device is replaced in the same step.
    * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateDeviceSession
@@ -273,7 +273,7 @@ export const SessionService: GenService<{
     output: typeof CreateDeviceSessionResponseSchema;
   },
   /**
-   * Reads the live session on a device and slides its idle timeout.
+   * Reads the live session on a device, whatever opens it, and slides its idle timeout unless `touch` is false.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
    * Scope: read.
    *
@@ -285,7 +285,7 @@ export const SessionService: GenService<{
     output: typeof GetDeviceSessionResponseSchema;
   },
   /**
-   * Lists the live device sessions of a user, page by page, under the rules of ListUserSessions.
+   * Lists the live sessions of a user that have a device, page by page, under the rules of ListUserSessions.
    * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ListUserDevices

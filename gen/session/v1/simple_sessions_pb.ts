@@ -7,9 +7,9 @@
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { IpBinding, Session, SessionLimit, Verdict } from "./session_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Authentication, Device, IpBinding, Session, SessionLimit, Verdict } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -17,10 +17,10 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/simple_sessions.proto.
  */
 export const file_session_v1_simple_sessions: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL3NpbXBsZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLeAwoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJCCgxpZGxlX3RpbWVvdXQYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEkYKEGFic29sdXRlX3RpbWVvdXQYCyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CEbpIDqoBCyIFCICwvRAyAggBEicKBWxpbWl0GAwgASgLMhguc2Vzc2lvbi52MS5TZXNzaW9uTGltaXQSEgoKaXBfYWRkcmVzcxgNIAEoCRISCgp1c2VyX2FnZW50GA4gASgJEhwKCnJlcXVlc3RfaWQYDyABKAlCCLpIBXIDKIACElIKEGF1dGhlbnRpY2F0ZWRfYXQYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhy6SBmyARYiBwj/gtH/rwcyCwiAkrjDmP7///8BEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAEiPQoVQ3JlYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24iRwoRR2V0U2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhISCgppcF9hZGRyZXNzGAIgASgJIk8KEkdldFNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAIgASgIIjgKFlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAiJlChdWYWxpZGF0ZVNlc3Npb25SZXNwb25zZRIkCgd2ZXJkaWN0GAEgASgOMhMuc2Vzc2lvbi52MS5WZXJkaWN0EiQKB3Nlc3Npb24YAiABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24ikwEKGFVwZGF0ZVNlc3Npb25EYXRhUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEiUKBGRhdGEYAiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg0KBW1lcmdlGAMgASgIEiEKEGV4cGVjdGVkX3ZlcnNpb24YBCABKANCB7pIBCICKAAiQQoZVXBkYXRlU2Vzc2lvbkRhdGFSZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uIjYKFERlbGV0ZVNlc3Npb25SZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAIiKAoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiXQoZRGVsZXRlVXNlclNlc3Npb25zUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEiMKEWV4Y2VwdF9zZXNzaW9uX2lkGAIgASgJQgi6SAVyAyiAAiIzChpEZWxldGVVc2VyU2Vzc2lvbnNSZXNwb25zZRIVCg1kZWxldGVkX2NvdW50GAEgASgFInMKF0xpc3RVc2VyU2Vzc2lvbnNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAEIloKGExpc3RVc2VyU2Vzc2lvbnNSZXNwb25zZRIlCghzZXNzaW9ucxgBIAMoCzITLnNlc3Npb24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL3NpbXBsZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSKwCQoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBLyAQoGZmllbGRzGAMgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESVAoGbGFiZWxzGBIgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6ogK6SJ4CGoMBChxjcmVhdGUubGltaXRfcGVyX2RldmljZV90eXBlEiZhIGxpbWl0IHBlciBkZXZpY2UgdHlwZSBuZWVkcyBhIGRldmljZRo7IWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAxIHx8IGhhcyh0aGlzLmRldmljZSkalQEKFmNyZWF0ZS5saW1pdF9wZXJfbGFiZWwSK2EgbGltaXQgcGVyIGxhYmVsIG5lZWRzIGEgbGFiZWwgb2YgdGhhdCBrZXkaTiFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMiB8fCB0aGlzLmxpbWl0LmxhYmVsX2tleSBpbiB0aGlzLmxhYmVscyI9ChVDcmVhdGVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiJlChFHZXRTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEhIKCmlwX2FkZHJlc3MYAiABKAkSEgoFdG91Y2gYAyABKAhIAIgBAUIICgZfdG91Y2giTwoSR2V0U2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SEwoLaXBfbWlzbWF0Y2gYAiABKAgi5AEKFlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhISCgV0b3VjaBgCIAEoCEgAiAEBEhIKCmlwX2FkZHJlc3MYAyABKAkSQgoMbWF4X2F1dGhfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAsL0QMgIIARIcCgltaW5fbGV2ZWwYBSABKAVCCbpIBhoEGGQoABIWCg5pbmNsdWRlX2ZpZWxkcxgGIAEoCEIICgZfdG91Y2gi1gEKF1ZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWNhY2hlYWJsZRgFIAEoCBIYChBzdGVwX3VwX3JlcXVpcmVkGAYgASgIIrEBChhVcGRhdGVTZXNzaW9uRGF0YVJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBINCgVtZXJnZRgDIAEoCBIhChBleHBlY3RlZF92ZXJzaW9uGAQgASgDQge6SAQiAigAEhIKBXRvdWNoGAUgASgISACIAQFCCAoGX3RvdWNoIkEKGVVwZGF0ZVNlc3Npb25EYXRhUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiI2ChREZWxldGVTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACIigKFURlbGV0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIl0KGURlbGV0ZVVzZXJTZXNzaW9uc1JlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIjChFleGNlcHRfc2Vzc2lvbl9pZBgCIAEoCUIIukgFcgMogAIiMwoaRGVsZXRlVXNlclNlc3Npb25zUmVzcG9uc2USFQoNZGVsZXRlZF9jb3VudBgBIAEoBSJzChdMaXN0VXNlclNlc3Npb25zUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAyiABCJaChhMaXN0VXNlclNlc3Npb25zUmVzcG9uc2USJQoIc2Vzc2lvbnMYASADKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
- * The request of CreateSession. Fields 10 to 17 are the same in every Create request.
+ * The request of CreateSession. The requests of the other Create methods have the same fields with the same meaning.
  *
  * @generated from message session.v1.CreateSessionRequest
  */
@@ -38,6 +38,22 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
    * @generated from field: google.protobuf.Struct data = 2;
    */
   data?: JsonObject | undefined;
+
+  /**
+   * The initial fields: at most 128, with names of 1 to 256 bytes and values of at most 8 KiB. The names of the
+   * session's own columns (session_id, user_id, version …) are reserved.
+   *
+   * @generated from field: map<string, string> fields = 3;
+   */
+  fields: { [key: string]: string };
+
+  /**
+   * The device on which the user logged in. A session that this user already has on this device_id is replaced in the
+   * same step.
+   *
+   * @generated from field: session.v1.Device device = 4;
+   */
+  device?: Device | undefined;
 
   /**
    * The time after its last access at which the session ends, 1 s to 400 d. If it is unset, the server's
@@ -80,21 +96,22 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
   userAgent: string;
 
   /**
-   * The id that makes a retry safe: for 10 minutes, another Create of the same user with the same request_id returns
-   * the session that the first one created. At most 256 bytes; a UUID is a good choice. If it is empty, every call
-   * creates a session.
+   * The id that makes a retry safe: for 10 minutes, another call of this method for the same user with the same
+   * request_id returns the session that the first one created. At most 256 bytes; a UUID is a good choice. If it is
+   * empty, every call creates a session.
    *
    * @generated from field: string request_id = 15;
    */
   requestId: string;
 
   /**
-   * The time at which the user proved their identity. A login that began before the user's last DeleteUserSessions is
-   * refused with FAILED_PRECONDITION / REVOKED_SINCE_LOGIN. If it is unset, nothing is checked.
+   * How and when the user proved who they are. A login whose proof is older than the user's last DeleteUserSessions is
+   * refused with FAILED_PRECONDITION / REVOKED_SINCE_LOGIN, so take the time (GetServerTime) when the login begins. If
+   * it is unset, nothing is checked.
    *
-   * @generated from field: google.protobuf.Timestamp authenticated_at = 16;
+   * @generated from field: session.v1.Authentication authentication = 16;
    */
-  authenticatedAt?: Timestamp | undefined;
+  authentication?: Authentication | undefined;
 
   /**
    * The reaction to a later request with another ip_address. If it is unset, nothing happens. All spellings of an
@@ -104,6 +121,14 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
    * @generated from field: session.v1.IpBinding ip_binding = 17;
    */
   ipBinding: IpBinding;
+
+  /**
+   * Short key-value pairs by which sessions are found, limited and ended together, for example the client, the app or the
+   * OIDC `sid`: at most 8, with keys of 1 to 32 bytes and values of at most 80 bytes.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -154,6 +179,14 @@ export type GetSessionRequest = Message<"session.v1.GetSessionRequest"> & {
    * @generated from field: string ip_address = 2;
    */
   ipAddress: string;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 3;
+   */
+  touch?: boolean | undefined;
 };
 
 /**
@@ -203,6 +236,45 @@ export type ValidateSessionRequest = Message<"session.v1.ValidateSessionRequest"
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
+
+  /**
+   * True if the validation counts as an access, which slides the idle timeout. If it is unset, it does not: reads of caches and of background work must not keep a session
+   * alive.
+   *
+   * @generated from field: optional bool touch = 2;
+   */
+  touch?: boolean | undefined;
+
+  /**
+   * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
+   * boundary. If it is empty, no comparison is made.
+   *
+   * @generated from field: string ip_address = 3;
+   */
+  ipAddress: string;
+
+  /**
+   * The greatest age of the proof of identity (Session.authentication.time), 1 s to 400 d. If the proof is older or
+   * unknown, step_up_required is set. If it is unset, nothing is checked.
+   *
+   * @generated from field: google.protobuf.Duration max_auth_age = 4;
+   */
+  maxAuthAge?: Duration | undefined;
+
+  /**
+   * The least level of assurance (Session.authentication.level), 0 to 100. If the session's is less, step_up_required is
+   * set. 0 means that nothing is checked.
+   *
+   * @generated from field: int32 min_level = 5;
+   */
+  minLevel: number;
+
+  /**
+   * True if the session in the response has its fields, which costs the store a script instead of a read.
+   *
+   * @generated from field: bool include_fields = 6;
+   */
+  includeFields: boolean;
 };
 
 /**
@@ -227,11 +299,42 @@ export type ValidateSessionResponse = Message<"session.v1.ValidateSessionRespons
   verdict: Verdict;
 
   /**
-   * The session. It is set exactly if the verdict is VALID, and its `fields` are left empty.
+   * The session. It is set exactly if the verdict is VALID.
    *
    * @generated from field: session.v1.Session session = 2;
    */
   session?: Session | undefined;
+
+  /**
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
+   *
+   * @generated from field: bool ip_mismatch = 3;
+   */
+  ipMismatch: boolean;
+
+  /**
+   * The minimum time that the session had left when the service made this response. A cache counts it down from a time
+   * before it sent its request. It is unset if the service cannot determine the time.
+   *
+   * @generated from field: google.protobuf.Duration expires_in = 4;
+   */
+  expiresIn?: Duration | undefined;
+
+  /**
+   * True if a cache may answer with this session until expires_in has passed or a watch reports a change. It is false for
+   * a former id or token within its grace, and when expires_in is unset.
+   *
+   * @generated from field: bool cacheable = 5;
+   */
+  cacheable: boolean;
+
+  /**
+   * True if the session is valid but falls short of max_auth_age or min_level: let the user prove their identity again,
+   * and call RecordAuthentication.
+   *
+   * @generated from field: bool step_up_required = 6;
+   */
+  stepUpRequired: boolean;
 };
 
 /**
@@ -276,6 +379,14 @@ export type UpdateSessionDataRequest = Message<"session.v1.UpdateSessionDataRequ
    * @generated from field: int64 expected_version = 4;
    */
   expectedVersion: bigint;
+
+  /**
+   * True if the call counts as an access, which slides the idle timeout. If it is unset, it does. Calls of background work
+   * set it to false.
+   *
+   * @generated from field: optional bool touch = 5;
+   */
+  touch?: boolean | undefined;
 };
 
 /**

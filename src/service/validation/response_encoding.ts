@@ -5,8 +5,10 @@
 // them. The result equals, byte for byte, what protobuf-es makes of the message: fields in the order of their numbers,
 // without those that have their default. A property test compares the two.
 
+import { create, toBinary } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Verdict } from "../../../gen/session/v1/session_pb.ts";
+import { ValidateResultSchema } from "../../../gen/session/v1/bulk_validation_pb.ts";
+import { CredentialKind, Verdict } from "../../../gen/session/v1/session_pb.ts";
 import type { SessionRecord } from "../../store/session_record.ts";
 import { sessionMessage } from "../session_message.ts";
 import type { ValidationResult } from "./validator.ts";
@@ -15,14 +17,16 @@ import type { ValidationResult } from "./validator.ts";
 const numberField = (field: number) => field << 3;
 const bytesField = (field: number) => (field << 3) | 2;
 
-// ValidateTokenResponse and ValidateResult; ValidateSessionResponse has the first two.
+// ValidateSessionResponse, ValidateTokenResponse and ValidateResult, which have the same fields.
 const VERDICT = numberField(1);
 const SESSION = bytesField(2);
 const IP_MISMATCH = numberField(3);
 const EXPIRES_IN = bytesField(4);
+const CACHEABLE = numberField(5);
+const STEP_UP_REQUIRED = numberField(6);
 // BatchValidateResponse and ValidateStreamResponse
 const RESULTS = bytesField(1);
-// Session, up to user_id; the record holds the fields after it in encoded form.
+// Session: the record holds the fields between user_id and authentication in encoded form, and authentication without its time.
 const SESSION_ID = bytesField(1);
 const VERSION = numberField(2);
 const CREATED_AT = bytesField(3);
@@ -30,6 +34,10 @@ const LAST_ACCESSED_AT = bytesField(4);
 const EXPIRES_AT = bytesField(5);
 const ABSOLUTE_EXPIRES_AT = bytesField(6);
 const USER_ID = bytesField(7);
+const AUTHENTICATION = bytesField(14);
+const CREDENTIAL_KIND = numberField(15);
+// Authentication
+const TIME = bytesField(1);
 // Timestamp and Duration
 const SECONDS = numberField(1);
 const NANOS = numberField(2);
@@ -37,6 +45,8 @@ const NANOS_PER_MS = 1_000_000;
 
 /** Exceeds the size of a session's fields up to user_id: ids have at most 256 bytes. */
 const HEAD_MAX_BYTES = 1024;
+/** Exceeds the size of a session's fields after labels: a context class has at most 256 bytes, and there are 10 methods of 32. */
+const TAIL_MAX_BYTES = 1024;
 /** Exceeds the size of everything in a result or around it but the session. */
 const AROUND_MAX_BYTES = 64;
 
@@ -45,32 +55,28 @@ const KEPT_MAX_BYTES = 256 * 1024;
 
 // Shared by all responses: each is written synchronously and then copied out.
 const head = Buffer.alloc(HEAD_MAX_BYTES);
+const tail = Buffer.alloc(TAIL_MAX_BYTES);
 let result = Buffer.alloc(4096);
 let results = Buffer.alloc(4096);
 
 /**
- * Returns a ValidateTokenResponse or a ValidateResult. Dead, unknown, malformed and foreign credentials are indistinguishable, so
+ * Returns a ValidateSessionResponse, a ValidateTokenResponse or a ValidateResult. Dead, unknown, malformed and foreign credentials are indistinguishable, so
  * the response reveals nothing.
  */
 export function toValidationResponse(validation: ValidationResult) {
   if (validation === undefined) return { verdict: Verdict.INVALID };
-  const { record, ipMismatch, expiresInMs } = validation;
+  const { ipMismatch, expiresInMs, stepUpRequired } = validation;
   const expiresIn = expiresInMs === undefined ? undefined : durationFromMs(expiresInMs);
-  return { verdict: Verdict.VALID, session: sessionMessage({ record }), ipMismatch, expiresIn };
+  const cacheable = expiresIn !== undefined;
+  const session = sessionMessage(validation);
+  return { verdict: Verdict.VALID, session, ipMismatch, expiresIn, cacheable, stepUpRequired };
 }
 
-/** Encodes a ValidateTokenResponse or a ValidateResult. */
-export function encodeValidateTokenResponse(validation: ValidationResult): Buffer {
+/** Encodes a ValidateSessionResponse, a ValidateTokenResponse or a ValidateResult. */
+export function encodeValidationResponse(validation: ValidationResult): Buffer {
   // Written first: it may replace `result` by a larger buffer.
   const length = writeResult(validation);
   return copyOf(result, length);
-}
-
-/** Encodes a ValidateSessionResponse, which has the verdict and the session only. */
-export function encodeValidateSessionResponse(validation: ValidationResult): Buffer {
-  return encodeValidateTokenResponse(
-    validation && { record: validation.record, ipMismatch: false, expiresInMs: undefined },
-  );
 }
 
 /** Encodes a BatchValidateResponse or a ValidateStreamResponse. */
@@ -94,20 +100,40 @@ function writeResult(validation: ValidationResult): number {
   result[0] = VERDICT;
   result[1] = validation === undefined ? Verdict.INVALID : Verdict.VALID;
   if (validation === undefined) return 2;
-  const { record, ipMismatch, expiresInMs } = validation;
+  if (validation.fields !== undefined) return writeResultWithFields(validation);
+  const { record, ipMismatch, expiresInMs, stepUpRequired } = validation;
   const headLength = writeHead(record);
-  const sessionLength = headLength + record.contractLength;
+  const tailLength = writeTail(record);
+  const sessionLength = headLength + record.contractLength + tailLength;
   result = withRoom(result, sessionLength + AROUND_MAX_BYTES);
   result[2] = SESSION;
   let at = writeVarint(result, 3, sessionLength);
   head.copy(result, at, 0, headLength);
   record.writeContractBytes(result, at + headLength);
   at += sessionLength;
+  tail.copy(result, at - tailLength, 0, tailLength);
   if (ipMismatch) {
     result[at++] = IP_MISMATCH;
     result[at++] = 1;
   }
-  return expiresInMs === undefined ? at : writeTime(result, at, EXPIRES_IN, expiresInMs);
+  if (expiresInMs !== undefined) {
+    at = writeTime(result, at, EXPIRES_IN, expiresInMs);
+    result[at++] = CACHEABLE;
+    result[at++] = 1;
+  }
+  if (stepUpRequired) {
+    result[at++] = STEP_UP_REQUIRED;
+    result[at++] = 1;
+  }
+  return at;
+}
+
+/** Writes a ValidateResult whose session has its fields into `result`. Few requests ask for fields. Returns its length. */
+function writeResultWithFields(validation: ValidationResult): number {
+  const bytes = toBinary(ValidateResultSchema, create(ValidateResultSchema, toValidationResponse(validation)));
+  result = withRoom(result, bytes.length);
+  result.set(bytes);
+  return bytes.length;
 }
 
 /** Returns the buffer, or a larger one with the same content if it has less than `bytes`. */
@@ -138,6 +164,25 @@ function writeHead(record: SessionRecord): number {
   const length = record.writeUserId(head, at + 2);
   if (length > 127) head.copyWithin(at + 3, at + 2, at + 2 + length);
   return writeVarint(head, at + 1, length) + length;
+}
+
+/** Writes the fields of a session after labels into `tail`. Returns their length. */
+function writeTail(record: SessionRecord): number {
+  let at = 0;
+  if (record.authenticatedMs !== 0) {
+    tail[0] = AUTHENTICATION;
+    // The length prefix takes one byte for a length up to 127 and two bytes above.
+    const timeEnd = writeTime(tail, 3, TIME, record.authenticatedMs);
+    const { authentication } = record;
+    tail.set(authentication, timeEnd);
+    const end = timeEnd + authentication.length;
+    const length = end - 3;
+    if (length <= 127) tail.copyWithin(2, 3, end);
+    at = writeVarint(tail, 1, length) + length;
+  }
+  tail[at++] = CREDENTIAL_KIND;
+  tail[at++] = record.isOpenedByToken ? CredentialKind.TOKEN : CredentialKind.SESSION_ID;
+  return at;
 }
 
 /** Writes a Timestamp or Duration of whole milliseconds, not negative. Returns the offset after it. */

@@ -4,31 +4,42 @@ import { timingSafeEqual } from "node:crypto";
 import type { CallContext } from "../../domain/call.ts";
 import { verifyToken, type TokenKeyRing, type VerifiedToken } from "../../domain/token.ts";
 import type { StoreClock } from "../../store/store_clock.ts";
-import { IP_BINDING, SESSION_KIND, type SessionRecord } from "../../store/session_record.ts";
+import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
+import type { StoredSession } from "../../store/stored_session.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
 import type { SecureSessionStore } from "../../store/secure_sessions.ts";
+import { authenticationMessage } from "../session_message.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
 import { createTouch, type Touch } from "./touch.ts";
 
 /** A credential to validate, and how. */
 export type ValidationRequest = {
-  /** A secure session is valid by its token only, every other one by its id only. */
+  /** A session that a token opens is valid by its token only, every other one by its id only. */
   readonly credentialKind: "id" | "token";
   readonly credential: string;
   /** True if the validation is an access, which slides the idle timeout. */
   readonly touch: boolean;
   /** The client's address, for the session's ip_binding. Empty: not compared. */
   readonly ipAddress: string;
+  /** The greatest age of the proof of identity, and the least level of assurance. Infinity and 0: not checked. */
+  readonly maxAuthAgeMs: number;
+  readonly minLevel: number;
+  /** True if the session's fields are wanted. */
+  readonly includeFields: boolean;
 };
 
 export type ValidSession = {
   readonly record: SessionRecord;
+  /** Undefined if they were not asked for. */
+  readonly fields: ReadonlyMap<string, string> | undefined;
   readonly ipMismatch: boolean;
   /**
    * A lower bound of how long the session has left. Undefined if the store's time is unknown, and for a former id or a
    * retired secret within its grace, which may end first.
    */
   readonly expiresInMs: number | undefined;
+  /** True if the session falls short of the request's maxAuthAgeMs or minLevel. */
+  readonly stepUpRequired: boolean;
 };
 
 /** Undefined for a credential that is not valid, whatever the reason. */
@@ -44,6 +55,9 @@ export type ValidatorDependencies = {
   /** The value of SA_TOUCH_INTERVAL, of which at most idle timeout / 10 counts. Undefined: the default. */
   readonly touchIntervalMs: number | undefined;
 };
+
+/** A session after its access, with its fields if they were read. */
+type AccessedSession = Pick<StoredSession, "record"> & Partial<StoredSession>;
 
 /** The session that a credential names, and the digest of its secret if the credential is a token. */
 type NamedSession = Pick<VerifiedToken, "sessionId"> & { readonly digest?: Buffer };
@@ -96,19 +110,19 @@ export class SessionValidator {
   ): ValidationResult | Promise<ValidationResult> {
     const { sessionId, digest } = named;
     if (record === undefined) return undefined;
-    const needsToken = record.kind === SESSION_KIND.secure;
-    if (needsToken !== (digest !== undefined)) return undefined;
+    if (record.isOpenedByToken !== (digest !== undefined)) return undefined;
     const hasCurrentSecret = digest === undefined || timingSafeEqual(record.secretDigest, digest);
     const comparesIp = request.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
-    if (!hasCurrentSecret || comparesIp || (request.touch && this.#touch.isDue(record))) {
+    const touchIsDue = request.touch && this.#touch.isDue(record);
+    if (!hasCurrentSecret || comparesIp || touchIsDue || request.includeFields) {
       return this.#evaluateWithStore(request, named, record, hasCurrentSecret, call);
     }
-    return this.#validSession(record, record.sessionId !== sessionId, false);
+    return this.#validSession(request, { record }, record.sessionId !== sessionId, false);
   }
 
-  /** Evaluates a request that takes a further store call: for a retired secret, the ip_binding or the idle timeout. */
+  /** Evaluates a request that takes a further store call: for a retired secret, the ip_binding, the idle timeout or fields. */
   async #evaluateWithStore(
-    { credentialKind, touch, ipAddress }: ValidationRequest,
+    request: ValidationRequest,
     { sessionId, digest }: NamedSession,
     found: SessionRecord,
     hasCurrentSecret: boolean,
@@ -119,15 +133,39 @@ export class SessionValidator {
     const record = hasCurrentSecret ? found : (await secureSessions.check(sessionId, digest!, call))?.record;
     if (record === undefined) return undefined;
     const isInGrace = !hasCurrentSecret || record.sessionId !== sessionId;
-    const ip = await checkIpBinding(record, ipAddress, call);
+    const ip = await checkIpBinding(record, request.ipAddress, call);
     if (ip === "ended") return undefined;
-    const touched = touch && this.#touch.isDue(record) ? await this.#touch.slide(record, credentialKind, call) : record;
-    return touched && this.#validSession(touched, isInGrace, ip === "mismatch");
+    const accessed = await this.#access(request, record, call);
+    return accessed && this.#validSession(request, accessed, isInGrace, ip === "mismatch");
   }
 
-  #validSession(record: SessionRecord, isInGrace: boolean, ipMismatch: boolean): ValidSession {
-    const nowMs = isInGrace ? undefined : this.#deps.clock.nowMs();
-    const expiresInMs = nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
-    return { record, ipMismatch, expiresInMs };
+  /** Slides the idle timeout and reads the fields, as far as the request asks for it. */
+  async #access(
+    { credentialKind, touch, includeFields }: ValidationRequest,
+    record: SessionRecord,
+    call: CallContext,
+  ): Promise<AccessedSession | undefined> {
+    if (includeFields) return this.#touch.read(record, credentialKind, touch, call);
+    return touch && this.#touch.isDue(record) ? this.#touch.slide(record, credentialKind, call) : { record };
   }
+
+  #validSession(
+    { maxAuthAgeMs, minLevel, includeFields }: ValidationRequest,
+    { record, fields }: AccessedSession,
+    isInGrace: boolean,
+    ipMismatch: boolean,
+  ): ValidSession {
+    const nowMs = this.#deps.clock.nowMs();
+    const expiresInMs =
+      isInGrace || nowMs === undefined ? undefined : Math.max(0, Math.floor(record.expiresMs - nowMs));
+    const stepUpRequired =
+      (maxAuthAgeMs !== Infinity && !isAuthenticatedWithin(record, maxAuthAgeMs, nowMs)) ||
+      (minLevel > 0 && (authenticationMessage(record)?.level ?? 0) < minLevel);
+    return { record, fields: includeFields ? fields : undefined, ipMismatch, expiresInMs, stepUpRequired };
+  }
+}
+
+/** Errs on the side of a new proof: the estimate of the store's clock is never behind it, and may be unknown. */
+function isAuthenticatedWithin({ authenticatedMs }: SessionRecord, maxAgeMs: number, nowMs = Infinity): boolean {
+  return authenticatedMs !== 0 && nowMs - authenticatedMs <= maxAgeMs;
 }

@@ -1,42 +1,48 @@
 #!lua
--- Creates a session of any kind: record, fields, indexes, change, audit entry and request id, all or nothing.
+-- Creates a session: record, fields, indexes, change, audit entry and request id, all or nothing.
 -- Used by CreateSession, CreateHashSession, CreateSecureSession, CreateDeviceSession
 -- KEYS  RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
 --       LIVE, LOG, TAIL, META
--- ARGV  session_id, owner, kind, flags, idle_ms, absolute_ms, device, identity, data,
---       secret (SHA-256 of it; empty unless secure), request_ttl_ms (0: no request id), audit_retention_ms, actor,
---       max_sessions (of the user; 0: no limit), on_exceed ('reject' or 'evict'), authenticated_ms (0: not known),
---       rate_count (the most creates in a period; 0: no limit), rate_period_ms, fields… (names and values)
+-- ARGV  session_id, owner, method (of the call, for the request id), kind, flags, idle_ms, absolute_ms, device, identity,
+--       data, labels, authentication, authenticated_ms (-1: now, 0: not known), secret (SHA-256 of it; empty unless a token
+--       opens the session), request_ttl_ms (0: no request id), audit_retention_ms, actor, max_sessions (0: no limit),
+--       limit_group ('user', 'device_type' or an entry of labels: which of the user's sessions count), on_exceed ('reject'
+--       or 'evict'), rate_count (the most creates in a period; 0: no limit), rate_period_ms, fields… (names and values)
 -- Returns {'ok', session_id, record, fields} for the new session or for the one that this request id created before,
---         {'request_id_reused'} if that one is of another kind, {'request_id_spent'} if it has ended,
---         {'id_taken'} if the caller must choose another session_id, {'revoked_since_login'},
+--         {'request_id_reused'} if another method created that one, {'request_id_spent'} if it has ended,
+--         {'id_taken'} if the caller must choose another session_id, {'authenticated_in_future'}, {'revoked_since_login'},
 --         {'rate_limited', ms to wait} or {'session_limit'}
 local RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
   LIVE, LOG, TAIL, META = unpack(KEYS)
-local session_id, owner, kind, flags = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local idle_ms, absolute_ms, device, identity, data = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9]
-local secret, request_ttl_ms, audit_retention_ms, actor = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
-local max_sessions, on_exceed, authenticated_ms = tonumber(ARGV[14]), ARGV[15], tonumber(ARGV[16])
-local rate_count, rate_period_ms, fields = tonumber(ARGV[17]), tonumber(ARGV[18]), { unpack(ARGV, 19) }
+local session_id, owner, method, kind, flags = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local idle_ms, absolute_ms, device, identity, data = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
+local labels, authentication, authenticated_ms, secret = ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
+local request_ttl_ms, audit_retention_ms, actor = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
+local max_sessions, limit_group, on_exceed = tonumber(ARGV[18]), ARGV[19], ARGV[20]
+local rate_count, rate_period_ms, fields = tonumber(ARGV[21]), tonumber(ARGV[22]), { unpack(ARGV, 23) }
 -- @include includes/secret
 -- @include includes/record_changed
 -- @include includes/order
+-- @include includes/labels
+-- @include includes/authentication
 if request_ttl_ms > 0 then
-  local first_kind, first_id = string.match(redis.call('GET', REQUEST) or '', '^(%d+) (.+)$')
-  if first_kind and tonumber(first_kind) ~= kind then return { 'request_id_reused' } end
-  if first_kind then
+  local first_method, first_id = string.match(redis.call('GET', REQUEST) or '', '^(%S+) (.+)$')
+  if first_method and first_method ~= method then return { 'request_id_reused' } end
+  if first_method then
     local r = record_read(first_id)
     if not r then return { 'request_id_spent' } end
-    if kind == KIND_SECURE then
+    if r.kind == KIND_TOKEN then
       -- A caller that retries has not received the first token.
       secret_replace(r, secret, VOID)
-      record_changed(r, audit_retention_ms, 'rotated', actor, 'create retried')
+      record_changed(r, true, audit_retention_ms, 'rotated', actor, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }
   end
 end
 if redis.call('EXISTS', RECORD) == 1 or redis.call('EXISTS', TOMBSTONE) == 1 then return { 'id_taken' } end
 
+local authenticated = authenticated_at(authenticated_ms)
+if not authenticated then return { 'authenticated_in_future' } end
 local last_revoke_all_ms = tonumber(redis.call('GET', LAST_REVOKE_ALL) or 0)
 if authenticated_ms > 0 and authenticated_ms <= last_revoke_all_ms then return { 'revoked_since_login' } end
 
@@ -49,31 +55,44 @@ if rate_count > 0 then
   rate_arrival = arrival + interval_ms
 end
 
+local r = {
+  id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = now, accessed = now,
+  idle = idle_ms, absolute = now + absolute_ms, authenticated = authenticated, device = device, identity = identity,
+  data = data, labels = labels, authentication = authentication, secret = secret, retired = {},
+}
+r.expires = deadline(r)
+
 -- A login on a device replaces the session there, so the replaced session does not count against the limit.
 local on_device = device ~= '' and redis.call('HGET', DEVICES, device)
 local replaced = on_device and record_read_exact(on_device)
-local excess = 0
-if max_sessions > 0 then
+local group, excess
+if max_sessions > 0 and limit_group ~= 'user' then
+  group = group_oldest_first(owner, function(other)
+    if other.id == on_device then return false end
+    if limit_group == 'device_type' then return device_type(other) == device_type(r) end
+    return has_label(other.labels, limit_group)
+  end)
+  excess = #group + 1 - max_sessions
+elseif max_sessions > 0 then
   excess = index_count(owner) - (replaced and 1 or 0) + 1 - max_sessions
-  if excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
 end
+if excess and excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
+
 if replaced then finish_one(replaced, audit_retention_ms, 'evicted', actor, '') end
 -- The new session takes the place of an expired one in the device index: record that one's end while its device is known.
 if on_device and redis.call('ZSCORE', USER_INDEX, on_device) then
   finish_expired(on_device, owner, device, audit_retention_ms)
 end
-evict_oldest(owner, excess, audit_retention_ms, actor)
+if group then
+  for i = 1, excess do finish_one(group[i], audit_retention_ms, 'evicted', actor, '') end
+elseif excess then
+  evict_oldest(owner, excess, audit_retention_ms, actor)
+end
 
-local r = {
-  id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = now, accessed = now,
-  idle = idle_ms, absolute = now + absolute_ms, device = device, identity = identity, data = data,
-  secret = secret, retired = {},
-}
-r.expires = math.min(now + r.idle, r.absolute)
 record_write(r)
 if #fields > 0 then redis.call('HSET', FIELDS, unpack(fields)) end
 index_put(r)
-if request_ttl_ms > 0 then redis.call('SET', REQUEST, kind .. ' ' .. r.id, 'PX', request_ttl_ms) end
+if request_ttl_ms > 0 then redis.call('SET', REQUEST, method .. ' ' .. r.id, 'PX', request_ttl_ms) end
 if rate_arrival then
   redis.call('SET', CREATE_RATE, int(math.ceil(rate_arrival)), 'PX', int(math.max(1, math.ceil(rate_arrival - now))))
 end

@@ -6,6 +6,7 @@
 -- Returns {'ok'} or {'not_found'}
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local device, audit_retention_ms, actor = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+-- @include includes/record
 -- @include includes/finish
 local id = redis.call('HGET', DEVICES, device)
 local r = id and record_read_exact(id)

@@ -1,17 +1,17 @@
 #!lua
--- Writes and removes fields of a hash session and slides its idle timeout.
+-- Writes and removes fields of a session and slides its idle timeout.
 -- Used by SetSessionFields
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
--- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), max_fields, audit_retention_ms, actor,
---       write_count, changes… (names and values of so many fields to write, then names of fields to remove)
--- Returns {'ok', session_id, record, fields}, {'not_found'}, {'not_a_hash_session'}, {'version_mismatch'} or {'field_limit'}
+-- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), max_fields, slides ('1', or '0' if it is no
+--       access), audit_retention_ms, actor, write_count, changes… (names and values of so many fields to write, then names of fields to remove)
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'version_mismatch'} or {'field_limit'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, expected_version, max_fields = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local audit_retention_ms, actor, write_count, changes = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), { unpack(ARGV, 8) }
+local slides, audit_retention_ms, actor, write_count = ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+local changes = { unpack(ARGV, 9) }
 -- @include includes/record_changed
 local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
-if r.kind ~= KIND_HASH then return { 'not_a_hash_session' } end
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 
 local writes, removed = {}, {}
@@ -27,5 +27,5 @@ if count > max_fields then return { 'field_limit' } end
 
 for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
 for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
-record_changed(r, audit_retention_ms, 'data_updated', actor, '')
+record_changed(r, slides, audit_retention_ms, 'data_updated', actor, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

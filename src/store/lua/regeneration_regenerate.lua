@@ -13,8 +13,8 @@ local audit_retention_ms, actor, presented_secret, new_secret = tonumber(ARGV[5]
 -- @include includes/secret
 -- An id that was regenerated before is not found, even while it forwards: one of N concurrent callers wins.
 local r = of_tenant(record_read_exact(old_session_id), owner_prefix)
-if not r or r.kind == KIND_FORWARD or (r.kind == KIND_SECURE) ~= (presented_secret ~= '') then return { 'not_found' } end
-if r.kind == KIND_SECURE then
+if not r or r.kind == KIND_FORWARD or (r.kind == KIND_TOKEN) ~= (presented_secret ~= '') then return { 'not_found' } end
+if r.kind == KIND_TOKEN then
   local state = secret_state(r, presented_secret)
   if state == 'stale' then finish(r, audit_retention_ms, 'token_reused', actor, '') end
   if state ~= 'current' then return { 'not_found' } end
@@ -28,7 +28,7 @@ change_append(r, 'regenerated', actor)
 
 r.id = new_session_id
 r.version = r.version + 1
-if r.kind == KIND_SECURE then secret_replace(r, new_secret, grace_ms) end
+if r.kind == KIND_TOKEN then secret_replace(r, new_secret, grace_ms) end
 slide(r)
 record_write(r)
 if redis.call('EXISTS', OLD_FIELDS) == 1 then redis.call('RENAME', OLD_FIELDS, NEW_FIELDS) end
@@ -36,8 +36,8 @@ index_put(r)
 if grace_ms > 0 then
   local ends = math.min(now + grace_ms, r.expires)
   redis.call('SET', OLD_RECORD, record_pack({
-    kind = KIND_FORWARD, flags = 0, owner = r.owner, device = r.id, identity = '', data = '', version = 0,
-    created = now, accessed = now, expires = ends, absolute = ends, idle = 0,
+    kind = KIND_FORWARD, flags = 0, owner = r.owner, device = r.id, identity = '', data = '', labels = '',
+    authentication = '', version = 0, created = now, accessed = now, absolute = ends, idle = ends - now, authenticated = 0,
   }))
   redis.call('PEXPIREAT', OLD_RECORD, int(ends))
 end

@@ -6,6 +6,7 @@
 -- Returns {'ok', how many ended}
 local USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META = unpack(KEYS)
 local owner, except_session_id, audit_retention_ms, actor = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+-- @include includes/record
 -- @include includes/finish
 -- As long as the longest session can live (400 d).
 local LAST_REVOKE_ALL_TTL_MS = 400 * 86400000

@@ -1,7 +1,8 @@
 -- Deadlines and indexes of a session: its TTLs, the user's indexes, and the partition's live set. They change together.
 -- A session that a timeout ends stays in the user's indexes until the sweep (sweep_expired) has recorded its end. So every
 -- reader of the indexes also reads the record, or selects deadlines that have not passed.
--- @include includes/record
+-- @include includes/partition
+-- @include includes/time
 -- How long the user's indexes wait for a sweep after the last deadline: as long as a tombstone would be kept.
 local SWEPT_WITHIN_MS = 7 * 86400000
 
@@ -23,7 +24,7 @@ local function index_count(owner) return redis.call('ZCOUNT', user_key(owner), i
 local function index_put(r)
   local expires = int(r.expires)
   redis.call('PEXPIREAT', record_key(r.id), expires)
-  if r.kind == KIND_HASH then redis.call('PEXPIREAT', fields_key(r.id), expires) end
+  redis.call('PEXPIREAT', fields_key(r.id), expires)
   redis.call('ZADD', user_key(r.owner), expires, r.id)
   local last = redis.call('ZREVRANGE', user_key(r.owner), 0, 0, 'WITHSCORES')
   local ends = int(tonumber(last[2]) + SWEPT_WITHIN_MS)

@@ -1,6 +1,7 @@
 -- Eviction in the order of last access; of two sessions with the same time, the one whose id is less byte by byte goes
 -- first. Up to CROWDED sessions are read one by one. A user with more has an index, which is built by the first eviction
 -- and kept by index_put and index_remove from then on.
+-- @include includes/record
 -- @include includes/finish
 local CROWDED = 64
 
@@ -18,17 +19,19 @@ local function accesses_of(owner)
   local accesses = {}
   for _, id in ipairs(redis.call('ZRANGE', user_key(owner), 0, -1)) do
     local raw = redis.call('GETRANGE', record_key(id), ACCESSED_OFFSET, ACCESSED_OFFSET + 7)
-    if raw ~= '' then accesses[#accesses + 1] = { id = id, ms = struct.unpack('>d', raw) } end
+    if raw ~= '' then accesses[#accesses + 1] = { id = id, accessed = struct.unpack('>d', raw) } end
   end
   return accesses
 end
 
+local function accessed_before(a, b)
+  if a.accessed ~= b.accessed then return a.accessed < b.accessed end
+  return bytes_less(a.id, b.id)
+end
+
 local function oldest_of_few(owner)
   local accesses, taken = accesses_of(owner), 0
-  table.sort(accesses, function(a, b)
-    if a.ms ~= b.ms then return a.ms < b.ms end
-    return bytes_less(a.id, b.id)
-  end)
+  table.sort(accesses, accessed_before)
   return function()
     taken = taken + 1
     return accesses[taken] and accesses[taken].id
@@ -38,7 +41,7 @@ end
 -- The TTL of the index is set by the index_put that follows every eviction.
 local function oldest_of_crowd(owner)
   if redis.call('EXISTS', order_key(owner)) == 0 then
-    for _, access in ipairs(accesses_of(owner)) do redis.call('ZADD', order_key(owner), int(access.ms), access.id) end
+    for _, access in ipairs(accesses_of(owner)) do redis.call('ZADD', order_key(owner), int(access.accessed), access.id) end
   end
   return function() return redis.call('ZRANGE', order_key(owner), 0, 0)[1] end
 end
@@ -59,4 +62,15 @@ local function evict_oldest(owner, count, retention_ms, actor)
       redis.call('ZREM', order_key(owner), id)
     end
   end
+end
+
+-- Returns the records of the user's live sessions for which `in_group` returns true, the least recently accessed first.
+local function group_oldest_first(owner, in_group)
+  local group = {}
+  for _, id in ipairs(redis.call('ZRANGE', user_key(owner), 0, -1)) do
+    local r = record_read_exact(id)
+    if r and in_group(r) then group[#group + 1] = r end
+  end
+  table.sort(group, accessed_before)
+  return group
 end

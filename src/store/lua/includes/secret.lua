@@ -1,5 +1,6 @@
 -- The secret of a secure session, compared by SHA-256 digest. Only the service mints tokens, so a secret that is neither
 -- the current one nor within its grace was rotated away: its use means that a token was stolen.
+-- @include includes/record
 -- @include includes/finish
 
 -- The count in the record is one byte. Above this, the oldest are dropped.
@@ -32,7 +33,7 @@ end
 -- 'not_found' or 'reused'. A reuse ends the session.
 local function secret_present(id, prefix, secret, retention_ms, actor)
   local r = record_read_of_tenant(id, prefix)
-  local state = r and r.kind == KIND_SECURE and secret_state(r, secret) or 'void'
+  local state = r and r.kind == KIND_TOKEN and secret_state(r, secret) or 'void'
   if state == 'void' then return nil, 'not_found' end
   if state ~= 'stale' then return r, state end
   finish(r, retention_ms, 'token_reused', actor, '')
