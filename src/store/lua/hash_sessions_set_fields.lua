@@ -3,7 +3,8 @@
 -- Used by SetSessionFields
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), max_fields, slides ('1', or '0' if it is no
---       access), audit_retention_ms, actor, write_count, changes… (names and values of so many fields to write, then names of fields to remove)
+--       access), audit_retention_ms, actor, write_count, changes… (names and values of so many fields to write, then names
+--       of fields to remove)
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'version_mismatch'} or {'field_limit'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, expected_version, max_fields = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
