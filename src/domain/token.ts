@@ -1,7 +1,7 @@
 // Tokens of secure sessions: `sat1_` and base64url of key id (2 bytes), session_id (21), secret (32) and an HMAC-SHA256 (32) over
 // the prefix, all of it and the tenant. The HMAC lets the service refuse a forged or foreign token without a store call.
 
-import { randomBytes, timingSafeEqual, type KeyObject } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual, type KeyObject } from "node:crypto";
 import { decodeBase64url } from "../lib/base64url.ts";
 import { HmacSha256, sha256 } from "../lib/hmac.ts";
 
@@ -16,7 +16,7 @@ export type TokenKey = {
 /** The keys in force: the one that signs new tokens, and all that verify tokens (the active one included) by their kid. */
 export type TokenKeyRing = { readonly active: TokenKey; readonly verifying: ReadonlyMap<number, TokenKey> };
 
-/** A secret of 32 random bytes, and its SHA-256 digest, which is all that the store holds. */
+/** A secret of 32 bytes, random or derived, and its SHA-256 digest, which is all that the store holds. */
 export type Secret = { readonly secret: Buffer; readonly digest: Buffer };
 
 /** The content of a genuine token, whose session may have ended and whose secret may have been rotated away. */
@@ -61,6 +61,32 @@ export function verifyToken(ring: TokenKeyRing, tenant: string, token: string): 
     sessionId: decoded.toString("base64url", KID_BYTES, KID_BYTES + SESSION_ID_BYTES),
     digest: sha256(decodedSecret),
   };
+}
+
+/** What a secret is derived for: no two purposes derive the same one. */
+export type SecretPurpose = "rotate" | "regenerate";
+
+/**
+ * Returns the secret that replaces that of a genuine token in a call with a request id: always the same for the same token and
+ * id, so that a retry derives it again. The key is the one that signed the token, whichever is active now. Nobody can compute
+ * the secret without the key, nor without the token.
+ */
+export function deriveSecret(
+  ring: TokenKeyRing,
+  tenant: string,
+  token: string,
+  purpose: SecretPurpose,
+  requestId: string,
+): Secret {
+  const signed = Buffer.from(token.slice(PREFIX.length), "base64url").subarray(0, SIGNED_BYTES);
+  const { key } = ring.verifying.get(signed.readUInt16BE(0))!;
+  // The HMAC of a token begins with `sat1_`, so no message is one of both. Only the request id, at the end, is of any length.
+  const secret = createHmac("sha256", key)
+    .update(`sat1-derived:${purpose}:${encodeURIComponent(tenant)}:`)
+    .update(signed)
+    .update(requestId)
+    .digest();
+  return { secret, digest: sha256(secret) };
 }
 
 // By key and tenant. The map stays small: both come from files of the operator.

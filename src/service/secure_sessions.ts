@@ -1,11 +1,12 @@
 // Secure sessions: CreateSecureSession, ValidateToken, RotateToken, RevokeToken.
 
-import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
+import { deriveSecret, mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { createNewSession } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
+import { changeFromAddress } from "./validation/ip_binding.ts";
 import { decodeValidateTokenRequest, fromValidateTokenRequest } from "./validation/request_decoding.ts";
 import { encodeValidationResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
@@ -25,12 +26,18 @@ export function createSecureSessionService(deps: ServiceDependencies) {
 
     async rotateToken(request, call) {
       const { tenant } = call.principal;
-      const verified = verifyToken(keyRing(), tenant, request.token);
+      const { requestId } = request;
+      const ring = keyRing();
+      const verified = verifyToken(ring, tenant, request.token);
       if (verified === undefined) throw sessionNotFound();
-      const secret = newSecret();
-      const rotated = await secureSessions.rotate(verified.sessionId, verified.digest, secret.digest, call);
-      const token = mintToken(keyRing(), tenant, rotated.record.sessionId, secret);
-      return { session: sessionMessage(rotated), token };
+      const repeatable = requestId !== "";
+      const secret = repeatable ? deriveSecret(ring, tenant, request.token, "rotate", requestId) : newSecret();
+      const rotation = { presented: verified.digest, next: secret.digest, repeatable };
+      const { stored, ipMismatch } = await changeFromAddress(request.ipAddress, (address) =>
+        secureSessions.rotate(verified.sessionId, rotation, address, call),
+      );
+      const token = mintToken(keyRing(), tenant, stored.record.sessionId, secret);
+      return { session: sessionMessage(stored), token, ipMismatch };
     },
 
     async revokeToken(request, call) {

@@ -3,7 +3,7 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
-import { auditArgs, asBuffer, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, asBuffer, REQUEST_ID_TTL_MS, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
 import type { RecordKind } from "./session_record.ts";
 import { storedSessionFromReply } from "./stored_session.ts";
@@ -40,7 +40,6 @@ export type NewSession = {
   readonly onExceed: "reject" | "evict";
 };
 
-const REQUEST_ID_TTL_MS = 10 * 60_000;
 const NO_SECRET = Buffer.alloc(0);
 
 export type SessionCreator = ReturnType<typeof createSessionCreator>;

@@ -21,6 +21,9 @@ export type StoreDependencies = {
   readonly settings: StoreSettings;
 };
 
+/** A request with a request id may be repeated for this time. */
+export const REQUEST_ID_TTL_MS = 10 * 60_000;
+
 /** Returns the ARGV audit_retention_ms and actor. The actor is percent-encoded, so that it is one word of a change. */
 export function auditArgs(settings: StoreSettings, call: CallContext): [string, string] {
   return [String(settings.auditRetentionMs), encodeURIComponent(call.principal.name)];

@@ -54,6 +54,12 @@ export function createScriptKeys(sessionId: string, owner: string, requestId: st
   return [...session, ...user, `${base}x:${owner}:${encodeURIComponent(requestId)}`, `${base}q:${owner}`, ...shared];
 }
 
+/** Returns the KEYS of secure_sessions_rotate_token: session, its last rotation, then the partition's four. */
+export function rotateScriptKeys(sessionId: string): string[] {
+  const { base, shared } = PARTITIONS[partitionOfSessionId(sessionId)!]!;
+  return [...sessionScriptKeys(sessionId)!.slice(0, 3), `${base}g:${sessionId}`, ...shared];
+}
+
 /** Returns the KEYS of regeneration_regenerate: old session, new session, then the partition's four. */
 export function regenerateScriptKeys(sessionId: string, newSessionId: string): string[] {
   return [...sessionScriptKeys(sessionId)!.slice(0, 3), ...sessionScriptKeys(newSessionId)!];

@@ -15,7 +15,12 @@ const ERROR_OF_OUTCOME = {
   field_limit: () => new SessionError("FIELD_LIMIT_REACHED", `a session has at most ${FIELDS_MAX} fields`),
   not_an_integer: () => new SessionError("NOT_AN_INTEGER", "the field's value is not an int64"),
   overflow: () => new SessionError("INTEGER_OVERFLOW", "the sum is not an int64"),
-  rotated_concurrently: () => new SessionError("ROTATED_CONCURRENTLY", "the token was rotated by another call"),
+  // The ip_binding has ended the session, as in GetSession.
+  ip_mismatch: sessionNotFound,
+  rotated_concurrently: ([retryAfterMs]) =>
+    new SessionError("ROTATED_CONCURRENTLY", "the token was rotated by another call", {
+      ...(retryAfterMs !== undefined && { retryAfterMs: Number(retryAfterMs) }),
+    }),
   request_id_reused: () => new SessionError("REQUEST_ID_REUSED", "request_id was used by another Create method"),
   request_id_spent: () => new SessionError("REQUEST_ID_SPENT", "the session that request_id created has ended"),
   revoked_since_login: () =>
@@ -30,7 +35,7 @@ const ERROR_OF_OUTCOME = {
 } as const satisfies Record<string, (values: readonly StoreReply[]) => SessionError>;
 
 /** Outcomes other than `ok`: those of the table, and those that are always a result of the store function. */
-export type Outcome = keyof typeof ERROR_OF_OUTCOME | "id_taken" | "alive" | "ended" | "unknown";
+export type Outcome = keyof typeof ERROR_OF_OUTCOME | "id_taken" | "compare_address" | "alive" | "ended" | "unknown";
 
 /** Makes the error of an outcome. An outcome without an entry is a defect of the script or of its caller. */
 export function errorOfOutcome(script: string, outcome: string, values: readonly StoreReply[]): Error {

@@ -152,6 +152,11 @@ export class SessionRecord {
     return this.kind === KIND_FORWARD ? this.#bytes.toString("latin1", this.#ownerEnd, this.#deviceEnd) : undefined;
   }
 
+  /** An encoded session.v1.Session that has only ip_address, user_agent and device. */
+  get identity(): Buffer {
+    return this.#bytes.subarray(this.#deviceEnd, this.#identityEnd);
+  }
+
   /** An encoded session.v1.Session that has only `data`; empty if there is none. */
   get data(): Uint8Array {
     return this.#bytes.subarray(this.#identityEnd, this.#identityEnd + this.#bytes.readUInt32BE(12));

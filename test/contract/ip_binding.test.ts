@@ -28,6 +28,12 @@ after(async () => {
   await authorities.close();
 });
 
+const notFound = { code: status.NOT_FOUND, reason: "SESSION_NOT_FOUND" };
+const reasonOf = async (sessionId: string) => {
+  const { reason, note } = await client.explainSession({ sessionId });
+  return [reason, note];
+};
+
 describe("ip_binding", { skip }, () => {
   const bound = async (ipBinding: IpBinding, ipAddress = "192.0.2.1") => {
     const userId = `ip ${ipBinding} ${ipAddress.slice(0, 40)}`;
@@ -70,15 +76,11 @@ describe("ip_binding", { skip }, () => {
     const { userId, sessionId, token, secureId } = await bound(IpBinding.INVALIDATE);
     assert.equal((await client.getSession({ sessionId, ipAddress: "192.0.2.1" })).ipMismatch, false);
     const other = { ipAddress: "192.0.2.2" };
-    await assert.rejects(client.getSession({ sessionId, ...other }), {
-      code: status.NOT_FOUND,
-      reason: "SESSION_NOT_FOUND",
-    });
+    await assert.rejects(client.getSession({ sessionId, ...other }), notFound);
     const { verdict, session, ipMismatch } = await client.validateToken({ token, ...other });
     assert.deepEqual([verdict, session, ipMismatch], [Verdict.INVALID, undefined, false]);
     for (const id of [sessionId, secureId]) {
-      const { reason, note } = await client.explainSession({ sessionId: id });
-      assert.deepEqual([reason, note], [InvalidationReason.REVOKED, "ip_mismatch"]);
+      assert.deepEqual(await reasonOf(id), [InvalidationReason.REVOKED, "ip_mismatch"]);
     }
     assert.deepEqual((await authorities.auditEvents(userId)).toSorted(), ["created", "created", "revoked", "revoked"]);
   });
@@ -123,5 +125,79 @@ describe("ip_binding", { skip }, () => {
       assert.deepEqual([verdict, ipMismatch], [Verdict.VALID, false]);
       assert.equal(await mismatches(userId), 0);
     }
+  });
+});
+
+describe("ip_binding of RotateToken and RegenerateSession", { skip }, () => {
+  const bound = async (ipBinding: IpBinding) => {
+    const request = { userId: `rotation ${ipBinding}`, ipAddress: "2001:db8::1", ipBinding };
+    const { token, session } = await client.createSecureSession(request);
+    const simple = await client.createSession(request);
+    return { userId: request.userId, token, secureId: session!.sessionId, sessionId: simple.session!.sessionId };
+  };
+  const elsewhere = { ipAddress: "192.0.2.2" };
+
+  test("INVALIDATE: another address ends the session as GetSession does, before it is rotated", async () => {
+    const [a, b] = [await bound(IpBinding.INVALIDATE), await bound(IpBinding.INVALIDATE)];
+    const same = { ipAddress: "[2001:DB8:0::1]:443" };
+    const { token, ipMismatch } = await client.rotateToken({ token: a.token, ...same });
+    assert.equal(ipMismatch, false);
+    await assert.rejects(client.rotateToken({ token, ...elsewhere }), notFound);
+    await assert.rejects(client.regenerateSession({ token: b.token, ...elsewhere }), notFound);
+    const { session } = await client.regenerateSession({ sessionId: a.sessionId, ...same });
+    await assert.rejects(client.regenerateSession({ sessionId: session!.sessionId, ...elsewhere }), notFound);
+    await assert.rejects(client.getSession({ sessionId: b.sessionId, ...elsewhere }), notFound);
+    for (const id of [a.secureId, b.secureId, session!.sessionId, b.sessionId]) {
+      assert.deepEqual(await reasonOf(id), [InvalidationReason.REVOKED, "ip_mismatch"]);
+    }
+    const events = await authorities.auditEvents(a.userId);
+    const expected = [
+      ...Array<string>(4).fill("created"),
+      "regenerated",
+      ...Array<string>(4).fill("revoked"),
+      "rotated",
+    ];
+    assert.deepEqual(events.toSorted(), expected);
+  });
+
+  test("INVALIDATE: a retry is compared, too; a stolen secret ends the session as such", async () => {
+    const [a, b, c] = [
+      await bound(IpBinding.INVALIDATE),
+      await bound(IpBinding.INVALIDATE),
+      await bound(IpBinding.INVALIDATE),
+    ];
+    await client.rotateToken({ token: a.token, requestId: "r" });
+    await authorities.passGrace(a.secureId);
+    await assert.rejects(client.rotateToken({ token: a.token, requestId: "r", ...elsewhere }), notFound);
+    const { session } = await client.regenerateSession({ token: b.token, requestId: "r" });
+    await assert.rejects(client.regenerateSession({ token: b.token, requestId: "r", ...elsewhere }), notFound);
+    for (const id of [a.secureId, session!.sessionId]) {
+      assert.deepEqual(await reasonOf(id), [InvalidationReason.REVOKED, "ip_mismatch"]);
+    }
+    await client.rotateToken({ token: c.token });
+    await authorities.passGrace(c.secureId);
+    await assert.rejects(client.rotateToken({ token: c.token, ...elsewhere }), notFound);
+    assert.deepEqual(await reasonOf(c.secureId), [InvalidationReason.TOKEN_REUSED, ""]);
+  });
+
+  test("WARN: the response reports the mismatch, and the audit trail has it once an hour", async () => {
+    const { userId, token, sessionId } = await bound(IpBinding.WARN);
+    const rotated = await client.rotateToken({ token, requestId: "r", ...elsewhere });
+    assert.equal(rotated.ipMismatch, true);
+    assert.equal((await client.rotateToken({ token, requestId: "r", ...elsewhere })).ipMismatch, true);
+    assert.equal((await client.validateToken({ token: rotated.token, ...elsewhere })).ipMismatch, true);
+    assert.equal((await client.regenerateSession({ sessionId, ...elsewhere })).ipMismatch, true);
+    const events = await authorities.auditEvents(userId);
+    assert.deepEqual(events, ["created", "created", "ip_mismatch", "rotated", "ip_mismatch", "regenerated"]);
+  });
+
+  test("OFF, and no address: nothing is compared", async () => {
+    const { token, sessionId } = await bound(IpBinding.OFF);
+    const other = await bound(IpBinding.INVALIDATE);
+    assert.equal((await client.rotateToken({ token, ...elsewhere })).ipMismatch, false);
+    assert.equal((await client.regenerateSession({ sessionId, ...elsewhere })).ipMismatch, false);
+    assert.equal((await client.rotateToken({ token: other.token })).ipMismatch, false);
+    // A blank address is one, as for GetSession.
+    await assert.rejects(client.regenerateSession({ sessionId: other.sessionId, ipAddress: " " }), notFound);
   });
 });

@@ -95,6 +95,16 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
       await control.eval(PASS_GRACE, { keys: [`${baseOf(sessionId)}s:${sessionId}`] });
     },
 
+    /**
+     * Makes the last rotation of a session, or the regeneration of a former id, `ageMs` old: a negative age stays recent for
+     * long. Does nothing if there was none.
+     */
+    async ageRotation(sessionId: string, ageMs: number): Promise<void> {
+      const base = baseOf(sessionId);
+      const keys = [`${base}g:${sessionId}`, `${base}t:${sessionId}`];
+      await control.eval(AGE_ROTATION, { keys, arguments: [String((await storeMs()) - ageMs)] });
+    },
+
     /** Returns the store's time in ms, once it is later than at every command that the store has replied to so far. */
     async nextMs(): Promise<number> {
       const startMs = await storeMs();
@@ -140,6 +150,13 @@ const EXPIRE_NOW = `
   redis.call('ZADD', KEYS[3], 'LT', past, owner)
   redis.call('ZADD', base .. ':u:' .. owner, past, id)
   redis.call('DEL', KEYS[1], KEYS[2])
+  return 1`;
+
+// The last rotation is `<ms> <digest>`. The graces of the record stay.
+const AGE_ROTATION = `
+  local digest = string.match(redis.call('GET', KEYS[1]) or '', '^%d+ (.+)$')
+  if digest then redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. digest, 'KEEPTTL') end
+  if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'at', ARGV[1]) end
   return 1`;
 
 // A forward (kind 255) dies with its grace; a secure session's record has the end of each former secret's grace.

@@ -2,7 +2,7 @@
 
 import { fromBinary, toBinary, create, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import type { DescMethodUnary } from "@bufbuild/protobuf";
-import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.ts";
@@ -35,6 +35,8 @@ export class CallError extends Error {
   readonly domain: string | undefined;
   readonly fields: string[];
   readonly retryInfo: boolean;
+  /** The delay of google.rpc.RetryInfo. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(error: ServiceError) {
     super(`${error.code} ${error.details}`);
@@ -44,6 +46,7 @@ export class CallError extends Error {
     this.domain = details.info?.domain;
     this.fields = details.badRequest?.fieldViolations.map((violation) => violation.field) ?? [];
     this.retryInfo = details.retryInfo !== undefined;
+    this.retryAfterMs = details.retryInfo?.retryDelay && durationMs(details.retryInfo.retryDelay);
   }
 }
 
@@ -56,7 +59,7 @@ function errorDetails(error: ServiceError) {
   return {
     info: unpack(ErrorInfoSchema) as MessageShape<typeof ErrorInfoSchema> | undefined,
     badRequest: unpack(BadRequestSchema) as MessageShape<typeof BadRequestSchema> | undefined,
-    retryInfo: unpack(RetryInfoSchema),
+    retryInfo: unpack(RetryInfoSchema) as MessageShape<typeof RetryInfoSchema> | undefined,
   };
 }
 

@@ -11,7 +11,7 @@ type AnyClient = Pick<RedisClientType, "sendCommand">;
 /** What the indexes must agree with. `device` is percent-encoded, and empty unless it is a device session. */
 type Live = { expiresMs: number; accessedMs: number; owner: string; device: string };
 
-const KINDS = ["s", "f", "u", "o", "d", "p", "a", "x", "t", "r", "q", "i", "log", "live", "tail", "meta", "probe"];
+const KINDS = ["s", "f", "u", "o", "d", "p", "a", "x", "t", "r", "q", "g", "i", "log", "live", "tail", "meta", "probe"];
 const WITHOUT_TTL = ["log", "live", "meta"];
 
 /** Returns a description of every fault in the store. Nothing may write to the store in the meantime. */

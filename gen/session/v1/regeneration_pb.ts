@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/regeneration.proto.
  */
 export const file_session_v1_regeneration: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zZXNzaW9uL3YxL3JlZ2VuZXJhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKHAgoYUmVnZW5lcmF0ZVNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACEhcKBXRva2VuGAIgASgJQgi6SAVyAyiAAhI2CgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIPDIAOny6SHkadwoVcmVnZW5lcmF0ZS5vbmVfaGFuZGxlEi9leGFjdGx5IG9uZSBvZiBzZXNzaW9uX2lkIGFuZCB0b2tlbiBtdXN0IGJlIHNldBotKHRoaXMuc2Vzc2lvbl9pZCA9PSAnJykgIT0gKHRoaXMudG9rZW4gPT0gJycpIlAKGVJlZ2VuZXJhdGVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
+  fileDesc("Ch1zZXNzaW9uL3YxL3JlZ2VuZXJhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSK5AgoYUmVnZW5lcmF0ZVNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACEhcKBXRva2VuGAIgASgJQgi6SAVyAyiAAhI2CgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIPDIAEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBSABKAk6fLpIeRp3ChVyZWdlbmVyYXRlLm9uZV9oYW5kbGUSL2V4YWN0bHkgb25lIG9mIHNlc3Npb25faWQgYW5kIHRva2VuIG11c3QgYmUgc2V0Gi0odGhpcy5zZXNzaW9uX2lkID09ICcnKSAhPSAodGhpcy50b2tlbiA9PSAnJykiZQoZUmVnZW5lcmF0ZVNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEg0KBXRva2VuGAIgASgJEhMKC2lwX21pc21hdGNoGAMgASgIYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
  * The request of RegenerateSession.
@@ -45,6 +45,25 @@ export type RegenerateSessionRequest = Message<"session.v1.RegenerateSessionRequ
    * @generated from field: google.protobuf.Duration grace = 3;
    */
   grace?: Duration | undefined;
+
+  /**
+   * An id of this regeneration, at most 256 bytes, which makes a retry safe: for 10 minutes, the same session_id or token
+   * with the same request_id returns the session under its new id again and changes nothing, unless the session has
+   * ended, or was rotated or regenerated since. Use a random UUID for each regeneration, and send it again with each
+   * retry. Whoever knows the old id and the request_id gets the new id, so the id must be unknown to the browser: never
+   * derive it from the old id or the user.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+
+  /**
+   * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
+   * boundary. If it is empty, no comparison is made.
+   *
+   * @generated from field: string ip_address = 5;
+   */
+  ipAddress: string;
 };
 
 /**
@@ -73,6 +92,13 @@ export type RegenerateSessionResponse = Message<"session.v1.RegenerateSessionRes
    * @generated from field: string token = 2;
    */
   token: string;
+
+  /**
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
+   *
+   * @generated from field: bool ip_mismatch = 3;
+   */
+  ipMismatch: boolean;
 };
 
 /**

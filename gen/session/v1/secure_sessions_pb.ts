@@ -17,7 +17,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/secure_sessions.proto.
  */
 export const file_session_v1_secure_sessions: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL3NlY3VyZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLCCQoaQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBL4AQoGZmllbGRzGAMgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESWgoGbGFiZWxzGBIgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6ogK6SJ4CGoMBChxjcmVhdGUubGltaXRfcGVyX2RldmljZV90eXBlEiZhIGxpbWl0IHBlciBkZXZpY2UgdHlwZSBuZWVkcyBhIGRldmljZRo7IWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAxIHx8IGhhcyh0aGlzLmRldmljZSkalQEKFmNyZWF0ZS5saW1pdF9wZXJfbGFiZWwSK2EgbGltaXQgcGVyIGxhYmVsIG5lZWRzIGEgbGFiZWwgb2YgdGhhdCBrZXkaTiFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMiB8fCB0aGlzLmxpbWl0LmxhYmVsX2tleSBpbiB0aGlzLmxhYmVscyJSChtDcmVhdGVTZWN1cmVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSLdAQoUVmFsaWRhdGVUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAISEgoFdG91Y2gYAiABKAhIAIgBARISCgppcF9hZGRyZXNzGAMgASgJEkIKDG1heF9hdXRoX2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESHAoJbWluX2xldmVsGAUgASgFQgm6SAYaBBhkKAASFgoOaW5jbHVkZV9maWVsZHMYBiABKAhCCAoGX3RvdWNoItQBChVWYWxpZGF0ZVRva2VuUmVzcG9uc2USJAoHdmVyZGljdBgBIAEoDjITLnNlc3Npb24udjEuVmVyZGljdBIkCgdzZXNzaW9uGAIgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAMgASgIEi0KCmV4cGlyZXNfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJY2FjaGVhYmxlGAUgASgIEhgKEHN0ZXBfdXBfcmVxdWlyZWQYBiABKAgiLwoSUm90YXRlVG9rZW5SZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKIACIkoKE1JvdGF0ZVRva2VuUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSIvChJSZXZva2VUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAIiJgoTUmV2b2tlVG9rZW5SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL3NlY3VyZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLCCQoaQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBL4AQoGZmllbGRzGAMgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESWgoGbGFiZWxzGBIgAygLMjIuc2Vzc2lvbi52MS5DcmVhdGVTZWN1cmVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6ogK6SJ4CGoMBChxjcmVhdGUubGltaXRfcGVyX2RldmljZV90eXBlEiZhIGxpbWl0IHBlciBkZXZpY2UgdHlwZSBuZWVkcyBhIGRldmljZRo7IWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAxIHx8IGhhcyh0aGlzLmRldmljZSkalQEKFmNyZWF0ZS5saW1pdF9wZXJfbGFiZWwSK2EgbGltaXQgcGVyIGxhYmVsIG5lZWRzIGEgbGFiZWwgb2YgdGhhdCBrZXkaTiFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMiB8fCB0aGlzLmxpbWl0LmxhYmVsX2tleSBpbiB0aGlzLmxhYmVscyJSChtDcmVhdGVTZWN1cmVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhINCgV0b2tlbhgCIAEoCSLdAQoUVmFsaWRhdGVUb2tlblJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogAISEgoFdG91Y2gYAiABKAhIAIgBARISCgppcF9hZGRyZXNzGAMgASgJEkIKDG1heF9hdXRoX2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESHAoJbWluX2xldmVsGAUgASgFQgm6SAYaBBhkKAASFgoOaW5jbHVkZV9maWVsZHMYBiABKAhCCAoGX3RvdWNoItQBChVWYWxpZGF0ZVRva2VuUmVzcG9uc2USJAoHdmVyZGljdBgBIAEoDjITLnNlc3Npb24udjEuVmVyZGljdBIkCgdzZXNzaW9uGAIgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAMgASgIEi0KCmV4cGlyZXNfaW4YBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJY2FjaGVhYmxlGAUgASgIEhgKEHN0ZXBfdXBfcmVxdWlyZWQYBiABKAgiYQoSUm90YXRlVG9rZW5SZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKIACEhwKCnJlcXVlc3RfaWQYAiABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYAyABKAkiXwoTUm90YXRlVG9rZW5SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEg0KBXRva2VuGAIgASgJEhMKC2lwX21pc21hdGNoGAMgASgIIi8KElJldm9rZVRva2VuUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASiAAiImChNSZXZva2VUb2tlblJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAhiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
  * The request of CreateSecureSession. Its fields are those of CreateSessionRequest.
@@ -139,8 +139,8 @@ export type CreateSecureSessionResponse = Message<"session.v1.CreateSecureSessio
 
   /**
    * The bearer, which is returned only here: `sat1_` and base64url of key id, session_id, 256 random bits and an
-   * HMAC-SHA256 over them. If request_id was used before, it is a new token, and the token of the first response is no
-   * longer valid (presenting it does not end the session).
+   * HMAC-SHA256 over them. If request_id was used before, it is a new token, and every earlier token of the session is
+   * no longer valid, also one that RotateToken returned (presenting them does not end the session).
    *
    * @generated from field: string token = 2;
    */
@@ -281,11 +281,29 @@ export const ValidateTokenResponseSchema: GenMessage<ValidateTokenResponse> = /*
  */
 export type RotateTokenRequest = Message<"session.v1.RotateTokenRequest"> & {
   /**
-   * The current bearer, at most 256 bytes.
+   * The current bearer, at most 256 bytes. The one before it is accepted for a retry of the rotation that replaced it.
    *
    * @generated from field: string token = 1;
    */
   token: string;
+
+  /**
+   * An id of this rotation, at most 256 bytes, which makes a retry safe: for 10 minutes after the rotation, the same
+   * token with the same request_id returns the new token again and changes nothing, unless the session was rotated or
+   * regenerated since. Use a random UUID for each rotation, and send it again with each retry. The id must be unknown to
+   * whoever may have stolen the token: never derive it from the token, the session or the user.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * The address that the client's request comes from, for the session's ip_binding; cut at 256 bytes on a character
+   * boundary. If it is empty, no comparison is made.
+   *
+   * @generated from field: string ip_address = 3;
+   */
+  ipAddress: string;
 };
 
 /**
@@ -302,18 +320,26 @@ export const RotateTokenRequestSchema: GenMessage<RotateTokenRequest> = /*@__PUR
  */
 export type RotateTokenResponse = Message<"session.v1.RotateTokenResponse"> & {
   /**
-   * The session after the rotation, which counts as an access. absolute_expire_time is unchanged.
+   * The session after the rotation, which counts as an access. absolute_expire_time is unchanged. The response to a
+   * retry has the session as it is then; a retry is neither an access nor a change.
    *
    * @generated from field: session.v1.Session session = 1;
    */
   session?: Session | undefined;
 
   /**
-   * The new bearer, which is returned only here.
+   * The new bearer, which is returned only here, and to a retry with the same request_id.
    *
    * @generated from field: string token = 2;
    */
   token: string;
+
+  /**
+   * True if ip_binding is IP_BINDING_WARN and ip_address differs from the address at login.
+   *
+   * @generated from field: bool ip_mismatch = 3;
+   */
+  ipMismatch: boolean;
 };
 
 /**

@@ -3,8 +3,9 @@
 import type { CallContext } from "../../domain/call.ts";
 import { canonicalIpAddress } from "../../lib/ip_address.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
-import type { IpBindingStore } from "../../store/ip_binding.ts";
+import type { AddressChecked, AddressComparison, IpBindingStore } from "../../store/ip_binding.ts";
 import type { SessionStore } from "../../store/simple_sessions.ts";
+import type { StoredSession } from "../../store/stored_session.ts";
 import { sessionMessage } from "../session_message.ts";
 
 /** `mismatch`: the session stays valid and the response reports it. `ended`: the mismatch has ended the session. */
@@ -21,9 +22,8 @@ type Stores = { readonly sessions: SessionStore; readonly ipBinding: IpBindingSt
 export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBindingCheck {
   return async (record, ipAddress, call) => {
     if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
-    const createdFrom = sessionMessage({ record }).ipAddress;
     const canonical = canonicalIpAddress(ipAddress);
-    if (createdFrom === "" || canonical === canonicalIpAddress(createdFrom)) return "match";
+    if (!differsFromLogin(record, canonical)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
       await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
       return "ended";
@@ -31,4 +31,33 @@ export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBinding
     await ipBinding.noteIpMismatch(record.sessionId, canonical, call);
     return "mismatch";
   };
+}
+
+/**
+ * Runs a change whose script applies the ip_binding: first without a comparison, and again with one if the session has a
+ * binding. Only the script knows which session it is about, and whether its caller may use it.
+ */
+export async function changeFromAddress(
+  ipAddress: string,
+  change: (address: AddressComparison) => Promise<AddressChecked>,
+): Promise<{ stored: StoredSession; ipMismatch: boolean }> {
+  const canonical = canonicalIpAddress(ipAddress);
+  let address: AddressComparison = {
+    ipAddress: ipAddress === "" ? undefined : canonical,
+    identity: Buffer.alloc(0),
+    differs: false,
+  };
+  for (;;) {
+    const result = await change(address);
+    // A session that the mismatch has ended is an error, so that one which is left only reports it.
+    if ("stored" in result) return { stored: result.stored, ipMismatch: address.differs };
+    const { identity } = result.compareWith;
+    address = { ...address, identity, differs: differsFromLogin(result.compareWith, canonical) };
+  }
+}
+
+/** @param ipAddress In its canonical form. */
+function differsFromLogin(record: SessionRecord, ipAddress: string): boolean {
+  const createdFrom = sessionMessage({ record }).ipAddress;
+  return createdFrom !== "" && canonicalIpAddress(createdFrom) !== ipAddress;
 }

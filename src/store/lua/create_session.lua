@@ -32,8 +32,8 @@ if request_ttl_ms > 0 then
     local r = record_read(first_id)
     if not r then return { 'request_id_spent' } end
     if r.kind == KIND_TOKEN then
-      -- A caller that retries has not received the first token.
-      secret_replace(r, secret, VOID)
+      -- A caller that retries has not received the first token, so nobody may go on with it or with what it rotated to.
+      secret_reissue(r, secret)
       record_changed(r, true, audit_retention_ms, 'rotated', actor, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }

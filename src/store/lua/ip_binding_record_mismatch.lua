@@ -8,13 +8,8 @@
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, address_digest = ARGV[1], ARGV[2], ARGV[3]
 local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
--- @include includes/record
--- @include includes/audit
-local RECORDED_TTL_MS = 3600000
+-- @include includes/ip_binding
 local r = record_read_of_tenant(session_id, owner_prefix)
 if not r then return { 'not_found' } end
-local recorded = BASE .. 'i:' .. r.id .. ':' .. address_digest
-if redis.call('SET', recorded, '1', 'NX', 'PX', RECORDED_TTL_MS) then
-  audit_append(r, audit_retention_ms, 'ip_mismatch', actor, '')
-end
+ip_mismatch_note(r, address_digest, audit_retention_ms, actor)
 return { 'ok' }

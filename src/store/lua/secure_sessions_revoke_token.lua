@@ -8,7 +8,7 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret = ARGV[1], ARGV[2], ARGV[3]
 local audit_retention_ms, actor = tonumber(ARGV[4]), ARGV[5]
 -- @include includes/secret
-local r, state = secret_present(session_id, owner_prefix, presented_secret, audit_retention_ms, actor)
-if not r then return { state } end
+local r, outcome = secret_present(session_id, owner_prefix, presented_secret, audit_retention_ms, actor)
+if not r then return { outcome } end
 finish(r, audit_retention_ms, 'revoked', actor, '')
 return { 'ok' }
