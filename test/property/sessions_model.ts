@@ -6,6 +6,7 @@ import {
   incremented,
   LIMIT_LABEL,
   rfc7396MergePatch,
+  type Attempt,
   type Data,
   type Explained,
   type Kind,
@@ -33,6 +34,8 @@ export class SessionsModel {
   /** Former ids within their grace, and the ids that replaced them. */
   readonly #forwards = new Map<string, string>();
   readonly #ended = new Map<string, { userId: string; reason: string }>();
+  /** By former id: the regenerations with a request id, and the secrets that they replaced and made. */
+  readonly #regenerations = new Map<string, { requestId: string; newId: string; from: number; to: number }>();
   /** By user and request id. */
   readonly #createdByRequest = new Map<string, ModelToken & { kind: Kind }>();
   /** The session of the last login on each device, of any user. */
@@ -73,7 +76,8 @@ export class SessionsModel {
       ...{ id, userId, kind, device, version: 1n, idleMs: login.idleMs, data: login.data, secret: login.secret },
       ...{ deviceType: login.deviceType, labels: login.labels },
       fields: new Map(Object.entries(login.fields)),
-      ...{ graces: new Set<number>(), voids: new Set<number>(), created: this.step, accessed: this.step },
+      ...{ graces: new Set<number>(), voids: new Set<number>(), former: new Set<number>(), parent: undefined },
+      ...{ rotations: new Map<string, number>(), created: this.step, accessed: this.step },
     };
     this.#live.set(id, session);
     if (login.requestId !== "") this.#createdByRequest.set(requestKey, { id, secret: login.secret, kind });
@@ -86,8 +90,11 @@ export class SessionsModel {
     if (earlier.kind !== kind) return { error: "REQUEST_ID_REUSED" };
     const session = this.find(earlier.id);
     if (!session) return { error: "REQUEST_ID_SPENT" };
-    // The response with the earlier token was lost, so nobody holds that token.
-    return kind === "secure" ? this.#replaceSecret(session, secret, undefined) : { value: session };
+    if (kind !== "secure") return { value: session };
+    // The response with the first token was lost, so nobody may go on with it.
+    const outcome = this.#replaceSecret(session, secret);
+    for (const former of session.former) session.voids.add(former);
+    return outcome;
   }
 
   validate(id: string, touch: boolean): Outcome<ModelSession> {
@@ -139,11 +146,20 @@ export class SessionsModel {
     return touch ? this.#touch(session) : { value: session! };
   }
 
-  rotate(token: ModelToken, newSecret: number): Outcome<ModelSession> {
+  rotate(token: ModelToken, newSecret: number, { requestId, age }: Attempt): Outcome<ModelSession> {
+    const attempt = `${token.id} ${token.secret} ${requestId}`;
+    const derived = requestId === "" ? undefined : this.find(token.id)?.rotations.get(attempt);
+    const isRetry = derived !== undefined && derived === this.find(token.id)!.secret && age !== "expired";
+    if (isRetry) return { value: this.find(token.id)! };
     const { session, secret } = this.#present(token);
-    if (secret === "grace") return { error: "ROTATED_CONCURRENTLY" };
-    if (secret !== "current") return NOT_FOUND;
-    return this.#replaceSecret(session!, newSecret, session!.secret);
+    if (secret !== "current" && secret !== "grace") return NOT_FOUND;
+    if (secret === "grace" && (session!.parent !== token.secret || derived !== undefined || age === "recent")) {
+      return { error: "ROTATED_CONCURRENTLY" };
+    }
+    session!.graces.add(session!.secret);
+    session!.parent = token.secret;
+    session!.rotations.set(attempt, newSecret);
+    return this.#replaceSecret(session!, newSecret);
   }
 
   revokeToken(token: ModelToken): boolean {
@@ -153,21 +169,44 @@ export class SessionsModel {
   }
 
   /** @param presented The token of a secure session, the id of any other. */
-  regenerate(presented: string | ModelToken, newId: string, grace: boolean, secret: number): Outcome<ModelSession> {
+  regenerate(
+    presented: string | ModelToken,
+    newId: string,
+    grace: boolean,
+    secret: number,
+    attempt: Attempt,
+  ): Outcome<ModelSession> {
     const byToken = typeof presented !== "string";
-    const session = this.#live.get(byToken ? presented.id : presented);
-    if (!session || (session.kind === "secure") !== byToken) return NOT_FOUND;
+    const id = byToken ? presented.id : presented;
+    const session = this.#live.get(id);
+    if (!session) return this.#regenerated(id, byToken ? presented.secret : undefined, attempt);
+    if ((session.kind === "secure") !== byToken) return NOT_FOUND;
     if (byToken && this.#present(presented).secret !== "current") return NOT_FOUND;
+    if (this.#live.has(newId) || this.#ended.has(newId)) throw new Error(`${newId} is used twice`);
     this.#live.delete(session.id);
     this.#ended.set(session.id, { userId: session.userId, reason: "regenerated" });
     if (grace) this.#forwards.set(session.id, newId);
+    const { requestId } = attempt;
+    if (requestId !== "") this.#regenerations.set(id, { requestId, newId, from: session.secret, to: secret });
     session.id = newId;
     this.#live.set(newId, session);
     if (byToken && grace) session.graces.add(session.secret);
+    if (byToken) session.former.add(session.secret);
     if (byToken) session.secret = secret;
+    session.parent = undefined;
     session.version += 1n;
     this.#addToAudit(session, "regenerated");
     return this.#touch(session);
+  }
+
+  /** A regeneration of an id that is gone: a retry, or too late. */
+  #regenerated(id: string, secret: number | undefined, { requestId, age }: Attempt): Outcome<ModelSession> {
+    const first = this.#regenerations.get(id);
+    if (!first || first.requestId !== requestId || age === "expired") return NOT_FOUND;
+    const session = this.#live.get(first.newId);
+    if (!session || (session.kind === "secure") !== (secret !== undefined)) return NOT_FOUND;
+    const isSameToken = secret === undefined || (secret === first.from && session.secret === first.to);
+    return isSameToken ? { value: session } : NOT_FOUND;
   }
 
   /** Ends all graces of a user's sessions. Returns the current and former ids whose records hold a grace. */
@@ -234,9 +273,8 @@ export class SessionsModel {
     return { secret: "reused" };
   }
 
-  #replaceSecret(session: ModelSession, secret: number, retired: number | undefined) {
-    if (retired === undefined) session.voids.add(session.secret);
-    else session.graces.add(retired);
+  #replaceSecret(session: ModelSession, secret: number): Outcome<ModelSession> {
+    session.former.add(session.secret);
     session.secret = secret;
     session.version += 1n;
     this.#addToAudit(session, "rotated");

@@ -36,8 +36,14 @@ export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "deviceTyp
   secret: number;
   /** The former secrets that are within their grace. */
   graces: Set<number>;
-  /** The secrets that a retried create replaced: they are invalid, and their use does not end the session. */
+  /** The secrets that a retried create voided: they are invalid, and their use does not end the session. */
   voids: Set<number>;
+  /** All secrets that were replaced. */
+  readonly former: Set<number>;
+  /** The secret that was presented for the last rotation under this id: within its grace, it may rotate again. */
+  parent: number | undefined;
+  /** The secrets of rotations with a request id, by token and request id. */
+  readonly rotations: Map<string, number>;
   readonly created: number;
   /** The step of the last access that slid the idle timeout. */
   accessed: number;
@@ -45,6 +51,10 @@ export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "deviceTyp
 
 /** A token: the id and the number of the secret that it was minted for. */
 export type ModelToken = { readonly id: string; readonly secret: number };
+/** The request id of a rotation or regeneration, empty for none, and how long ago the service takes the last one to be. */
+export type Attempt = { readonly requestId: string; readonly age: Age };
+/** `recent` is concurrent with the call, `late` may be retried, and `expired` is too long ago for a retry. */
+export type Age = "recent" | "late" | "expired";
 /** The reason of a failed call, or the response. */
 export type Outcome<T> = { readonly error: string } | { readonly value: T };
 export type Explained = { state: "alive" | "ended" | "unknown"; userId: string; reason: string };

@@ -4,20 +4,22 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AuditEventType, SessionState } from "../../gen/session/v1/audit_pb.ts";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
-import { allPages, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
+import { allPages, attempt, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
 
 const GRACE = { seconds: 60n, nanos: 0 };
 
 const regenerate = stepOf(
   "regenerate",
-  fc.record({ n: which, byToken: fc.boolean(), grace: fc.boolean() }),
+  fc.record({ n: which, byToken: fc.boolean(), grace: fc.boolean(), attempt }),
   async (run, s) => {
     const [id, token] = [run.id(s.n), run.token(s.n)];
     const credential = s.byToken ? { token: token.token } : { sessionId: id };
-    const actual = await outcomeOf(run.client.regenerateSession({ ...credential, ...(s.grace && { grace: GRACE }) }));
+    await run.ageRotation(s.byToken ? token.id : id, s.attempt);
+    const { requestId } = s.attempt;
+    const request = { ...credential, requestId, ...(s.grace && { grace: GRACE }) };
+    const actual = await outcomeOf(run.client.regenerateSession(request));
     const newId = "value" in actual ? actual.value.session!.sessionId : "";
-    if (newId !== "") assert.ok(!run.ids.includes(newId), "an id was used twice");
-    const expected = run.model.regenerate(s.byToken ? token : id, newId, s.grace, run.nextSecret);
+    const expected = run.model.regenerate(s.byToken ? token : id, newId, s.grace, run.nextSecret, s.attempt);
     run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
     if ("value" in actual) run.noteSession(actual.value.session!, actual.value.token);
   },

@@ -7,7 +7,7 @@ import { CredentialKind, type Session } from "../../gen/session/v1/session_pb.ts
 import type { Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { SessionsModel } from "./sessions_model.ts";
-import type { ModelSession, ModelToken, Outcome } from "./sessions_model_values.ts";
+import type { Age, Attempt, ModelSession, ModelToken, Outcome } from "./sessions_model_values.ts";
 
 /** Calls the service and the model, and compares their responses. */
 export type Step = (run: Run) => Promise<void>;
@@ -15,6 +15,8 @@ export type Step = (run: Run) => Promise<void>;
 export type Token = ModelToken & { readonly token: string };
 
 export const DAY_MS = 86_400_000;
+/** A recent rotation stays recent for a minute; a retry is accepted for ten. */
+const AGE_MS: Readonly<Record<Age, number>> = { recent: -60_000, late: 2_000, expired: 660_000 };
 const UNKNOWN_ID = "A".repeat(28);
 const UNKNOWN_TOKEN: Token = { token: `sat1_${"A".repeat(116)}`, id: UNKNOWN_ID, secret: -1 };
 
@@ -64,15 +66,24 @@ export class Run {
     for (const id of this.model.passGrace(userId)) await this.authorities.passGrace(id);
   }
 
+  /** Makes the last rotation under an id, or its regeneration, as old as the attempt assumes, by a write to the store. */
+  async ageRotation(id: string, { age }: Attempt): Promise<void> {
+    await this.authorities.ageRotation(id, AGE_MS[age]);
+  }
+
   /** The number of the next secret that the service makes. */
   get nextSecret(): number {
     return this.tokens.length;
   }
 
-  /** Notes the id of a session that the service returned, and its new token if there is one. */
+  /** Notes the id of a session that the service returned, and its token if there is one. A retry returns an earlier one. */
   noteSession({ sessionId }: Session, token: string): void {
     if (!this.ids.includes(sessionId)) this.ids.push(sessionId);
-    if (token !== "") this.tokens.push({ token, id: sessionId, secret: this.nextSecret });
+    if (token === "") return;
+    const { secret } = this.model.find(sessionId)!;
+    const same = this.tokens.filter((each) => each.id === sessionId && each.secret === secret);
+    for (const each of same) assert.equal(token, each.token, "a retry returned another token");
+    if (same.length === 0) this.tokens.push({ token, id: sessionId, secret });
   }
 
   /** Returns the session's version for -1, and any other number as it is. 0 means that it is not checked. */
@@ -154,6 +165,11 @@ export function sometimes<T>(times: number, value: fc.Arbitrary<T>): fc.Arbitrar
   return fc.oneof({ weight: times - 1, arbitrary: fc.constant(undefined) }, value);
 }
 
+/** The request id of a rotation or regeneration, and the age of the one before it. */
+export const attempt: fc.Arbitrary<Attempt> = fc.record({
+  requestId: fc.constantFrom("", "", "q1", "q1", "q2"),
+  age: fc.constantFrom("recent", "late", "late", "expired"),
+});
 /** Picks an id or a token. */
 export const which = fc.nat(11);
 /** Picks a user or a device. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
-import { outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
+import { attempt, outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
 
 const validateToken = stepOf(
   "validateToken",
@@ -36,10 +36,12 @@ const batchValidate = stepOf("batchValidate", fc.record(batch), async (run, s) =
   });
 });
 
-const rotateToken = stepOf("rotateToken", which, async (run, n) => {
-  const token = run.token(n);
-  const actual = await outcomeOf(run.client.rotateToken({ token: token.token }));
-  const expected = run.model.rotate(token, run.nextSecret);
+const rotateToken = stepOf("rotateToken", fc.record({ n: which, attempt }), async (run, s) => {
+  const token = run.token(s.n);
+  await run.ageRotation(token.id, s.attempt);
+  const { requestId } = s.attempt;
+  const actual = await outcomeOf(run.client.rotateToken({ token: token.token, requestId }));
+  const expected = run.model.rotate(token, run.nextSecret, s.attempt);
   run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
   if ("value" in actual) run.noteSession(actual.value.session!, actual.value.token);
 });
