@@ -40,7 +40,7 @@ async function login(userId: string) {
   return { userId, session: session!, token, sessionId: session!.sessionId };
 }
 const isValid = async (token: string) =>
-  (await client.validateToken({ token, noTouch: true })).verdict === Verdict.VALID;
+  (await client.validateToken({ token, touch: false })).verdict === Verdict.VALID;
 const endOf = async (sessionId: string) => {
   const { state, reason, note } = await client.explainSession({ sessionId });
   return state === SessionState.ENDED ? { reason, note } : undefined;

@@ -50,8 +50,8 @@ export type RegenerateSessionRequest = Message<"session.v1.RegenerateSessionRequ
    * An id of this regeneration, at most 256 bytes, which makes a retry safe: for 10 minutes, the same session_id or token
    * with the same request_id returns the session under its new id again and changes nothing, unless the session has
    * ended, or was rotated or regenerated since. Use a random UUID for each regeneration, and send it again with each
-   * retry. Whoever knows the old id and the request_id gets the new id, so the id must be unknown to the browser: never
-   * derive it from the old id or the user.
+   * retry. A caller that knows the old id and the request_id gets the new id, so the request_id must be unknown to
+   * the browser: never derive it from the old id or the user.
    *
    * @generated from field: string request_id = 4;
    */

@@ -290,8 +290,8 @@ export type RotateTokenRequest = Message<"session.v1.RotateTokenRequest"> & {
   /**
    * An id of this rotation, at most 256 bytes, which makes a retry safe: for 10 minutes after the rotation, the same
    * token with the same request_id returns the new token again and changes nothing, unless the session was rotated or
-   * regenerated since. Use a random UUID for each rotation, and send it again with each retry. The id must be unknown to
-   * whoever may have stolen the token: never derive it from the token, the session or the user.
+   * regenerated since. Use a random UUID for each rotation, and send it again with each retry. A thief of the token
+   * must not know the id: never derive it from the token, the session or the user.
    *
    * @generated from field: string request_id = 2;
    */

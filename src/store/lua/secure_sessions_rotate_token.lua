@@ -7,8 +7,8 @@
 --       the call may be repeated, with the same new_secret; 0: new_secret is random), grace_ms (of the presented secret),
 --       address_digest, compared_identity, address_differs (these three: see includes/ip_binding), audit_retention_ms,
 --       actor
--- Returns {'ok', session_id, record, fields}, {'not_found'}, {'reused'}, {'ip_mismatch'} if the ip_binding has ended the session,
---         {'compare_address', session_id, record} if the caller must compare the address with this session's first, or
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'reused'}, {'ip_mismatch'} if the ip_binding has ended the
+--         session, {'compare_address', session_id, record} if the caller must compare the address with this session's first, or
 --         {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it cannot}
 local RECORD, FIELDS, TOMBSTONE, ROTATION, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -1,4 +1,5 @@
 -- IP binding: what happens to a session that is presented from another address than its login's.
+-- @include includes/record
 -- @include includes/finish
 local IP_BINDING_OFF, IP_BINDING_INVALIDATE = 0, 2
 local NOTED_TTL_MS = 3600000
@@ -11,7 +12,7 @@ local function ip_mismatch_note(r, address, retention_ms, actor)
 end
 
 -- Applies the ip_binding of a session that its holder presents from `address`, a digest; empty if it is not known. The
--- service compares addresses, because scripts cannot tell their spellings: `differs` is '1' if the address is not that of
+-- service compares addresses, because scripts do not know their spellings: `differs` is '1' if the address is not that of
 -- the login in the identity segment `compared`. Returns 'match', 'mismatch', 'ended', or 'compare' if the service has
 -- compared with another identity, or with none.
 local function ip_binding_apply(r, address, compared, differs, retention_ms, actor)
