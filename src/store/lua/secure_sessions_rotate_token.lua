@@ -8,8 +8,8 @@
 --       address_digest, compared_identity, address_differs (these three: see includes/ip_binding), audit_retention_ms,
 --       actor
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'reused'}, {'ip_mismatch'} if the ip_binding has ended the
---         session, {'compare_address', session_id, record} if the caller must compare the address with this session's first, or
---         {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it cannot}
+--         session, {'compare_address', session_id, record} if the caller must compare the address with this session's first,
+--         or {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it cannot}
 local RECORD, FIELDS, TOMBSTONE, ROTATION, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local retry_ms, grace_ms, address_digest, compared_identity = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
