@@ -20,6 +20,7 @@ export const LONG_FILES: readonly LongFile[] = [
   { file: "test/contract/workers.test.ts", seconds: 68, onlyInAll: true },
   { file: "test/fault/workers.test.ts", seconds: 48, onlyInAll: true },
   { file: "test/project/examples.test.ts", seconds: 40, onlyInAll: true },
+  { file: "test/race/retries_and_limits.test.ts", seconds: 40 },
   { file: "test/fault/staleness.test.ts", seconds: 32, onlyInAll: true },
   { file: "test/property/tokens.test.ts", seconds: 26 },
   { file: "test/contract/watch.test.ts", seconds: 23 },
