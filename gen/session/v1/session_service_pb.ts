@@ -236,7 +236,8 @@ export const SessionService: GenService<{
   },
   /**
    * Replaces the secret of a session. Exactly one of N concurrent callers wins; the others get ABORTED /
-   * ROTATED_CONCURRENTLY. The old token remains valid for the grace. absolute_expire_time never moves.
+   * ROTATED_CONCURRENTLY with RetryInfo. Calls with the same token and request_id are one rotation: all of them get the
+   * same new token. The old token remains valid for the grace. absolute_expire_time never moves.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND for a token that is not valid.
    * Scope: write.
    *
@@ -308,7 +309,8 @@ export const SessionService: GenService<{
   },
   /**
    * Gives a session a new id, so that an id planted before the login is worthless. The old id becomes invalid in the
-   * same step, or after `grace`. Exactly one of N concurrent callers wins; for the others, the old id is gone.
+   * same step, or after `grace`. Exactly one of N concurrent callers wins; for the others, the old id is gone. Calls with
+   * the same handle and request_id are one regeneration.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
    * Scope: write.
    *
