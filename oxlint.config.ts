@@ -5,7 +5,7 @@ import { defineConfig, type OxlintOverride } from "oxlint";
 /** For each folder of src, the other folders and files of the project that its files may import. */
 const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   lib: [],
-  domain: ["lib"],
+  domain: ["lib", "../gen/session/v1/options_pb.ts", "../gen/session/v1/errors_pb.ts"],
   store: ["lib", "domain"],
   watch: ["lib", "domain", "store", "gen"],
   service: ["lib", "domain", "store", "watch", "gen"],

@@ -1,17 +1,13 @@
 // The file of API keys (SA_API_KEYS_FILE): parses it and reports everything that is wrong with it.
 
 import type { Principal } from "../domain/call.ts";
-
-/** The scopes that an API key can have. */
-export const SCOPES = ["read", "write", "audit", "watch"] as const;
-export type Scope = (typeof SCOPES)[number];
+import { SCOPES, type Scope } from "../domain/scope.ts";
 
 /** One key. The file holds only its digest, so the file gives no access to a reader. */
 export type ApiKey = {
   /** SHA-256 of the key, 32 bytes. */
   readonly digest: Buffer;
   readonly principal: Principal;
-  readonly scopes: ReadonlySet<Scope>;
 };
 
 const MAX_NAME_BYTES = 256;
@@ -61,7 +57,7 @@ function parseKey(entry: unknown, fault: (text: string) => void): ApiKey | undef
   if (!isDigest) fault(".sha256: must be the SHA-256 of the key, 64 hexadecimal digits");
   if (!isScopes(scopes)) fault(`.scopes: must be a list of ${SCOPES.join(", ")}`);
   if (!isName(name) || !isName(tenant) || !isDigest || !isScopes(scopes)) return undefined;
-  return { principal: { tenant, name }, digest: Buffer.from(sha256, "hex"), scopes: new Set(scopes) };
+  return { principal: { tenant, name, scopes: new Set(scopes) }, digest: Buffer.from(sha256, "hex") };
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -4,12 +4,12 @@ import { hash, timingSafeEqual } from "node:crypto";
 import type { Logger } from "pino";
 import { SessionError } from "../domain/errors.ts";
 import { watchParsedFile } from "../lib/watched_file.ts";
-import { parseApiKeys, SCOPES, type ApiKey } from "./api_key_file.ts";
-
-type AuthenticatedPrincipal = Omit<ApiKey, "digest">;
+import type { Principal } from "../domain/call.ts";
+import { SCOPES } from "../domain/scope.ts";
+import { parseApiKeys, type ApiKey } from "./api_key_file.ts";
 
 /** @throws SessionError CREDENTIAL_INVALID; the same error for a missing, a malformed and an unknown credential. */
-export type Authenticate = (call: { readonly authorization: string | undefined }) => AuthenticatedPrincipal;
+export type Authenticate = (call: { readonly authorization: string | undefined }) => Principal;
 
 export type Authentication = {
   authenticate: Authenticate;
@@ -26,10 +26,7 @@ type AuthenticationOptions = {
 };
 
 /** The principal of every caller when callers are not authenticated. */
-export const ANONYMOUS: AuthenticatedPrincipal = {
-  principal: { tenant: "default", name: "anonymous" },
-  scopes: new Set(SCOPES),
-};
+export const ANONYMOUS: Principal = { tenant: "default", name: "anonymous", scopes: new Set(SCOPES) };
 
 /** @throws Error that lists every fault of the key file. */
 export function createAuthentication(options: AuthenticationOptions): Authentication {
@@ -42,7 +39,7 @@ export function createAuthentication(options: AuthenticationOptions): Authentica
       const key = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
       const found = key === undefined ? undefined : findByDigest(keys.current(), hash("sha256", key, "buffer"));
       if (found === undefined) throw new SessionError("CREDENTIAL_INVALID", "no valid API key was presented");
-      return found;
+      return found.principal;
     },
     close: keys.close,
   };

@@ -1,11 +1,15 @@
 // The context of a call: its caller and its deadline, as every layer below the hosts sees them.
 
+import type { Scope } from "./scope.ts";
+
 /** The authenticated caller. Comes from the credential, never from a request. */
 export type Principal = {
   /** The isolation domain of its sessions; `default` if callers are not authenticated. */
   readonly tenant: string;
   /** The name of its API key, for the audit trail; `anonymous` if callers are not authenticated. */
   readonly name: string;
+  /** What its API key allows; everything if callers are not authenticated. */
+  readonly scopes: ReadonlySet<Scope>;
 };
 
 /** When work for a call has to stop. */

@@ -1,32 +1,9 @@
 // The error of a failed call and its reasons. src/rpc/errors.ts maps each reason to its gRPC code.
 
-/** The `reason` of google.rpc.ErrorInfo: stable, upper case, part of the contract. */
-export type ErrorReason =
-  | "INVALID_REQUEST"
-  | "SESSION_NOT_FOUND"
-  | "VERSION_MISMATCH"
-  | "SESSION_LIMIT_REACHED"
-  | "FIELD_LIMIT_REACHED"
-  | "NOT_AN_INTEGER"
-  | "INTEGER_OVERFLOW"
-  | "REQUEST_ID_REUSED"
-  | "REQUEST_ID_SPENT"
-  | "AUTHENTICATED_IN_FUTURE"
-  | "REVOKED_SINCE_LOGIN"
-  | "CREATE_RATE_EXCEEDED"
-  | "ROTATED_CONCURRENTLY"
-  | "WATCH_NOT_FOUND"
-  | "CREDENTIAL_INVALID"
-  | "SCOPE_MISSING"
-  | "METHOD_NOT_IMPLEMENTED"
-  | "STORE_UNAVAILABLE"
-  | "STORE_TIMEOUT"
-  | "STORE_OVERLOADED"
-  | "STORE_FULL"
-  | "SHUTTING_DOWN"
-  | "DEADLINE_EXCEEDED"
-  | "CANCELLED"
-  | "INTERNAL";
+import type { ErrorReason as ContractReason } from "../../gen/session/v1/errors_pb.ts";
+
+/** The `reason` of google.rpc.ErrorInfo: the contract's enum without its prefix. */
+export type ErrorReason = Exclude<keyof typeof ContractReason, "UNSPECIFIED">;
 
 /** A bad field of a request: its path in the message (`device.device_id`), and what is wrong with it. */
 export type FieldViolation = { readonly field: string; readonly description: string };

@@ -4,6 +4,7 @@ import { toBinary, type DescFile, type DescService, type MessageInitShape } from
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
+import { file_session_v1_errors } from "../../gen/session/v1/errors_pb.ts";
 import {
   ServerReflection,
   type ServerReflectionRequest,
@@ -19,8 +20,10 @@ type ReflectionResponse = NonNullable<MessageInitShape<typeof ServerReflectionRe
 /** The routes of both versions. They list themselves beside `services`. */
 export function reflectionRoutes(services: readonly DescService[]): Route[] {
   const listed = [...services, ServerReflection, ServerReflectionAlpha];
-  // The details of errors are added, since no message of the contract refers to them and tools could not decode them.
-  const index = createDescriptorIndex([...listed.map((service) => service.file), file_google_rpc_error_details]);
+  // The details of errors and their reasons are added, since no message of the contract refers to them and tools could not
+  // decode them.
+  const errors = [file_google_rpc_error_details, file_session_v1_errors];
+  const index = createDescriptorIndex([...listed.map((service) => service.file), ...errors]);
 
   async function* serverReflectionInfo(requests: AsyncIterable<ServerReflectionRequest>) {
     for await (const originalRequest of requests) {

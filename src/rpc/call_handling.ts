@@ -40,9 +40,9 @@ const CLIENT_CLOCK_TOLERANCE_MS = 5;
 
 /** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
 export function admit({ authenticate }: CallHandling, route: Route, incoming: IncomingCall): Principal {
-  if (route.scope === undefined) return ANONYMOUS.principal;
-  const { principal, scopes } = authenticate(incoming);
-  if (scopes.has(route.scope)) return principal;
+  if (route.scope === undefined) return ANONYMOUS;
+  const principal = authenticate(incoming);
+  if (principal.scopes.has(route.scope)) return principal;
   throw new SessionError("SCOPE_MISSING", `the API key lacks the scope ${route.scope}`);
 }
 

@@ -1,20 +1,21 @@
 // Routes: every method of every service, in one form that both hosts register.
 
-import type {
-  DescMessage,
-  DescMethod,
-  DescMethodBiDiStreaming,
-  DescMethodUnary,
-  DescService,
-  Message,
-  MessageInitShape,
+import {
+  getOption,
+  type DescMessage,
+  type DescMethod,
+  type DescMethodBiDiStreaming,
+  type DescMethodUnary,
+  type DescService,
+  type Message,
+  type MessageInitShape,
 } from "@bufbuild/protobuf";
+import { Scope as ContractScope, scope as scopeOption } from "../../gen/session/v1/options_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
-import type { Scope } from "../auth/api_key_file.ts";
 import type { CallContext } from "../domain/call.ts";
+import { scopeOf, type Scope } from "../domain/scope.ts";
 import type { PushStream } from "../lib/push_stream.ts";
 import type { EncodedHandler, EncodedHandlers, Handler, SessionServiceImpl } from "../service/handlers.ts";
-import { SCOPE_OF_METHOD } from "./method_scopes.ts";
 
 /** The fields of a response of any method. */
 export type ResponseMessage = MessageInitShape<DescMessage>;
@@ -42,9 +43,13 @@ export type Route = {
   readonly encodedHandler: EncodedUnaryHandler | EncodedStreamHandler | undefined;
 };
 
-/** The routes of SessionService, including methods that `implementation` lacks: those fail with UNIMPLEMENTED. */
+/**
+ * The routes of SessionService, including methods that `implementation` lacks: those fail with UNIMPLEMENTED.
+ *
+ * @throws Error if a method has no scope, so that none is open to every caller by mistake.
+ */
 export function sessionRoutes(implementation: SessionServiceImpl, encodedHandlers: EncodedHandlers): Route[] {
-  return createRoutes(SessionService, implementation, SCOPE_OF_METHOD, encodedHandlers);
+  return createRoutes(SessionService, implementation, requiredScope, encodedHandlers);
 }
 
 /** The routes of a service that needs no credential: health or reflection. */
@@ -52,19 +57,26 @@ export function openRoutes<S extends DescService>(
   service: S,
   implementation: { readonly [K in keyof S["method"]]: Handler<S["method"][K]> },
 ): Route[] {
-  return createRoutes(service, implementation, {}, {});
+  return createRoutes(service, implementation, () => undefined, {});
+}
+
+/** Returns the scope that the contract states as an option of the method. */
+function requiredScope(method: DescMethod): Scope {
+  const scope = getOption(method, scopeOption);
+  if (scope === ContractScope.UNSPECIFIED) throw new Error(`the contract states no scope for ${method.name}`);
+  return scopeOf(scope);
 }
 
 function createRoutes(
   service: DescService,
   handlers: object,
-  scopes: Readonly<Record<string, Scope>>,
+  scopeOfMethod: (method: DescMethod) => Scope | undefined,
   encodedHandlers: object,
 ): Route[] {
   return service.methods.map((method) => ({
     method,
     name: `${service.typeName}/${method.name}`,
-    scope: scopes[method.localName],
+    scope: scopeOfMethod(method),
     handler: (handlers as Record<string, Route["handler"]>)[method.localName],
     encodedHandler: (encodedHandlers as Record<string, Route["encodedHandler"]>)[method.localName],
   }));

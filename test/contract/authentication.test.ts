@@ -17,7 +17,7 @@ import { GetSessionResponseSchema } from "../../gen/session/v1/simple_sessions_p
 import type { SessionError } from "../../src/domain/errors.ts";
 import { parseApiKeys } from "../../src/auth/api_key_file.ts";
 import { createAuthentication, type Authentication } from "../../src/auth/authentication.ts";
-import { SCOPE_OF_METHOD } from "../../src/rpc/method_scopes.ts";
+import { sessionRoutes } from "../../src/rpc/routes.ts";
 import { startHosts, wiresOf, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, getSession, listAuditEvents } = SessionService.method;
@@ -25,6 +25,7 @@ const sha256 = (key: string) => createHash("sha256").update(key).digest("hex");
 const keyFile = (...keys: object[]) => JSON.stringify({ keys });
 const ORDERS = { name: "orders", tenant: "acme", sha256: sha256("orders-key"), scopes: ["read", "write"] };
 const READER = { name: "reader", tenant: "globex", sha256: sha256("reader-key"), scopes: ["read", "watch"] };
+const OPERATOR = { name: "operator", tenant: "acme", sha256: sha256("operator-key"), scopes: ["admin", "extend"] };
 
 let directory: string;
 before(() => (directory = mkdtempSync(join(tmpdir(), "sa-keys-"))));
@@ -36,14 +37,23 @@ function fileWith(text: string, name = "keys.json"): string {
   return path;
 }
 
-test("every method requires the scope that its comment names", () => {
+test("every method requires the scope that is its option in the contract", () => {
   const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/session_service.proto"), "utf8");
-  const documented: Record<string, string> = {};
-  for (const [, comment, name] of proto.matchAll(/((?:^ *\/\/.*\n)+) *rpc (\w+)\(/gm)) {
-    documented[name![0]!.toLowerCase() + name!.slice(1)] = /Scope: (\w+)\.\s*$/.exec(comment!)?.[1] ?? "none";
+  const stated: Record<string, string> = {};
+  for (const [, name, scope] of proto.matchAll(/rpc (\w+)\([^{]*\{\s*option \(scope\) = SCOPE_(\w+);/g)) {
+    stated[`session.v1.SessionService/${name}`] = scope!.toLowerCase();
   }
-  assert.deepEqual(documented, { ...SCOPE_OF_METHOD });
-  assert.equal(Object.keys(documented).length, SessionService.methods.length);
+  const required = sessionRoutes({}, {}).map(({ name, scope }) => [name, scope]);
+  assert.deepEqual(Object.fromEntries(required), stated);
+  assert.equal(required.length, SessionService.methods.length);
+});
+
+test("what only reads requires read, and everything else of a session requires write", () => {
+  for (const { name, scope } of sessionRoutes({}, {})) {
+    if (scope === "audit" || scope === "watch") continue;
+    const reads = /\/(Get|List|Validate|BatchValidate)/.test(name);
+    assert.equal(scope, reads ? "read" : "write", name);
+  }
 });
 
 describe("calls", () => {
@@ -141,11 +151,11 @@ describe("calls", () => {
 });
 
 test("without a file every caller is anonymous in the tenant default, with all scopes", () => {
-  const { principal, scopes } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
+  const { scopes, ...principal } = createAuthentication({ logger: pino({ level: "silent" }) }).authenticate({
     authorization: undefined,
   });
   assert.deepEqual(principal, { tenant: "default", name: "anonymous" });
-  assert.deepEqual([...scopes].toSorted(), ["audit", "read", "watch", "write"]);
+  assert.deepEqual([...scopes].toSorted(), ["admin", "audit", "extend", "read", "watch", "write"]);
 });
 
 test("a changed file is loaded; a bad one is not, and the log says why", async () => {
@@ -161,7 +171,7 @@ test("a changed file is loaded; a bad one is not, and the log says why", async (
     let line = nextLine();
     writeFileSync(path, keyFile(READER));
     assert.equal((await line)["level"], 30);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).name, "reader");
     assert.throws(() => authenticate({ authorization: "Bearer orders-key" }), refused);
 
     line = nextLine();
@@ -169,17 +179,17 @@ test("a changed file is loaded; a bad one is not, and the log says why", async (
     const { level, error } = await line;
     assert.equal(level, 50);
     assert.match(String(error), /keys\[0\]\.scopes/);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).name, "reader");
 
     line = nextLine();
     rmSync(path);
     assert.equal((await line)["level"], 50);
-    assert.equal(authenticate({ authorization: "Bearer reader-key" }).principal.name, "reader");
+    assert.equal(authenticate({ authorization: "Bearer reader-key" }).name, "reader");
 
     line = nextLine();
     writeFileSync(path, keyFile(ORDERS));
     await line;
-    assert.equal(authenticate({ authorization: "Bearer orders-key" }).principal.name, "orders");
+    assert.equal(authenticate({ authorization: "Bearer orders-key" }).name, "orders");
   } finally {
     close();
   }
@@ -194,12 +204,12 @@ test("a bad file at the start is refused with every fault", () => {
 describe("parseApiKeys", () => {
   test("reads keys", () => {
     assert.deepEqual(
-      parseApiKeys(keyFile(ORDERS, READER)).map(({ principal, digest, scopes }) => ({
+      parseApiKeys(keyFile(ORDERS, READER, OPERATOR)).map(({ principal, digest }) => ({
         ...principal,
         sha256: digest.toString("hex"),
-        scopes: [...scopes],
+        scopes: [...principal.scopes],
       })),
-      [ORDERS, READER],
+      [ORDERS, READER, OPERATOR],
     );
   });
 
@@ -217,7 +227,7 @@ describe("parseApiKeys", () => {
         "keys[0].name: must be 1 to 256 bytes of text",
         "keys[0].tenant: must be 1 to 256 bytes of text",
         "keys[0].sha256: must be the SHA-256 of the key, 64 hexadecimal digits",
-        "keys[0].scopes: must be a list of read, write, audit, watch",
+        "keys[0].scopes: must be a list of read, write, audit, watch, admin, extend",
       ],
     ],
     [

@@ -6,10 +6,12 @@ import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import pino from "pino";
+import { ErrorReasonSchema } from "../../gen/session/v1/errors_pb.ts";
 import { CreateHashSessionRequestSchema } from "../../gen/session/v1/hash_sessions_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { SessionError, type ErrorReason } from "../../src/domain/errors.ts";
+import type { Scope } from "../../src/domain/scope.ts";
 import { toFailure } from "../../src/rpc/errors.ts";
 import { createCallLog } from "../../src/ops/call_log.ts";
 import { startHosts, wiresOf, WireError, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
@@ -83,6 +85,17 @@ const CODE_NAMES: Record<ErrorReason, string> = {
   CANCELLED: "CANCELLED",
   INTERNAL: "INTERNAL",
 };
+
+test("the contract's enum of reasons is the table, with the code at the beginning of each comment", () => {
+  const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/errors.proto"), "utf8");
+  const documented: Record<string, string> = {};
+  for (const [, comment, reason] of proto.matchAll(/((?:^ *\/\/.*\n)+) *ERROR_REASON_(\w+) = \d+;/gm)) {
+    documented[reason!] = /^ *\/\/ ([A-Z_]+)\. /.exec(comment!)?.[1] ?? "none";
+  }
+  assert.deepEqual(documented, { ...CODE_NAMES, UNSPECIFIED: "none" });
+  const names = ErrorReasonSchema.values.map(({ localName }) => localName);
+  assert.deepEqual(names.toSorted(), Object.keys(documented).toSorted());
+});
 
 test("every pair of code and reason in the contract's comments is in the table", () => {
   const proto = readFileSync(join(import.meta.dirname, "../../proto/session/v1/session_service.proto"), "utf8");
@@ -175,7 +188,7 @@ describe("the call log", () => {
   const finished = (reason: ErrorReason, id = "x") => ({
     method: "M",
     durationMs: 1.23456,
-    principal: { tenant: "acme", name: "orders" },
+    principal: { tenant: "acme", name: "orders", scopes: new Set<Scope>() },
     failure: toFailure(new SessionError(reason, `text ${id}`)),
   });
 

@@ -78,6 +78,7 @@ const ALLOWED: readonly Import[] = [
   ["src/domain/b.ts", "../lib/base64url.ts"],
   ["src/domain/b.ts", "./errors.ts"],
   ["src/domain/b.ts", "node:crypto"],
+  ["src/domain/b.ts", "../../gen/session/v1/errors_pb.ts"],
   ["src/store/b.ts", "redis"],
   ["src/store/b.ts", "../domain/errors.ts"],
   ["src/store/connection/b.ts", "../keys.ts"],

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import { StoreReplyError, type StoreArguments, type StoreReply } from "../../src/store/connection/connection.ts";
+import type { Scope } from "../../src/domain/scope.ts";
 import { createScripts } from "../../src/store/scripts.ts";
 import { assembleScript, SCRIPT_NAMES } from "../../src/store/script_source.ts";
 
@@ -154,7 +155,7 @@ test("a wrong number of KEYS or ARGV is an internal error, and nothing is sent",
 });
 
 const SESSION_ID = "A".repeat(28);
-const CONTEXT = { ...CALL, principal: { tenant: "t", name: "n" } };
+const CONTEXT = { ...CALL, principal: { tenant: "t", name: "n", scopes: new Set<Scope>() } };
 
 test("an outcome becomes its error, unless the caller names it as a result", async () => {
   const { scripts } = scriptsReplying(() => [Buffer.from("rate_limited"), 250]);

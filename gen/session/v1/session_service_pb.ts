@@ -14,6 +14,7 @@ import type { CreateDeviceSessionRequestSchema, CreateDeviceSessionResponseSchem
 import { file_session_v1_device_sessions } from "./device_sessions_pb.ts";
 import type { CreateHashSessionRequestSchema, CreateHashSessionResponseSchema, GetSessionFieldRequestSchema, GetSessionFieldResponseSchema, GetSessionFieldsRequestSchema, GetSessionFieldsResponseSchema, IncrementSessionFieldRequestSchema, IncrementSessionFieldResponseSchema, SetSessionFieldsRequestSchema, SetSessionFieldsResponseSchema } from "./hash_sessions_pb.ts";
 import { file_session_v1_hash_sessions } from "./hash_sessions_pb.ts";
+import { file_session_v1_options } from "./options_pb.ts";
 import type { RegenerateSessionRequestSchema, RegenerateSessionResponseSchema } from "./regeneration_pb.ts";
 import { file_session_v1_regeneration } from "./regeneration_pb.ts";
 import type { CreateSecureSessionRequestSchema, CreateSecureSessionResponseSchema, RevokeTokenRequestSchema, RevokeTokenResponseSchema, RotateTokenRequestSchema, RotateTokenResponseSchema, ValidateTokenRequestSchema, ValidateTokenResponseSchema } from "./secure_sessions_pb.ts";
@@ -27,7 +28,7 @@ import { file_session_v1_watch } from "./watch_pb.ts";
  * Describes the file session/v1/session_service.proto.
  */
 export const file_session_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL3Nlc3Npb25fc2VydmljZS5wcm90bxIKc2Vzc2lvbi52MTKpFAoOU2Vzc2lvblNlcnZpY2USVAoNQ3JlYXRlU2Vzc2lvbhIgLnNlc3Npb24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QaIS5zZXNzaW9uLnYxLkNyZWF0ZVNlc3Npb25SZXNwb25zZRJLCgpHZXRTZXNzaW9uEh0uc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBoeLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlc3BvbnNlEloKD1ZhbGlkYXRlU2Vzc2lvbhIiLnNlc3Npb24udjEuVmFsaWRhdGVTZXNzaW9uUmVxdWVzdBojLnNlc3Npb24udjEuVmFsaWRhdGVTZXNzaW9uUmVzcG9uc2USYAoRVXBkYXRlU2Vzc2lvbkRhdGESJC5zZXNzaW9uLnYxLlVwZGF0ZVNlc3Npb25EYXRhUmVxdWVzdBolLnNlc3Npb24udjEuVXBkYXRlU2Vzc2lvbkRhdGFSZXNwb25zZRJUCg1EZWxldGVTZXNzaW9uEiAuc2Vzc2lvbi52MS5EZWxldGVTZXNzaW9uUmVxdWVzdBohLnNlc3Npb24udjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlEmMKEkRlbGV0ZVVzZXJTZXNzaW9ucxIlLnNlc3Npb24udjEuRGVsZXRlVXNlclNlc3Npb25zUmVxdWVzdBomLnNlc3Npb24udjEuRGVsZXRlVXNlclNlc3Npb25zUmVzcG9uc2USXQoQTGlzdFVzZXJTZXNzaW9ucxIjLnNlc3Npb24udjEuTGlzdFVzZXJTZXNzaW9uc1JlcXVlc3QaJC5zZXNzaW9uLnYxLkxpc3RVc2VyU2Vzc2lvbnNSZXNwb25zZRJgChFDcmVhdGVIYXNoU2Vzc2lvbhIkLnNlc3Npb24udjEuQ3JlYXRlSGFzaFNlc3Npb25SZXF1ZXN0GiUuc2Vzc2lvbi52MS5DcmVhdGVIYXNoU2Vzc2lvblJlc3BvbnNlEloKD0dldFNlc3Npb25GaWVsZBIiLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkUmVxdWVzdBojLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkUmVzcG9uc2USXQoQR2V0U2Vzc2lvbkZpZWxkcxIjLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkc1JlcXVlc3QaJC5zZXNzaW9uLnYxLkdldFNlc3Npb25GaWVsZHNSZXNwb25zZRJdChBTZXRTZXNzaW9uRmllbGRzEiMuc2Vzc2lvbi52MS5TZXRTZXNzaW9uRmllbGRzUmVxdWVzdBokLnNlc3Npb24udjEuU2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlEmwKFUluY3JlbWVudFNlc3Npb25GaWVsZBIoLnNlc3Npb24udjEuSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVxdWVzdBopLnNlc3Npb24udjEuSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVzcG9uc2USZgoTQ3JlYXRlU2VjdXJlU2Vzc2lvbhImLnNlc3Npb24udjEuQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QaJy5zZXNzaW9uLnYxLkNyZWF0ZVNlY3VyZVNlc3Npb25SZXNwb25zZRJUCg1WYWxpZGF0ZVRva2VuEiAuc2Vzc2lvbi52MS5WYWxpZGF0ZVRva2VuUmVxdWVzdBohLnNlc3Npb24udjEuVmFsaWRhdGVUb2tlblJlc3BvbnNlEk4KC1JvdGF0ZVRva2VuEh4uc2Vzc2lvbi52MS5Sb3RhdGVUb2tlblJlcXVlc3QaHy5zZXNzaW9uLnYxLlJvdGF0ZVRva2VuUmVzcG9uc2USTgoLUmV2b2tlVG9rZW4SHi5zZXNzaW9uLnYxLlJldm9rZVRva2VuUmVxdWVzdBofLnNlc3Npb24udjEuUmV2b2tlVG9rZW5SZXNwb25zZRJmChNDcmVhdGVEZXZpY2VTZXNzaW9uEiYuc2Vzc2lvbi52MS5DcmVhdGVEZXZpY2VTZXNzaW9uUmVxdWVzdBonLnNlc3Npb24udjEuQ3JlYXRlRGV2aWNlU2Vzc2lvblJlc3BvbnNlEl0KEEdldERldmljZVNlc3Npb24SIy5zZXNzaW9uLnYxLkdldERldmljZVNlc3Npb25SZXF1ZXN0GiQuc2Vzc2lvbi52MS5HZXREZXZpY2VTZXNzaW9uUmVzcG9uc2USWgoPTGlzdFVzZXJEZXZpY2VzEiIuc2Vzc2lvbi52MS5MaXN0VXNlckRldmljZXNSZXF1ZXN0GiMuc2Vzc2lvbi52MS5MaXN0VXNlckRldmljZXNSZXNwb25zZRJRCgxSZXZva2VEZXZpY2USHy5zZXNzaW9uLnYxLlJldm9rZURldmljZVJlcXVlc3QaIC5zZXNzaW9uLnYxLlJldm9rZURldmljZVJlc3BvbnNlEmAKEVJlZ2VuZXJhdGVTZXNzaW9uEiQuc2Vzc2lvbi52MS5SZWdlbmVyYXRlU2Vzc2lvblJlcXVlc3QaJS5zZXNzaW9uLnYxLlJlZ2VuZXJhdGVTZXNzaW9uUmVzcG9uc2USWgoPTGlzdEF1ZGl0RXZlbnRzEiIuc2Vzc2lvbi52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiMuc2Vzc2lvbi52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZRJXCg5FeHBsYWluU2Vzc2lvbhIhLnNlc3Npb24udjEuRXhwbGFpblNlc3Npb25SZXF1ZXN0GiIuc2Vzc2lvbi52MS5FeHBsYWluU2Vzc2lvblJlc3BvbnNlEmAKEUludmFsaWRhdGVTZXNzaW9uEiQuc2Vzc2lvbi52MS5JbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QaJS5zZXNzaW9uLnYxLkludmFsaWRhdGVTZXNzaW9uUmVzcG9uc2USZQoSV2F0Y2hJbnZhbGlkYXRpb25zEiUuc2Vzc2lvbi52MS5XYXRjaEludmFsaWRhdGlvbnNSZXF1ZXN0GiYuc2Vzc2lvbi52MS5XYXRjaEludmFsaWRhdGlvbnNSZXNwb25zZTABEksKClJlbmV3V2F0Y2gSHS5zZXNzaW9uLnYxLlJlbmV3V2F0Y2hSZXF1ZXN0Gh4uc2Vzc2lvbi52MS5SZW5ld1dhdGNoUmVzcG9uc2USVAoNQmF0Y2hWYWxpZGF0ZRIgLnNlc3Npb24udjEuQmF0Y2hWYWxpZGF0ZVJlcXVlc3QaIS5zZXNzaW9uLnYxLkJhdGNoVmFsaWRhdGVSZXNwb25zZRJbCg5WYWxpZGF0ZVN0cmVhbRIhLnNlc3Npb24udjEuVmFsaWRhdGVTdHJlYW1SZXF1ZXN0GiIuc2Vzc2lvbi52MS5WYWxpZGF0ZVN0cmVhbVJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_session_v1_audit, file_session_v1_bulk_validation, file_session_v1_device_sessions, file_session_v1_hash_sessions, file_session_v1_regeneration, file_session_v1_secure_sessions, file_session_v1_simple_sessions, file_session_v1_watch]);
+  fileDesc("CiBzZXNzaW9uL3YxL3Nlc3Npb25fc2VydmljZS5wcm90bxIKc2Vzc2lvbi52MTLRFQoOU2Vzc2lvblNlcnZpY2USWgoNQ3JlYXRlU2Vzc2lvbhIgLnNlc3Npb24udjEuQ3JlYXRlU2Vzc2lvblJlcXVlc3QaIS5zZXNzaW9uLnYxLkNyZWF0ZVNlc3Npb25SZXNwb25zZSIEoLsYAhJRCgpHZXRTZXNzaW9uEh0uc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBoeLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlc3BvbnNlIgSguxgBEmAKD1ZhbGlkYXRlU2Vzc2lvbhIiLnNlc3Npb24udjEuVmFsaWRhdGVTZXNzaW9uUmVxdWVzdBojLnNlc3Npb24udjEuVmFsaWRhdGVTZXNzaW9uUmVzcG9uc2UiBKC7GAESZgoRVXBkYXRlU2Vzc2lvbkRhdGESJC5zZXNzaW9uLnYxLlVwZGF0ZVNlc3Npb25EYXRhUmVxdWVzdBolLnNlc3Npb24udjEuVXBkYXRlU2Vzc2lvbkRhdGFSZXNwb25zZSIEoLsYAhJaCg1EZWxldGVTZXNzaW9uEiAuc2Vzc2lvbi52MS5EZWxldGVTZXNzaW9uUmVxdWVzdBohLnNlc3Npb24udjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlIgSguxgCEmkKEkRlbGV0ZVVzZXJTZXNzaW9ucxIlLnNlc3Npb24udjEuRGVsZXRlVXNlclNlc3Npb25zUmVxdWVzdBomLnNlc3Npb24udjEuRGVsZXRlVXNlclNlc3Npb25zUmVzcG9uc2UiBKC7GAISYwoQTGlzdFVzZXJTZXNzaW9ucxIjLnNlc3Npb24udjEuTGlzdFVzZXJTZXNzaW9uc1JlcXVlc3QaJC5zZXNzaW9uLnYxLkxpc3RVc2VyU2Vzc2lvbnNSZXNwb25zZSIEoLsYARJmChFDcmVhdGVIYXNoU2Vzc2lvbhIkLnNlc3Npb24udjEuQ3JlYXRlSGFzaFNlc3Npb25SZXF1ZXN0GiUuc2Vzc2lvbi52MS5DcmVhdGVIYXNoU2Vzc2lvblJlc3BvbnNlIgSguxgCEmAKD0dldFNlc3Npb25GaWVsZBIiLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkUmVxdWVzdBojLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkUmVzcG9uc2UiBKC7GAESYwoQR2V0U2Vzc2lvbkZpZWxkcxIjLnNlc3Npb24udjEuR2V0U2Vzc2lvbkZpZWxkc1JlcXVlc3QaJC5zZXNzaW9uLnYxLkdldFNlc3Npb25GaWVsZHNSZXNwb25zZSIEoLsYARJjChBTZXRTZXNzaW9uRmllbGRzEiMuc2Vzc2lvbi52MS5TZXRTZXNzaW9uRmllbGRzUmVxdWVzdBokLnNlc3Npb24udjEuU2V0U2Vzc2lvbkZpZWxkc1Jlc3BvbnNlIgSguxgCEnIKFUluY3JlbWVudFNlc3Npb25GaWVsZBIoLnNlc3Npb24udjEuSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVxdWVzdBopLnNlc3Npb24udjEuSW5jcmVtZW50U2Vzc2lvbkZpZWxkUmVzcG9uc2UiBKC7GAISbAoTQ3JlYXRlU2VjdXJlU2Vzc2lvbhImLnNlc3Npb24udjEuQ3JlYXRlU2VjdXJlU2Vzc2lvblJlcXVlc3QaJy5zZXNzaW9uLnYxLkNyZWF0ZVNlY3VyZVNlc3Npb25SZXNwb25zZSIEoLsYAhJaCg1WYWxpZGF0ZVRva2VuEiAuc2Vzc2lvbi52MS5WYWxpZGF0ZVRva2VuUmVxdWVzdBohLnNlc3Npb24udjEuVmFsaWRhdGVUb2tlblJlc3BvbnNlIgSguxgBElQKC1JvdGF0ZVRva2VuEh4uc2Vzc2lvbi52MS5Sb3RhdGVUb2tlblJlcXVlc3QaHy5zZXNzaW9uLnYxLlJvdGF0ZVRva2VuUmVzcG9uc2UiBKC7GAISVAoLUmV2b2tlVG9rZW4SHi5zZXNzaW9uLnYxLlJldm9rZVRva2VuUmVxdWVzdBofLnNlc3Npb24udjEuUmV2b2tlVG9rZW5SZXNwb25zZSIEoLsYAhJsChNDcmVhdGVEZXZpY2VTZXNzaW9uEiYuc2Vzc2lvbi52MS5DcmVhdGVEZXZpY2VTZXNzaW9uUmVxdWVzdBonLnNlc3Npb24udjEuQ3JlYXRlRGV2aWNlU2Vzc2lvblJlc3BvbnNlIgSguxgCEmMKEEdldERldmljZVNlc3Npb24SIy5zZXNzaW9uLnYxLkdldERldmljZVNlc3Npb25SZXF1ZXN0GiQuc2Vzc2lvbi52MS5HZXREZXZpY2VTZXNzaW9uUmVzcG9uc2UiBKC7GAESYAoPTGlzdFVzZXJEZXZpY2VzEiIuc2Vzc2lvbi52MS5MaXN0VXNlckRldmljZXNSZXF1ZXN0GiMuc2Vzc2lvbi52MS5MaXN0VXNlckRldmljZXNSZXNwb25zZSIEoLsYARJXCgxSZXZva2VEZXZpY2USHy5zZXNzaW9uLnYxLlJldm9rZURldmljZVJlcXVlc3QaIC5zZXNzaW9uLnYxLlJldm9rZURldmljZVJlc3BvbnNlIgSguxgCEmYKEVJlZ2VuZXJhdGVTZXNzaW9uEiQuc2Vzc2lvbi52MS5SZWdlbmVyYXRlU2Vzc2lvblJlcXVlc3QaJS5zZXNzaW9uLnYxLlJlZ2VuZXJhdGVTZXNzaW9uUmVzcG9uc2UiBKC7GAISYAoPTGlzdEF1ZGl0RXZlbnRzEiIuc2Vzc2lvbi52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiMuc2Vzc2lvbi52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZSIEoLsYAxJdCg5FeHBsYWluU2Vzc2lvbhIhLnNlc3Npb24udjEuRXhwbGFpblNlc3Npb25SZXF1ZXN0GiIuc2Vzc2lvbi52MS5FeHBsYWluU2Vzc2lvblJlc3BvbnNlIgSguxgDEmYKEUludmFsaWRhdGVTZXNzaW9uEiQuc2Vzc2lvbi52MS5JbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QaJS5zZXNzaW9uLnYxLkludmFsaWRhdGVTZXNzaW9uUmVzcG9uc2UiBKC7GAISawoSV2F0Y2hJbnZhbGlkYXRpb25zEiUuc2Vzc2lvbi52MS5XYXRjaEludmFsaWRhdGlvbnNSZXF1ZXN0GiYuc2Vzc2lvbi52MS5XYXRjaEludmFsaWRhdGlvbnNSZXNwb25zZSIEoLsYBDABElEKClJlbmV3V2F0Y2gSHS5zZXNzaW9uLnYxLlJlbmV3V2F0Y2hSZXF1ZXN0Gh4uc2Vzc2lvbi52MS5SZW5ld1dhdGNoUmVzcG9uc2UiBKC7GAQSWgoNQmF0Y2hWYWxpZGF0ZRIgLnNlc3Npb24udjEuQmF0Y2hWYWxpZGF0ZVJlcXVlc3QaIS5zZXNzaW9uLnYxLkJhdGNoVmFsaWRhdGVSZXNwb25zZSIEoLsYARJhCg5WYWxpZGF0ZVN0cmVhbRIhLnNlc3Npb24udjEuVmFsaWRhdGVTdHJlYW1SZXF1ZXN0GiIuc2Vzc2lvbi52MS5WYWxpZGF0ZVN0cmVhbVJlc3BvbnNlIgSguxgBKAEwAWIGcHJvdG8z", [file_session_v1_audit, file_session_v1_bulk_validation, file_session_v1_device_sessions, file_session_v1_hash_sessions, file_session_v1_options, file_session_v1_regeneration, file_session_v1_secure_sessions, file_session_v1_simple_sessions, file_session_v1_watch]);
 
 /**
  * Creates, validates, changes and revokes login sessions.
@@ -35,15 +36,16 @@ export const file_session_v1_session_service: GenFile = /*@__PURE__*/
  * These rules hold for every method:
  * - All operations on one user are linearizable on one store primary. If the outcome of a call is unclear, it fails
  *   with UNAVAILABLE; the service never reports a success that it cannot confirm.
- * - Every error contains google.rpc.ErrorInfo with domain "session-authority" and the reason named here. Bad input gets
- *   INVALID_ARGUMENT with a google.rpc.BadRequest that names each field. UNAVAILABLE contains google.rpc.RetryInfo.
+ * - Every error contains google.rpc.ErrorInfo with domain "session-authority" and the reason named here, a value of
+ *   ErrorReason without its prefix. Bad input gets INVALID_ARGUMENT with a google.rpc.BadRequest that names each field.
+ *   UNAVAILABLE contains google.rpc.RetryInfo.
  *   Failures of the protocol itself, such as a message over 256 KiB or an unknown method, contain their code only.
  * - Every call ends by its deadline, whatever the state of the store. A call without a deadline ends within the
  *   server's SA_REQUEST_TIMEOUT (5 s by default).
  * - The tenant comes from the caller's credential, never from a request. For the caller, sessions of another tenant do
  *   not exist.
  * - If API keys are configured, a call without a valid one fails with UNAUTHENTICATED / CREDENTIAL_INVALID, and a call
- *   without the scope named here fails with PERMISSION_DENIED / SCOPE_MISSING.
+ *   without the scope of the method, which is its option `scope`, fails with PERMISSION_DENIED / SCOPE_MISSING.
  *
  * ---- Simple sessions ----
  *
@@ -57,7 +59,6 @@ export const SessionService: GenService<{
    * with RetryInfo, above the server's SA_CREATE_RATE; FAILED_PRECONDITION / REVOKED_SINCE_LOGIN; FAILED_PRECONDITION /
    * AUTHENTICATED_IN_FUTURE; FAILED_PRECONDITION / REQUEST_ID_REUSED if another Create method used this request_id;
    * FAILED_PRECONDITION / REQUEST_ID_SPENT if the session created with this request_id has ended since.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSession
    */
@@ -70,7 +71,6 @@ export const SessionService: GenService<{
    * Reads a session and slides its idle timeout unless `touch` is false. A session that a token opens cannot be read with
    * its id: the call fails with NOT_FOUND.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND if the session is unknown, expired, revoked or foreign.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSession
    */
@@ -84,7 +84,6 @@ export const SessionService: GenService<{
    * cannot be validated with its id: the verdict is VERDICT_INVALID.
    * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a session that has ended, the call succeeds with
    * VERDICT_INVALID.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateSession
    */
@@ -98,7 +97,6 @@ export const SessionService: GenService<{
    * concurrent merges both take effect. A session that a token opens can be changed with its id, because this method is
    * for backends and returns no token.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; INVALID_ARGUMENT.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.UpdateSessionData
    */
@@ -110,7 +108,6 @@ export const SessionService: GenService<{
   /**
    * Ends a session: the user logs out. Once the call has returned OK, nothing revives the session. If the session has
    * already ended, the response is `deleted: false`. The call works while the store's memory is full.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.DeleteSession
    */
@@ -122,7 +119,6 @@ export const SessionService: GenService<{
   /**
    * Ends all sessions of a user, or all but one, of every variant, in one atomic step. A concurrent create is either
    * ended by this call or takes effect after it. The call works while the store's memory is full.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.DeleteUserSessions
    */
@@ -135,7 +131,6 @@ export const SessionService: GenService<{
    * Lists the live sessions of a user, page by page (AIP-158), and slides no idle timeout. A session that is alive
    * during the whole listing appears exactly once; a session that has ended never appears.
    * Errors: INVALID_ARGUMENT for a page_token of another user.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ListUserSessions
    */
@@ -146,7 +141,6 @@ export const SessionService: GenService<{
   },
   /**
    * Creates a session with flat fields. It behaves as CreateSession, and exists for callers that keep nothing else.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateHashSession
    */
@@ -158,7 +152,6 @@ export const SessionService: GenService<{
   /**
    * Reads one field and slides the idle timeout unless `touch` is false.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionField
    */
@@ -171,7 +164,6 @@ export const SessionService: GenService<{
    * Reads several or all fields, as they were at one instant, and slides the idle timeout unless `touch` is
    * false.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetSessionFields
    */
@@ -183,7 +175,6 @@ export const SessionService: GenService<{
   /**
    * Writes and removes fields in one step, leaves the others unchanged, and slides the idle timeout.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; ABORTED / VERSION_MISMATCH; RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED above 128 fields, and then nothing is written.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.SetSessionFields
    */
@@ -198,7 +189,6 @@ export const SessionService: GenService<{
    * Errors: NOT_FOUND / SESSION_NOT_FOUND; FAILED_PRECONDITION /
    * NOT_AN_INTEGER if the value is not an int64; FAILED_PRECONDITION / INTEGER_OVERFLOW if the sum is not an int64;
    * RESOURCE_EXHAUSTED / FIELD_LIMIT_REACHED.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.IncrementSessionField
    */
@@ -210,7 +200,6 @@ export const SessionService: GenService<{
   /**
    * Creates a session whose bearer is a secret token. The token is returned only here, and only its SHA-256 is stored.
    * Otherwise it behaves as CreateSession.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateSecureSession
    */
@@ -225,7 +214,6 @@ export const SessionService: GenService<{
    * ends the session.
    * Errors: only UNAVAILABLE and INVALID_ARGUMENT; for a token that is no longer valid, the call succeeds with
    * VERDICT_INVALID.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateToken
    */
@@ -239,7 +227,6 @@ export const SessionService: GenService<{
    * ROTATED_CONCURRENTLY with RetryInfo. Calls with the same token and request_id are one rotation: all of them get the
    * same new token. The old token remains valid for the grace. absolute_expire_time never moves.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND for a token that is not valid.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RotateToken
    */
@@ -252,7 +239,6 @@ export const SessionService: GenService<{
    * Ends the session of a token, for a caller that has its secret. If the session has already ended, the response is
    * `deleted: false`. A token that was rotated away longer ago than the grace ends the session as a reuse does. The
    * call works while the store's memory is full.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RevokeToken
    */
@@ -264,7 +250,6 @@ export const SessionService: GenService<{
   /**
    * Creates a session on a device. It behaves as CreateSession, but the device is required. With every Create that has a
    * device, the session that this user had on the device is replaced in the same step.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.CreateDeviceSession
    */
@@ -276,7 +261,6 @@ export const SessionService: GenService<{
   /**
    * Reads the live session on a device, whatever opens it, and slides its idle timeout unless `touch` is false.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.GetDeviceSession
    */
@@ -287,7 +271,6 @@ export const SessionService: GenService<{
   },
   /**
    * Lists the live sessions of a user that have a device, page by page, under the rules of ListUserSessions.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ListUserDevices
    */
@@ -298,7 +281,6 @@ export const SessionService: GenService<{
   },
   /**
    * Ends the session of one user on one device. If there is none, the response is `deleted: false`.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RevokeDevice
    */
@@ -312,7 +294,6 @@ export const SessionService: GenService<{
    * same step, or after `grace`. Exactly one of N concurrent callers wins; for the others, the old id is gone. Calls with
    * the same handle and request_id are one regeneration.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.RegenerateSession
    */
@@ -324,7 +305,6 @@ export const SessionService: GenService<{
   /**
    * Lists what happened to a user's sessions, newest first, page by page. There is exactly one event for each
    * acknowledged mutation.
-   * Scope: audit.
    *
    * @generated from rpc session.v1.SessionService.ListAuditEvents
    */
@@ -335,7 +315,6 @@ export const SessionService: GenService<{
   },
   /**
    * Reports whether a session is alive and, if it has ended, by whom, when and why.
-   * Scope: audit.
    *
    * @generated from rpc session.v1.SessionService.ExplainSession
    */
@@ -347,7 +326,6 @@ export const SessionService: GenService<{
   /**
    * Ends a session of any variant by its id, with a reason and an actor. If the session has already ended, the response
    * is `deleted: false`. The call works while the store's memory is full.
-   * Scope: write.
    *
    * @generated from rpc session.v1.SessionService.InvalidateSession
    */
@@ -359,7 +337,6 @@ export const SessionService: GenService<{
   /**
    * Streams every invalidation of the caller's tenant: at least once, in order for each user, and resumable without a
    * gap. If the service cannot rule out a gap, it sends a reset.
-   * Scope: watch.
    *
    * @generated from rpc session.v1.SessionService.WatchInvalidations
    */
@@ -372,7 +349,6 @@ export const SessionService: GenService<{
    * Requests a checkpoint with this nonce on the stream. That checkpoint shows that the stream is live in both
    * directions, and the lease of a cache depends on it.
    * Errors: NOT_FOUND / WATCH_NOT_FOUND.
-   * Scope: watch.
    *
    * @generated from rpc session.v1.SessionService.RenewWatch
    */
@@ -384,7 +360,6 @@ export const SessionService: GenService<{
   /**
    * Validates up to 1,000 sessions or tokens. The results keep the order of the entries, and one bad entry does not
    * affect the others.
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.BatchValidate
    */
@@ -399,7 +374,6 @@ export const SessionService: GenService<{
    * have no result yet, flow control holds the caller back.
    * A message that violates a rule (INVALID_ARGUMENT) or cannot be validated (UNAVAILABLE) ends the stream, after the
    * results before it. A caller that leaves results unread for 3 s loses the stream (RESOURCE_EXHAUSTED).
-   * Scope: read.
    *
    * @generated from rpc session.v1.SessionService.ValidateStream
    */
