@@ -111,8 +111,11 @@ class WatchLoop {
     }
   }
 
-  #onOpened(stream: Stream, { watchId, position, lease }: WatchOpened): void {
+  #onOpened(stream: Stream, { watchId, position, lease, hasReferences }: WatchOpened): void {
     clearTimeout(this.#timer);
+    // Such a stream does not name the sessions that end, so nothing may be served from memory under it.
+    if (hasReferences)
+      return this.#onEnd(stream, "the API key lacks the scope read, so the watch names no session ids");
     this.#watchId = watchId;
     this.#leaseMs = lease === undefined ? 0 : durationMs(lease);
     if (this.#leaseMs <= 0) return this.#onEnd(stream, "the service grants no lease");

@@ -24,6 +24,11 @@ export function ownerPrefixOf(tenant: string): string {
   return prefix;
 }
 
+/** Returns the tenant in an owner, decoded. */
+export function tenantOfOwner(owner: string): string {
+  return decodeURIComponent(owner.slice(0, owner.indexOf(":")));
+}
+
 /** Returns the user id in an owner, decoded. */
 export function userIdOfOwner(owner: string): string {
   return decodeURIComponent(owner.slice(owner.indexOf(":") + 1));

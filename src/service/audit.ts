@@ -2,12 +2,12 @@
 
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { AuditEventType, SessionState, type ListAuditEventsRequest } from "../../gen/session/v1/audit_pb.ts";
-import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { AuditEntry } from "../store/audit.ts";
+import { invalidationReasonOf, revocationReasonOf } from "../watch/reasons.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { DEFAULT_PAGE_SIZE } from "./session_page.ts";
@@ -15,7 +15,8 @@ import { DEFAULT_PAGE_SIZE } from "./session_page.ts";
 const ENTRIES_PER_READ = 200;
 const EXPIRED_PER_EXPLAIN = 100;
 
-export function createAuditService({ audit, sweep }: ServiceDependencies) {
+export function createAuditService({ audit, sweep, references }: ServiceDependencies) {
+  const { visibleId } = references;
   return {
     async listAuditEvents(request, call) {
       const owner = ownerOf(call.principal.tenant, request.userId);
@@ -27,21 +28,25 @@ export function createAuditService({ audit, sweep }: ServiceDependencies) {
       const entries = await matchingEntries(audit, request, after, pageSize + 1, call);
       const page = entries.slice(0, pageSize);
       return {
-        events: page.map((entry) => auditEvent(entry, request.userId)),
+        events: page.map((entry) => auditEvent(entry, request.userId, (id) => visibleId(id, entry.opener, call))),
         nextPageToken: entries.length > pageSize ? encodePageToken(scope, page.at(-1)!.id) : "",
       };
     },
 
     async explainSession(request, call) {
-      const partition = partitionOfSessionId(request.sessionId);
+      const sessionId = references.idOf(request.sessionId, call);
+      const partition = partitionOfSessionId(sessionId);
       // A session that has just expired has no tombstone until its partition is swept.
       if (partition !== undefined) await sweep.expire(partition, EXPIRED_PER_EXPLAIN, call);
-      const explanation = await audit.explain(request.sessionId, call);
+      const explanation = await audit.explain(sessionId, call);
       if (explanation.state === "unknown") return { state: SessionState.UNKNOWN };
       if (explanation.state === "alive") return { state: SessionState.ALIVE, userId: explanation.userId };
-      const { userId, actor, note } = explanation;
-      const reason = InvalidationReason[explanation.reason.toUpperCase() as keyof typeof InvalidationReason];
-      return { state: SessionState.ENDED, reason, actor, endTime: timestampFromMs(explanation.atMs), note, userId };
+      const { userId, principal, actor, note } = explanation;
+      return {
+        ...{ state: SessionState.ENDED, userId, principal, actor, note, endTime: timestampFromMs(explanation.atMs) },
+        reason: invalidationReasonOf(explanation.reason),
+        revocationReason: revocationReasonOf(explanation.revocationReason),
+      };
     },
   } satisfies SessionServiceImpl;
 }
@@ -66,16 +71,16 @@ async function matchingEntries(
   }
 }
 
-function auditEvent(entry: AuditEntry, userId: string) {
+/** @param visible Returns an id of the entry as the caller may see it. */
+function auditEvent(entry: AuditEntry, userId: string, visible: (sessionId: string) => string) {
+  const { id, event, sessionId, deviceId, principal, actor, note, detail } = entry;
   return {
-    eventId: entry.id,
-    type: eventType(entry),
-    time: timestampFromMs(Number(entry.id.split("-")[0])),
-    userId,
-    sessionId: entry.sessionId,
-    deviceId: entry.deviceId,
-    actor: entry.actor,
-    note: entry.note,
+    ...{ eventId: id, type: eventType(entry), time: timestampFromMs(Number(id.split("-")[0])) },
+    ...{ userId, sessionId: visible(sessionId), deviceId, principal, actor, note },
+    // What the detail is depends on the event.
+    ...(event === "revoked" && { revocationReason: revocationReasonOf(detail) }),
+    ...(event === "regenerated" && { previousSessionId: visible(detail) }),
+    ...(event === "user_revoked" && { deletedCount: Number(detail) }),
   };
 }
 

@@ -12,6 +12,7 @@ import type { SessionStore } from "../store/simple_sessions.ts";
 import type { SweepStore } from "../store/sweep.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { WatchBroadcaster } from "../watch/broadcaster.ts";
+import type { SessionReferences } from "./session_references.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
 import type { SessionValidator } from "./validation/validator.ts";
 import type { RenewOnSibling } from "./watch.ts";
@@ -46,6 +47,7 @@ export type ServiceDependencies = SessionStores & {
   /** Renews a watcher of another worker. Undefined if this is the instance's only process. */
   readonly renewOnSibling: RenewOnSibling | undefined;
   readonly defaults: SessionDefaults;
+  readonly references: SessionReferences;
   /** The keys in force now; they change while the service runs. */
   readonly keyRing: () => TokenKeyRing;
   /** How long the evaluation of one request of a ValidateStream may take. */

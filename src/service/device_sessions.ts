@@ -29,7 +29,7 @@ export function createDeviceSessionService(deps: ServiceDependencies) {
     },
 
     async revokeDevice(request, call) {
-      return { deleted: await deviceSessions.revoke(request.userId, request.deviceId, call) };
+      return { deleted: await deviceSessions.revoke(request.userId, request.deviceId, request, call) };
     },
   } satisfies SessionServiceImpl;
 }

@@ -21,13 +21,14 @@ export function createHashSessionService(deps: ServiceDependencies) {
       return { fields: Object.fromEntries(await hashSessions.get(sessionId, names, touch, call)) };
     },
 
-    async setSessionFields({ sessionId, fields, remove, expectedVersion, touch = true }, call) {
-      const changed = await hashSessions.set(sessionId, Object.entries(fields), remove, expectedVersion, touch, call);
+    async setSessionFields({ sessionId, userId, fields, remove, expectedVersion, touch = true }, call) {
+      const writes = Object.entries(fields);
+      const changed = await hashSessions.set({ sessionId, userId }, writes, remove, expectedVersion, touch, call);
       return { session: sessionMessage(changed) };
     },
 
-    async incrementSessionField({ sessionId, field, delta, touch = true }, call) {
-      return { value: await hashSessions.increment(sessionId, field, delta, touch, call) };
+    async incrementSessionField({ sessionId, userId, field, delta, touch = true }, call) {
+      return { value: await hashSessions.increment({ sessionId, userId }, field, delta, touch, call) };
     },
   } satisfies SessionServiceImpl;
 }

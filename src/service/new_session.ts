@@ -61,6 +61,8 @@ function newSession(request: CreateRequest, method: NewSession["method"], defaul
     authenticatedAtMs: authenticatedAtMs(request.authentication),
     fields: Object.entries(request.fields),
     requestId: request.requestId,
+    actor: request.actor,
+    note: request.note,
     ...limit,
   };
 }

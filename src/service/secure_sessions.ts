@@ -43,7 +43,7 @@ export function createSecureSessionService(deps: ServiceDependencies) {
     async revokeToken(request, call) {
       const verified = verifyToken(keyRing(), call.principal.tenant, request.token);
       if (verified === undefined) return { deleted: false };
-      return { deleted: await secureSessions.revoke(verified.sessionId, verified.digest, call) };
+      return { deleted: await secureSessions.revoke(verified.sessionId, verified.digest, request, call) };
     },
   } satisfies SessionServiceImpl;
 

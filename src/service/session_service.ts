@@ -8,6 +8,7 @@ import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { createHashSessionService } from "./hash_sessions.ts";
 import { createRegenerationService } from "./regeneration.ts";
 import { createSecureSessionService } from "./secure_sessions.ts";
+import { createSessionReferences } from "./session_references.ts";
 import { createSimpleSessionService } from "./simple_sessions.ts";
 import { createIpBindingCheck } from "./validation/ip_binding.ts";
 import { SessionValidator, type ValidatorDependencies } from "./validation/validator.ts";
@@ -17,11 +18,12 @@ import { createWatchService } from "./watch.ts";
 export type SessionService = { readonly methods: SessionServiceImpl; readonly encodedHandlers: EncodedHandlers };
 
 export function createSessionService(
-  given: Omit<ServiceDependencies & ValidatorDependencies, "validator" | "checkIpBinding">,
+  given: Omit<ServiceDependencies & ValidatorDependencies, "validator" | "checkIpBinding" | "references">,
 ): SessionService {
   const checkIpBinding = createIpBindingCheck(given);
   const validator = new SessionValidator({ ...given, checkIpBinding });
-  const dependencies = { ...given, checkIpBinding, validator };
+  const references = createSessionReferences(given.keyRing);
+  const dependencies = { ...given, checkIpBinding, validator, references };
   const simple = createSimpleSessionService(dependencies);
   const secure = createSecureSessionService(dependencies);
   const bulk = createBulkValidationService(dependencies);

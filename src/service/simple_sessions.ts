@@ -16,7 +16,7 @@ import { decodeValidateSessionRequest, fromValidateSessionRequest } from "./vali
 import { encodeValidationResponse, toValidationResponse } from "./validation/response_encoding.ts";
 
 export function createSimpleSessionService(deps: ServiceDependencies) {
-  const { sessions, validator, checkIpBinding } = deps;
+  const { sessions, validator, checkIpBinding, references } = deps;
   const methods = {
     async createSession(request, call) {
       return { session: sessionMessage(await createNewSession(deps, request, "simple", call)) };
@@ -34,10 +34,10 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     },
 
     async updateSessionData(request, call) {
-      const { sessionId, merge, expectedVersion, touch = true } = request;
+      const { merge, expectedVersion, touch = true } = request;
       const updated = await (merge
         ? mergeData(sessions, request, call)
-        : sessions.updateData(sessionId, encodeData(request.data), expectedVersion, touch, call));
+        : sessions.updateData(request, encodeData(request.data), expectedVersion, touch, call));
       if (updated === undefined) {
         throw new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");
       }
@@ -45,11 +45,14 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     },
 
     async deleteSession(request, call) {
-      return { deleted: await sessions.remove(request.sessionId, "deleted", "", call) };
+      const { userId, actor, note } = request;
+      const end = { reason: "deleted", revocationReason: "", userId, actor, note } as const;
+      return { deleted: await sessions.remove(references.idOf(request.sessionId, call), end, call) };
     },
 
     async deleteUserSessions(request, call) {
-      return { deletedCount: await sessions.removeAllOfUser(request.userId, request.exceptSessionId, call) };
+      const { userId, exceptSessionId } = request;
+      return { deletedCount: await sessions.removeAllOfUser(userId, exceptSessionId, request, call) };
     },
 
     async listUserSessions(request, call) {
@@ -73,12 +76,19 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
  * to undefined if the session has another version than the expected one.
  */
 async function mergeData(sessions: SessionStore, request: UpdateSessionDataRequest, call: CallContext) {
+  const { userId } = request;
   for (;;) {
     const [record] = await sessions.readRecords([request.sessionId], call);
-    if (record === undefined) throw sessionNotFound();
+    if (record === undefined || (userId !== "" && record.userId !== userId)) throw sessionNotFound();
     if (request.expectedVersion !== 0n && request.expectedVersion !== record.version) return undefined;
     const data = encodeData(mergePatch(decodeData(record) ?? {}, request.data ?? {}));
-    const updated = await sessions.updateData(record.sessionId, data, record.version, request.touch ?? true, call);
+    const updated = await sessions.updateData(
+      { sessionId: record.sessionId, userId },
+      data,
+      record.version,
+      request.touch ?? true,
+      call,
+    );
     if (updated !== undefined) return updated;
   }
 }

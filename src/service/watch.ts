@@ -2,17 +2,19 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
-import { invalidField, SessionError } from "../domain/errors.ts";
+import { RevocationReason, RevocationReasonSchema } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
+import { SessionError } from "../domain/errors.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { decodePosition, encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
-import type { EndReason, SessionStore } from "../store/simple_sessions.ts";
+import type { SessionStore } from "../store/simple_sessions.ts";
 import { LEASE_MS, type WatchBroadcaster } from "../watch/broadcaster.ts";
 import { replay } from "../watch/resume.ts";
 import { toPushStream } from "../watch/subscription.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
+import type { SessionReferences } from "./session_references.ts";
 
 /** Longer than a lease, because the clock of a cache may run a little slower than this one. */
 const BARRIER_MS = LEASE_MS * 1.02;
@@ -27,28 +29,40 @@ type WatchDeps = {
   /** Undefined if this is the instance's only process. */
   readonly renewOnSibling: RenewOnSibling | undefined;
   readonly keyRing: () => TokenKeyRing;
+  readonly references: SessionReferences;
 };
 
-export function createWatchService({ sessions, changes, broadcaster, renewOnSibling, keyRing }: WatchDeps) {
+export function createWatchService(deps: WatchDeps) {
+  const { sessions, changes, broadcaster, renewOnSibling, keyRing, references } = deps;
   return {
     async invalidateSession(request, call) {
-      const { sessionId, note, actor } = request;
-      const { principal, deadlineMs, signal } = call;
-      const actedBy = actor === "" ? call : { principal: { ...principal, name: actor }, deadlineMs, signal };
-      const deleted = await sessions.remove(sessionId, endReason(request.reason), note, actedBy);
+      const { userId, note, actor } = request;
+      const revocationReason = wordOf(request.reason);
+      const sessionId = references.idOf(request.sessionId, call);
+      const deleted = await sessions.remove(
+        sessionId,
+        { reason: "revoked", revocationReason, userId, note, actor },
+        call,
+      );
       // A cache whose lease was renewed earlier may serve the session until that lease ends. One that renews from now on
       // receives the invalidation first.
-      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal });
+      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal: call.signal });
       return { deleted };
     },
 
     async *watchInvalidations(request, call) {
       const { tenant } = call.principal;
+      const hasReferences = references.areForCaller(call);
       const filter = {
         ownerPrefix: ownerPrefixOf(tenant),
         owners: new Set(request.userIds.map((userId) => ownerOf(tenant, userId))),
-        sessionIds: new Set(request.sessionIds),
+        sessionIds: new Set(request.sessionIds.map((sessionId) => references.idOf(sessionId, call))),
+        // Reasons without kinds select ends only.
+        kinds: new Set(
+          request.kinds.length === 0 && request.reasons.length > 0 ? [InvalidationKind.ENDED] : request.kinds,
+        ),
         reasons: new Set(request.reasons),
+        hasReferences,
       };
       const encode = (position: Position) => encodePosition(keyRing(), tenant, position);
       const { resumePosition } = request;
@@ -56,9 +70,9 @@ export function createWatchService({ sessions, changes, broadcaster, renewOnSibl
       const { subscription, start } = await broadcaster.open(tenant, filter);
       try {
         const position = resumed ? resumePosition : encode(start);
-        const value = { watchId: subscription.id, position, lease: durationFromMs(LEASE_MS) };
+        const value = { watchId: subscription.id, position, lease: durationFromMs(LEASE_MS), hasReferences };
         yield { event: { case: "opened" as const, value } };
-        if (resumed) yield* replay(resumed, start, { changes, filter, encode, signal: call.signal });
+        if (resumed) yield* replay(resumed, start, { changes, filter, encode, keyRing, signal: call.signal });
         yield toPushStream(subscription);
       } finally {
         broadcaster.close(subscription);
@@ -75,8 +89,8 @@ export function createWatchService({ sessions, changes, broadcaster, renewOnSibl
   } satisfies SessionServiceImpl;
 }
 
-function endReason(reason: InvalidationReason): EndReason {
-  if (reason === InvalidationReason.CHANGED) throw invalidField("reason", "CHANGED ends no session");
-  const given = reason === InvalidationReason.UNSPECIFIED ? InvalidationReason.REVOKED : reason;
-  return InvalidationReasonSchema.value[given]!.localName.toLowerCase() as EndReason;
+/** Returns the word of the store for what a caller gives as its reason; empty for none. */
+function wordOf(reason: RevocationReason): string {
+  if (reason === RevocationReason.UNSPECIFIED) return "";
+  return RevocationReasonSchema.value[reason]!.localName.toLowerCase();
 }

@@ -2,30 +2,35 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
-import type { StoreDependencies } from "./dependencies.ts";
-import { auditKey } from "./keys.ts";
+import { parseDoneBy, parseOpener, type DoneBy, type Opener, type StoreDependencies } from "./dependencies.ts";
+import { auditKeys } from "./keys.ts";
 
-/** One entry of an audit trail; `id` is `<ms>-<n>`. `sessionId`, `deviceId` and `note` may be empty. */
-export type AuditEntry = {
+/**
+ * One entry of an audit trail; `id` is `<ms>-<n>`. `sessionId`, `deviceId`, `note` and `detail` may be empty; what `detail` is
+ * depends on the event (src/store/lua/includes/audit.lua).
+ */
+export type AuditEntry = DoneBy & {
   readonly id: string;
   readonly event: string;
+  readonly opener: Opener;
   readonly sessionId: string;
   readonly deviceId: string;
-  readonly actor: string;
+  readonly detail: string;
   readonly note: string;
 };
 
 /** The state of a session id. `unknown`: there was no such session, or its tombstone is gone. */
 export type Explanation =
   | { readonly state: "alive"; readonly userId: string }
-  | {
+  | (DoneBy & {
       readonly state: "ended";
       readonly userId: string;
       readonly reason: string;
-      readonly actor: string;
+      /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
+      readonly revocationReason: string;
       readonly note: string;
       readonly atMs: number;
-    }
+    })
   | { readonly state: "unknown" };
 
 export type AuditStore = ReturnType<typeof createAuditStore>;
@@ -36,9 +41,9 @@ export function createAuditStore({ scripts }: StoreDependencies) {
    * older than `oldestMs`.
    */
   async function auditEntries(userId: string, beforeId: string, oldestMs: number, count: number, call: CallContext) {
-    const key = auditKey(ownerOf(call.principal.tenant, userId));
+    const keys = auditKeys(ownerOf(call.principal.tenant, userId));
     const args = [beforeId, String(oldestMs), String(count)];
-    const { values } = await scripts.run("audit_list_events", [key], args, call);
+    const { values } = await scripts.run("audit_list_events", keys, args, call);
     return (values[0] as Buffer[]).map((entry) => parseAuditEntry(entry.toString()));
   }
 
@@ -46,10 +51,10 @@ export function createAuditStore({ scripts }: StoreDependencies) {
   async function explain(sessionId: string, call: CallContext): Promise<Explanation> {
     const results = ["alive", "ended", "unknown", "not_found"] as const;
     const { outcome, values } = await scripts.runOnSession("audit_explain_session", sessionId, [], call, results);
-    const [owner = "", reason = "", actor = "", note = "", at = ""] = values.map(String);
+    const [owner = "", reason = "", by = "", note = "", at = "", revocationReason = ""] = values.map(String);
     if (outcome === "alive") return { state: "alive", userId: userIdOfOwner(owner) };
     if (outcome !== "ended") return { state: "unknown" };
-    const end = { reason, actor: decodeURIComponent(actor), note, atMs: Number(at) };
+    const end = { reason, revocationReason, ...parseDoneBy(by), note, atMs: Number(at) };
     return { state: "ended", userId: userIdOfOwner(owner), ...end };
   }
 
@@ -58,7 +63,8 @@ export function createAuditStore({ scripts }: StoreDependencies) {
 
 /** Parses an entry as src/store/lua/includes/audit.lua writes it. */
 function parseAuditEntry(entry: string): AuditEntry {
-  const [id = "", event = "", sessionId = "", device = "", actor = "", ...note] = entry.split(" ");
-  const names = { deviceId: decodeURIComponent(device), actor: decodeURIComponent(actor) };
-  return { id, event, sessionId, ...names, note: note.join(" ") };
+  const [id = "", event = "", opener = "", sessionId = "", device = "", by = "", detail = "", ...note] =
+    entry.split(" ");
+  const session = { opener: parseOpener(opener), sessionId, deviceId: decodeURIComponent(device) };
+  return { id, event, ...session, ...parseDoneBy(by), detail, note: note.join(" ") };
 }

@@ -38,6 +38,9 @@ export type NewSession = {
   /** `user`: all; `device_type`: those on a device of the same type; else those with this label, a map entry of `labels`. */
   readonly limitGroup: "user" | "device_type" | Uint8Array;
   readonly onExceed: "reject" | "evict";
+  /** On whose behalf the caller acts, and more details, for the audit trail; both may be empty. */
+  readonly actor: string;
+  readonly note: string;
 };
 
 const NO_SECRET = Buffer.alloc(0);
@@ -68,7 +71,8 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
           String(session.authenticatedAtMs),
           secretDigest,
           session.requestId === "" ? "0" : String(REQUEST_ID_TTL_MS),
-          ...auditArgs(settings, call),
+          ...auditArgs(settings, call, session.actor),
+          session.note,
           String(session.maxSessions),
           typeof session.limitGroup === "string" ? session.limitGroup : asBuffer(session.limitGroup),
           session.onExceed,

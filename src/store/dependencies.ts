@@ -1,6 +1,7 @@
 // What the files of the store's operations share: dependencies, settings, and how values become the ARGV of the scripts.
 
 import type { CallContext } from "../domain/call.ts";
+import { ownerOf } from "../domain/owner.ts";
 import type { StoreConnection } from "./connection/connection.ts";
 import type { Scripts } from "./scripts.ts";
 
@@ -24,9 +25,36 @@ export type StoreDependencies = {
 /** A request with a request id may be repeated for this time. */
 export const REQUEST_ID_TTL_MS = 10 * 60_000;
 
-/** Returns the ARGV audit_retention_ms and actor. The actor is percent-encoded, so that it is one word of a change. */
-export function auditArgs(settings: StoreSettings, call: CallContext): [string, string] {
-  return [String(settings.auditRetentionMs), encodeURIComponent(call.principal.name)];
+/**
+ * Returns the ARGV audit_retention_ms and by: `<principal>/<actor>`, where the actor is on whose behalf the caller says to act. Both are
+ * percent-encoded, so that they are one word of a change.
+ */
+export function auditArgs(settings: StoreSettings, call: CallContext, actor = ""): [string, string] {
+  return [String(settings.auditRetentionMs), `${encodeURIComponent(call.principal.name)}/${encodeURIComponent(actor)}`];
+}
+
+/** Who did something: the authenticated caller, and on whose behalf. Both are empty for a timeout. */
+export type DoneBy = { readonly principal: string; readonly actor: string };
+
+/** Parses what `auditArgs` has written. */
+export function parseDoneBy(word: string): DoneBy {
+  const [principal = "", actor = ""] = word.split("/").map(decodeURIComponent);
+  return { principal, actor };
+}
+
+/** What opens a session, as changes and audit entries name it. */
+export type Opener = "id" | "token";
+
+export function parseOpener(word: string): Opener {
+  return word === "t" ? "token" : "id";
+}
+
+/** A session that must be of this user; an empty user id stands for any user. */
+export type OwnedSession = { readonly sessionId: string; readonly userId: string };
+
+/** Returns the ARGV owner of a script that acts only on a session of this user; an empty user id stands for any user. */
+export function ownerArg(userId: string, call: CallContext): string {
+  return userId === "" ? "" : ownerOf(call.principal.tenant, userId);
 }
 
 /** Returns the ARGV touch_interval_ms: -1 for the session's default, -2 for a call that is no access. */

@@ -5,6 +5,7 @@ import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
 import { auditArgs, touchArg, type StoreDependencies } from "./dependencies.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./session_record.ts";
+import type { Justification } from "./simple_sessions.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 export type DeviceSessionStore = ReturnType<typeof createDeviceSessionStore>;
@@ -19,9 +20,14 @@ export function createDeviceSessionStore({ connection, scripts, settings }: Stor
   }
 
   /** Ends the session of a user on a device; returns false if there was none. */
-  async function revoke(userId: string, deviceId: string, call: CallContext): Promise<boolean> {
+  async function revoke(
+    userId: string,
+    deviceId: string,
+    { actor, note }: Justification,
+    call: CallContext,
+  ): Promise<boolean> {
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
-    const args = [encodeURIComponent(deviceId), ...auditArgs(settings, call)];
+    const args = [encodeURIComponent(deviceId), ...auditArgs(settings, call, actor), note];
     const { outcome } = await scripts.run("device_sessions_revoke", keys, args, call, ["not_found"]);
     return outcome === "ok";
   }

@@ -1,7 +1,7 @@
 // The fields of sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { auditArgs, slidesArg, touchArg, type StoreDependencies } from "./dependencies.ts";
+import { auditArgs, ownerArg, slidesArg, touchArg, type OwnedSession, type StoreDependencies } from "./dependencies.ts";
 import { FIELDS_MAX } from "./script_outcomes.ts";
 import { fieldsFromReply, storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
@@ -21,7 +21,7 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
    * @throws SessionError VERSION_MISMATCH if `expectedVersion` is neither 0 nor the version; FIELD_LIMIT_REACHED.
    */
   async function set(
-    sessionId: string,
+    { sessionId, userId }: OwnedSession,
     fields: Iterable<readonly [name: string, value: string]>,
     remove: readonly string[],
     expectedVersion: bigint,
@@ -30,7 +30,7 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
   ): Promise<StoredSession> {
     const writes = [...fields];
     const changes = [String(writes.length), ...writes.flat(), ...remove];
-    const conditions = [String(expectedVersion), String(FIELDS_MAX), slidesArg(touch)];
+    const conditions = [ownerArg(userId, call), String(expectedVersion), String(FIELDS_MAX), slidesArg(touch)];
     const args = [...conditions, ...auditArgs(settings, call), ...changes];
     const { values } = await scripts.runOnSession("hash_sessions_set_fields", sessionId, args, call);
     return storedSessionFromReply(values);
@@ -40,8 +40,15 @@ export function createHashSessionStore({ scripts, settings }: StoreDependencies)
    * Adds `delta` to an int64 field and returns the new value.
    * @throws SessionError NOT_AN_INTEGER, INTEGER_OVERFLOW, FIELD_LIMIT_REACHED.
    */
-  async function increment(sessionId: string, field: string, delta: bigint, touch: boolean, call: CallContext) {
-    const args = [field, String(delta), String(FIELDS_MAX), slidesArg(touch), ...auditArgs(settings, call)];
+  async function increment(
+    { sessionId, userId }: OwnedSession,
+    field: string,
+    delta: bigint,
+    touch: boolean,
+    call: CallContext,
+  ): Promise<bigint> {
+    const addition = [field, String(delta), String(FIELDS_MAX), slidesArg(touch)];
+    const args = [ownerArg(userId, call), ...addition, ...auditArgs(settings, call)];
     const { values } = await scripts.runOnSession("hash_sessions_increment_field", sessionId, args, call);
     return BigInt(String(values[0]));
   }

@@ -41,9 +41,10 @@ export function userScriptKeys(owner: string): string[] {
   return [`${base}u:${owner}`, `${base}a:${owner}`, `${base}d:${owner}`, `${base}r:${owner}`, ...shared];
 }
 
-/** Returns the key of a user's audit trail. */
-export function auditKey(owner: string): string {
-  return `${PARTITIONS[partitionOfOwner(owner)]!.base}a:${owner}`;
+/** Returns the KEYS of a user's audit trail: logins and ends, changes, address mismatches. */
+export function auditKeys(owner: string): string[] {
+  const { base } = PARTITIONS[partitionOfOwner(owner)]!;
+  return [`${base}a:${owner}`, `${base}ac:${owner}`, `${base}am:${owner}`];
 }
 
 /** Returns the KEYS of create_session: session, user, request id, create rate, then the partition's four. */

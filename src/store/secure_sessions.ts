@@ -5,6 +5,7 @@ import { ownerPrefixOf } from "../domain/owner.ts";
 import { auditArgs, REQUEST_ID_TTL_MS, type StoreDependencies } from "./dependencies.ts";
 import { addressArgs, addressCheckedFromReply, type AddressChecked, type AddressComparison } from "./ip_binding.ts";
 import { rotateScriptKeys } from "./keys.ts";
+import type { Justification } from "./simple_sessions.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 /** The digests of the presented secret and of its replacement, which is derived if the call may be repeated. */
@@ -47,8 +48,13 @@ export function createSecureSessionStore({ scripts, settings }: StoreDependencie
   }
 
   /** Ends the session of a secret, also if the secret is reused; returns false if there was no such session. */
-  async function revoke(sessionId: string, digest: Buffer, call: CallContext): Promise<boolean> {
-    const args = [digest, ...auditArgs(settings, call)];
+  async function revoke(
+    sessionId: string,
+    digest: Buffer,
+    { actor, note }: Justification,
+    call: CallContext,
+  ): Promise<boolean> {
+    const args = [digest, ...auditArgs(settings, call, actor), note];
     const results = ["not_found", "reused"] as const;
     const { outcome } = await scripts.runOnSession("secure_sessions_revoke_token", sessionId, args, call, results);
     return outcome !== "not_found";

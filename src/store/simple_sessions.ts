@@ -2,21 +2,31 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
-import { asBuffer, auditArgs, slidesArg, touchArg, type StoreDependencies } from "./dependencies.ts";
+import {
+  asBuffer,
+  auditArgs,
+  ownerArg,
+  slidesArg,
+  touchArg,
+  type OwnedSession,
+  type StoreDependencies,
+} from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
-/** Why a session ends, as the change log and the audit trail name it. */
-export type EndReason =
-  | "deleted"
-  | "revoked"
-  | "evicted"
-  | "expired"
-  | "regenerated"
-  | "token_reused"
-  | "device_revoked"
-  | "user_revoked";
+/** On whose behalf the caller acts, and more details, for the audit trail; both may be empty. */
+export type Justification = { readonly actor: string; readonly note: string };
+
+/** How a session is ended by its id. */
+export type SessionEnd = Justification & {
+  /** The reason, which is also the audit event. */
+  readonly reason: "deleted" | "revoked";
+  /** What the caller gives as its reason, in lower case; may be empty. */
+  readonly revocationReason: string;
+  /** The user whose session it must be; empty: any user's. */
+  readonly userId: string;
+};
 
 /** One page of sessions; `more` if there are sessions after it. */
 export type SessionPage = { readonly sessions: StoredSession[]; readonly more: boolean };
@@ -41,29 +51,36 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
 
   /** Replaces the data; `touch` slides the idle timeout. Returns undefined if `expectedVersion` is neither 0 nor the session's version. */
   async function updateData(
-    sessionId: string,
+    { sessionId, userId }: OwnedSession,
     data: Uint8Array,
     expectedVersion: bigint,
     touch: boolean,
     call: CallContext,
   ) {
-    const args = [String(expectedVersion), asBuffer(data), slidesArg(touch), ...auditArgs(settings, call)];
+    const change = [String(expectedVersion), asBuffer(data), slidesArg(touch)];
+    const args = [ownerArg(userId, call), ...change, ...auditArgs(settings, call)];
     const results = ["version_mismatch"] as const;
     const reply = await scripts.runOnSession("simple_sessions_update_data", sessionId, args, call, results);
     return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
   }
 
-  /** Ends a session; returns false if there was none. `reason` is also the audit event. */
-  async function remove(sessionId: string, reason: EndReason, note: string, call: CallContext): Promise<boolean> {
-    const args = [reason, ...auditArgs(settings, call), note];
+  /** Ends a session; returns false if there was none. */
+  async function remove(sessionId: string, end: SessionEnd, call: CallContext): Promise<boolean> {
+    const { reason, revocationReason, userId, actor, note } = end;
+    const args = [ownerArg(userId, call), reason, revocationReason, ...auditArgs(settings, call, actor), note];
     const { outcome } = await scripts.runOnSession("end_session", sessionId, args, call, ["not_found"]);
     return outcome === "ok";
   }
 
   /** Ends all sessions of a user except `exceptSessionId` (empty: no exception); returns how many ended. */
-  async function removeAllOfUser(userId: string, exceptSessionId: string, call: CallContext): Promise<number> {
+  async function removeAllOfUser(
+    userId: string,
+    exceptSessionId: string,
+    { actor, note }: Justification,
+    call: CallContext,
+  ): Promise<number> {
     const owner = ownerOf(call.principal.tenant, userId);
-    const args = [owner, exceptSessionId, ...auditArgs(settings, call)];
+    const args = [owner, exceptSessionId, ...auditArgs(settings, call, actor), note];
     const { values } = await scripts.run("simple_sessions_delete_user", userScriptKeys(owner), args, call);
     return Number(values[0]);
   }

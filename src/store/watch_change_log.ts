@@ -7,20 +7,22 @@ import type { ChangeId } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { storeUnavailable } from "./connection/errors.ts";
 import { NodeConnection } from "./connection/node_connection.ts";
-import type { StoreDependencies } from "./dependencies.ts";
+import { parseDoneBy, parseOpener, type DoneBy, type Opener, type StoreDependencies } from "./dependencies.ts";
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 
 /** An entry of a change log, as src/store/lua/includes/change_log.lua writes it. */
-export type Change = {
+export type Change = DoneBy & {
   readonly partition: number;
   readonly id: ChangeId;
   /** The reason in lower case: `created`, `changed`, `deleted` … */
   readonly reason: string;
   readonly sessionId: string;
+  readonly opener: Opener;
   readonly owner: string;
   readonly version: bigint;
   readonly atMs: number;
-  readonly actor: string;
+  /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
+  readonly revocationReason: string;
 };
 
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
@@ -74,18 +76,19 @@ export function createChangeLog({ connection, scripts }: Omit<StoreDependencies,
 }
 
 function parseChange(bytes: Buffer): Change {
-  const [id = "", reason = "", sessionId = "", owner = "", version = "0", at = "0", actor = ""] = bytes
-    .toString("latin1")
-    .split(" ");
+  const words = bytes.toString("latin1").split(" ");
+  const [id = "", reason = "", sessionId = "", owner = "", version = "0", at = "0", by = "", opener = ""] = words;
   return {
     partition: partitionOfSessionId(sessionId)!,
     id: parseChangeId(id),
     reason,
     sessionId,
+    opener: parseOpener(opener),
     owner,
     version: BigInt(version),
     atMs: Number(at),
-    actor: decodeURIComponent(actor),
+    ...parseDoneBy(by),
+    revocationReason: words[8] ?? "",
   };
 }
 

@@ -8,7 +8,7 @@ import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
 import { ChangeLogReader } from "./change_log_reader.ts";
 import { createFilterGroups, matches, type FilterGroup, type WatchFilter } from "./filters.ts";
-import { changeMessage, checkpointMessage, resetMessage, type WatchMessage } from "./messages.ts";
+import { changeMessages, checkpointMessage, kindOf, resetMessage, type WatchMessage } from "./messages.ts";
 import { createSubscription, enqueueOrSend, type Subscription } from "./subscription.ts";
 
 /** How long a cache may serve after a renewal. */
@@ -27,9 +27,12 @@ export async function startWatchBroadcaster(changes: ChangeLog, keyRing: () => T
   await reader.start();
 
   function onChange(change: Change): void {
-    const message = changeMessage(change);
-    if (message === undefined) return;
-    for (const group of groups.all()) if (matches(group.filter, change)) sendToGroup(group, message, positionOf);
+    if (kindOf(change) === undefined) return;
+    const messageFor = changeMessages(change, keyRing);
+    for (const group of groups.all()) {
+      if (!matches(group.filter, change)) continue;
+      sendToGroup(group, messageFor(group.filter.hasReferences)!, positionOf);
+    }
   }
 
   function onReset(partition: number, cause: WatchResetCause): void {

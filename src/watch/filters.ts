@@ -3,16 +3,22 @@
 import { hash } from "node:crypto";
 import type { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import type { Change } from "../store/watch_change_log.ts";
-import { reasonOf } from "./messages.ts";
+import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
+import { kindOf } from "./messages.ts";
+import { invalidationReasonOf } from "./reasons.ts";
 import type { Subscription } from "./subscription.ts";
 
-/** Which changes a subscription receives. An empty set does not restrict. */
+/** Which changes a subscription receives, and in which form. An empty set does not restrict. */
 export type WatchFilter = {
   /** The common prefix of all owners of the tenant. */
   readonly ownerPrefix: string;
   readonly owners: ReadonlySet<string>;
   readonly sessionIds: ReadonlySet<string>;
+  readonly kinds: ReadonlySet<InvalidationKind>;
+  /** Of ends only. */
   readonly reasons: ReadonlySet<InvalidationReason>;
+  /** True if the watcher receives references in place of the ids that open sessions. */
+  readonly hasReferences: boolean;
 };
 
 export type FilterGroup = {
@@ -42,17 +48,20 @@ export function createFilterGroups() {
   };
 }
 
-/** Returns the same short key for filters that match the same changes. */
-function keyOf({ ownerPrefix, owners, sessionIds, reasons }: WatchFilter): string {
-  return hash("sha256", JSON.stringify([ownerPrefix, ...[owners, sessionIds, reasons].map((set) => [...set].sort())]));
+/** Returns the same short key for filters that match the same changes and send them in the same form. */
+function keyOf({ ownerPrefix, owners, sessionIds, kinds, reasons, hasReferences }: WatchFilter): string {
+  const sets = [owners, sessionIds, kinds, reasons].map((set) => [...set].sort());
+  return hash("sha256", JSON.stringify([ownerPrefix, hasReferences, ...sets]));
 }
 
 export function matches(filter: WatchFilter, change: Change): boolean {
-  const { ownerPrefix, owners, sessionIds, reasons } = filter;
+  const { ownerPrefix, owners, sessionIds, kinds, reasons } = filter;
+  const kind = kindOf(change);
   return (
     change.owner.startsWith(ownerPrefix) &&
     (owners.size === 0 || owners.has(change.owner)) &&
     (sessionIds.size === 0 || sessionIds.has(change.sessionId)) &&
-    (reasons.size === 0 || reasons.has(reasonOf(change)!))
+    (kinds.size === 0 || (kind !== undefined && kinds.has(kind))) &&
+    (reasons.size === 0 || kind !== InvalidationKind.ENDED || reasons.has(invalidationReasonOf(change.reason)))
   );
 }

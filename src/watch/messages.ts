@@ -2,15 +2,18 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import {
+  InvalidationKind,
   WatchInvalidationsResponseSchema,
   WatchResetCause,
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/watch_pb.ts";
-import { userIdOfOwner } from "../domain/owner.ts";
+import { tenantOfOwner, userIdOfOwner } from "../domain/owner.ts";
 import { isAfter, type ChangeId } from "../domain/position.ts";
+import { sessionReference } from "../domain/session_reference.ts";
+import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change } from "../store/watch_change_log.ts";
+import { invalidationReasonOf, revocationReasonOf } from "./reasons.ts";
 
 /** `bytes` is the approximate size, which limits what may be queued. */
 export type WatchMessage = { readonly message: WatchInvalidationsResponse; readonly bytes: number };
@@ -20,22 +23,39 @@ const MESSAGE_OVERHEAD_BYTES = 64;
 
 /**
  * Returns undefined for a creation, which invalidates nothing. A reason that this version does not know, because a newer
- * instance has written it, is UNSPECIFIED: the session has ended or changed all the same.
+ * instance has written it, is an end.
  */
-export function reasonOf(change: Change): InvalidationReason | undefined {
-  if (change.reason === "created") return undefined;
-  const name = change.reason.toUpperCase() as keyof typeof InvalidationReason;
-  return InvalidationReason[name] ?? InvalidationReason.UNSPECIFIED;
+export function kindOf({ reason }: Change): InvalidationKind | undefined {
+  if (reason === "created") return undefined;
+  return reason === "changed" ? InvalidationKind.CHANGED : InvalidationKind.ENDED;
 }
 
-export function changeMessage(change: Change): WatchMessage | undefined {
-  const reason = reasonOf(change);
-  if (reason === undefined) return undefined;
-  const { partition, id, sessionId, owner, version, atMs, actor } = change;
-  const changeId = `${partition}-${id.epoch}-${id.seq}`;
-  const time = timestampFromMs(atMs);
-  const value = { sessionId, userId: userIdOfOwner(owner), reason, version, time, actor, changeId };
+/** Returns undefined for a change that is not sent. `sessionId` is the id of the session or a reference to it. */
+export function changeMessage(change: Change, sessionId: string): WatchMessage | undefined {
+  const kind = kindOf(change);
+  if (kind === undefined) return undefined;
+  const { partition, id, owner, version, atMs, principal, actor } = change;
+  const value = {
+    ...{ sessionId, userId: userIdOfOwner(owner), kind, version, time: timestampFromMs(atMs), principal, actor },
+    changeId: `${partition}-${id.epoch}-${id.seq}`,
+    reason: invalidationReasonOf(change.reason),
+    revocationReason: revocationReasonOf(change.revocationReason),
+  };
   return messageOf({ case: "invalidation", value });
+}
+
+/**
+ * Returns a function that makes the message of one change: once for the subscriptions that receive session ids, and once for
+ * those that receive references.
+ */
+export function changeMessages(change: Change, keyRing: () => TokenKeyRing) {
+  let withId: WatchMessage | undefined;
+  let withReference: WatchMessage | undefined;
+  return (hasReferences: boolean): WatchMessage | undefined => {
+    const { sessionId, owner } = change;
+    if (!hasReferences || change.opener === "token") return (withId ??= changeMessage(change, sessionId));
+    return (withReference ??= changeMessage(change, sessionReference(keyRing(), tenantOfOwner(owner), sessionId)));
+  };
 }
 
 /** `nonce` is that of the renewal, or empty for a periodic checkpoint. */

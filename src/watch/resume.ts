@@ -2,9 +2,10 @@
 
 import type { WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
 import { follows, isAfter, type ChangeId, type Position } from "../domain/position.ts";
+import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import { matches, type WatchFilter } from "./filters.ts";
-import { changeMessage, resetCause, resetMessage } from "./messages.ts";
+import { changeMessages, resetCause, resetMessage } from "./messages.ts";
 
 const REPLAY_BATCH = 500;
 const REPLAY_TIMEOUT_MS = 5000;
@@ -13,6 +14,7 @@ type ReplayOptions = {
   readonly changes: ChangeLog;
   readonly filter: WatchFilter;
   readonly encode: (position: Position) => string;
+  readonly keyRing: () => TokenKeyRing;
   /** Ends the replay when the call ends. */
   readonly signal: AbortSignal;
 };
@@ -21,7 +23,7 @@ type ReplayOptions = {
 export async function* replay(
   resumed: Position,
   start: Position,
-  { changes, filter, encode, signal }: ReplayOptions,
+  { changes, filter, encode, keyRing, signal }: ReplayOptions,
 ): AsyncIterable<WatchInvalidationsResponse> {
   // How far the replay has come: partitions that are still to be replayed stand at the resume position.
   const position = [...resumed];
@@ -45,7 +47,8 @@ export async function* replay(
         if (!follows(position[partition]!, change.id)) yield resetTo(isPastEnd ? end : { epoch, seq: seq - 1 });
         if (isPastEnd) break;
         position[partition] = change.id;
-        const message = matches(filter, change) ? changeMessage(change) : undefined;
+        const isSent = matches(filter, change);
+        const message = isSent ? changeMessages(change, keyRing)(filter.hasReferences) : undefined;
         if (message !== undefined) yield message.message;
       }
     }

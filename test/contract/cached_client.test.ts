@@ -310,7 +310,10 @@ describe("the cached client while the service comes and goes", { skip, concurren
   test("it sends its API key, and reports why a watch is refused", async (t) => {
     const key = (name: string, scopes: string[]) => ({ name, tenant: "default", sha256: hash("sha256", name), scopes });
     const file = join(authorities.redis.dataDir, "keys.json");
-    writeFileSync(file, JSON.stringify({ keys: [key("backend", ["read", "watch"]), key("reader", ["read"])] }));
+    writeFileSync(
+      file,
+      JSON.stringify({ keys: [key("backend", ["read", "watch"]), key("reader", ["read"]), key("watcher", ["watch"])] }),
+    );
     const server = await startServerProcess(authorities.redis, { SA_API_KEYS_FILE: file });
     t.after(() => server.kill());
     const backend = await open(t, { address: server.address, credentials: { apiKey: "backend" } });
@@ -321,6 +324,12 @@ describe("the cached client while the service comes and goes", { skip, concurren
     t.after(() => reader.close());
     assert.ok(await reader.getSession(sessionId));
     await until(() => /PERMISSION_DENIED/.test(reader.statistics().watchError ?? ""), "no reason was reported");
+    // Under a watch of references nothing may be served from memory.
+    const watcher = createSessionClient({ address: server.address, credentials: { apiKey: "watcher" } });
+    t.after(() => watcher.close());
+    await until(() => /lacks the scope read/.test(watcher.statistics().watchError ?? ""), "no reason was reported");
+    assert.equal(watcher.statistics().safeForMs, 0);
+    await assert.rejects(watcher.getSession(sessionId), { code: 7 });
     const stranger = createSessionClient({ address: server.address, cache: false });
     t.after(() => stranger.close());
     await assert.rejects(stranger.getSession(sessionId), { code: 16 });

@@ -81,8 +81,8 @@ describe("logins on devices", { skip }, () => {
     const second = await login("again", "again-laptop");
     assert.deepEqual([await isAlive(first), await isAlive(other), await isAlive(second)], [false, true, true]);
     assert.equal(await on("again-laptop", "again"), second);
-    assert.equal((await client.explainSession({ sessionId: first })).reason, InvalidationReason.EVICTED);
-    assert.deepEqual(await authorities.auditEvents("again"), ["created", "created", "evicted", "created"]);
+    assert.equal((await client.explainSession({ sessionId: first })).reason, InvalidationReason.DEVICE_REPLACED);
+    assert.deepEqual(await authorities.auditEvents("again"), ["created", "created", "device_replaced", "created"]);
     const ids = (await client.listUserDevices({ userId: "again" })).sessions.map((session) => session.sessionId);
     assert.deepEqual(ids, [other, second].toSorted());
   });

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
-import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
-import { InvalidationReason, OnExceed } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationKind, WatchResetCause, type Invalidation } from "../../gen/session/v1/watch_pb.ts";
+import { InvalidationReason, OnExceed, RevocationReason } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { race } from "../helpers/races.ts";
@@ -15,6 +15,8 @@ import { createWatchClient, type WatchClient, type WatchRequest, type WatchStrea
 const skip = redisServerMissing();
 const LEASE_MS = 3000;
 const R = InvalidationReason;
+/** Stands for a change in lists of reasons. */
+const CHANGED = "changed";
 
 let authorities: Authorities;
 let client: AuthorityClient;
@@ -40,6 +42,10 @@ async function watch(request: WatchRequest = {}, instance = 0): Promise<WatchStr
 
 function invalidationsOf(stream: WatchStream) {
   return stream.record.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
+}
+
+function reasonOf({ kind, reason }: Invalidation): InvalidationReason | typeof CHANGED {
+  return kind === InvalidationKind.CHANGED ? CHANGED : reason;
 }
 
 async function createdBy(userId: string): Promise<string> {
@@ -75,6 +81,12 @@ test(
       one: await watch({ sessionIds: [a2] }),
       deleted: await watch({ reasons: [R.DELETED] }, 1),
       none: await watch({ userIds: [ada], reasons: [R.EXPIRED] }),
+      changed: await watch({ kinds: [InvalidationKind.CHANGED] }),
+      changedOrDeleted: await watch({
+        userIds: [ada],
+        kinds: [InvalidationKind.CHANGED, InvalidationKind.ENDED],
+        reasons: [R.DELETED],
+      }),
     };
     await client.updateSessionData({ sessionId: a1, data: { x: 1 } });
     for (const sessionId of [a1, a2, b1]) await client.deleteSession({ sessionId });
@@ -85,18 +97,20 @@ test(
           const names = new Map([a1, a2, b1].map((id, i) => [id, ["a1", "a2", "b1"][i]]));
           return [
             name,
-            invalidationsOf(stream).map(({ sessionId, reason }) => `${names.get(sessionId)} ${reason}`),
+            invalidationsOf(stream).map((event) => `${names.get(event.sessionId)} ${reasonOf(event)}`),
           ] as const;
         }),
       ),
     );
     const byUser = (list: string[], user: string) => list.filter((each) => each.startsWith(user));
-    assert.deepEqual(byUser(seen["all"]!, "a"), [`a1 ${R.CHANGED}`, `a1 ${R.DELETED}`, `a2 ${R.DELETED}`]);
+    assert.deepEqual(byUser(seen["all"]!, "a"), [`a1 ${CHANGED}`, `a1 ${R.DELETED}`, `a2 ${R.DELETED}`]);
     assert.deepEqual(byUser(seen["all"]!, "b"), [`b1 ${R.DELETED}`]);
-    assert.deepEqual(seen["ada"], [`a1 ${R.CHANGED}`, `a1 ${R.DELETED}`, `a2 ${R.DELETED}`]);
+    assert.deepEqual(seen["ada"], [`a1 ${CHANGED}`, `a1 ${R.DELETED}`, `a2 ${R.DELETED}`]);
     assert.deepEqual(seen["one"], [`a2 ${R.DELETED}`]);
     assert.deepEqual(seen["deleted"]!.toSorted(), [`a1 ${R.DELETED}`, `a2 ${R.DELETED}`, `b1 ${R.DELETED}`]);
     assert.deepEqual(seen["none"], []);
+    assert.deepEqual(seen["changed"], [`a1 ${CHANGED}`]);
+    assert.deepEqual(seen["changedOrDeleted"], seen["ada"]);
   },
 );
 
@@ -112,7 +126,7 @@ test(
     };
     const onDevice = async (deviceId: string) =>
       (await client.createDeviceSession({ userId, device: { deviceId } })).session!.sessionId;
-    const expected: [string, InvalidationReason][] = [];
+    const expected: [string, InvalidationReason | typeof CHANGED][] = [];
 
     const deleted = await createdBy(userId);
     await client.deleteSession({ sessionId: deleted });
@@ -121,12 +135,13 @@ test(
     await client.revokeToken({ token: revoked.token });
     expected.push([revoked.id, R.REVOKED]);
     const invalidated = await createdBy(userId);
-    await client.invalidateSession({ sessionId: invalidated, actor: "on-call" });
+    const reason = RevocationReason.STOLEN_CREDENTIAL;
+    await client.invalidateSession({ sessionId: invalidated, actor: "on-call", reason });
     expected.push([invalidated, R.REVOKED]);
     const evicted = await onDevice("phone");
     const phone = await onDevice("phone");
     await client.revokeDevice({ userId, deviceId: "phone" });
-    expected.push([evicted, R.EVICTED], [phone, R.DEVICE_REVOKED]);
+    expected.push([evicted, R.DEVICE_REPLACED], [phone, R.DEVICE_REVOKED]);
     const regenerated = await createdBy(userId);
     const successor = (await client.regenerateSession({ sessionId: regenerated })).session!.sessionId;
     expected.push([regenerated, R.REGENERATED]);
@@ -134,19 +149,21 @@ test(
     const only = (await client.createSession({ userId, limit })).session!.sessionId;
     expected.push([successor, R.EVICTED]);
     await client.updateSessionData({ sessionId: only, data: { x: 1 } });
-    expected.push([only, R.CHANGED]);
+    expected.push([only, CHANGED]);
     await client.deleteUserSessions({ userId });
     expected.push([only, R.USER_REVOKED]);
     const reused = await secure();
     await client.rotateToken({ token: reused.token });
     await authorities.passGrace(reused.id);
     await client.validateToken({ token: reused.token });
-    expected.push([reused.id, R.CHANGED], [reused.id, R.TOKEN_REUSED]);
+    expected.push([reused.id, CHANGED], [reused.id, R.TOKEN_REUSED]);
     await stream.checkpoint();
     const events = invalidationsOf(stream);
-    const names = events.map(({ sessionId, reason }) => [sessionId, reason]);
+    const names = events.map((event) => [event.sessionId, reasonOf(event)]);
     assert.deepEqual(names, expected);
-    assert.equal(events.find(({ sessionId }) => sessionId === invalidated)!.actor, "on-call");
+    const stolen = events.find(({ sessionId }) => sessionId === invalidated)!;
+    assert.deepEqual([stolen.actor, stolen.principal, stolen.revocationReason], ["on-call", "anonymous", reason]);
+    assert.ok(events.every((event) => event.principal === "anonymous"));
     assert.ok(events.every((event) => event.userId === userId && event.time !== undefined && event.version > 0n));
   },
 );

@@ -117,8 +117,12 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     /** Returns the names of a user's audit events, oldest first. */
     async auditEvents(userId: string, tenant = "default"): Promise<string[]> {
       const owner = `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
-      const key = `sa:{${PARTITION_TAGS[partitionOfOwner(owner)]}}:a:${owner}`;
-      return (await control.lRange(key, 0, -1)).map((entry) => entry.split(" ")[1]!);
+      const base = `sa:{${PARTITION_TAGS[partitionOfOwner(owner)]}}:`;
+      const lists = ["a", "ac", "am"].map((list) => control.lRange(`${base}${list}:${owner}`, 0, -1));
+      const entries = (await Promise.all(lists)).flat().map((entry) => entry.split(" "));
+      const [ms, n] = [0, 1].map((part) => (id: string) => Number(id.split("-")[part])) as [IdPart, IdPart];
+      const inOrder = entries.toSorted(([a], [b]) => ms(a!) - ms(b!) || n(a!) - n(b!));
+      return inOrder.map(([, event]) => event!);
     },
 
     /** Stops the instances and asserts that the store has no stray or inconsistent key. Ends every test file. */
@@ -132,6 +136,8 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     close: () => (closed ??= closeAll()),
   };
 }
+
+type IdPart = (id: string) => number;
 
 function baseOf(sessionId: string): string {
   return `sa:{${PARTITION_TAGS[partitionOfSessionId(sessionId)!]}}:`;
@@ -148,7 +154,9 @@ const EXPIRE_NOW = `
   local owner = string.sub(raw, start, start + owner_length - 1)
   local base, id = string.match(KEYS[1], '^(.-})' .. ':s:(.+)$')
   redis.call('ZADD', KEYS[3], 'LT', past, owner)
-  redis.call('ZADD', base .. ':u:' .. owner, past, id)
+  local score = redis.call('ZSCORE', base .. ':u:' .. owner, id)
+  -- The low bits say how the session was opened and which timeout comes first.
+  redis.call('ZADD', base .. ':u:' .. owner, string.format('%.0f', 4 * past + score % 4), id)
   redis.call('DEL', KEYS[1], KEYS[2])
   return 1`;
 

@@ -4,14 +4,35 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
 import { SessionSchema } from "../../gen/session/v1/session_pb.ts";
-import { SessionRecord } from "../../src/store/session_record.ts";
+import { RECORD_KIND, SessionRecord } from "../../src/store/session_record.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 
 /** What the indexes must agree with. `device` is percent-encoded, and empty unless it is a device session. */
-type Live = { expiresMs: number; accessedMs: number; owner: string; device: string };
+type Live = { expiresMs: number; accessedMs: number; owner: string; device: string; scoreBits: number };
 
-const KINDS = ["s", "f", "u", "o", "d", "p", "a", "x", "t", "r", "q", "g", "i", "log", "live", "tail", "meta", "probe"];
+const KINDS = [
+  "s",
+  "f",
+  "u",
+  "o",
+  "d",
+  "p",
+  "a",
+  "ac",
+  "am",
+  "x",
+  "t",
+  "r",
+  "q",
+  "g",
+  "i",
+  "log",
+  "live",
+  "tail",
+  "meta",
+  "probe",
+];
 const WITHOUT_TTL = ["log", "live", "meta"];
 
 /** Returns a description of every fault in the store. Nothing may write to the store in the meantime. */
@@ -42,7 +63,9 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (record.forwardsTo !== undefined) return;
     const device = encodeURIComponent(fromBinary(SessionSchema, record.contractBytes).device?.deviceId ?? "");
     const { expiresMs, lastAccessedMs: accessedMs, owner } = record;
-    live.set(record.sessionId, { expiresMs, accessedMs, owner, device });
+    const isToken = record.kind === RECORD_KIND.token;
+    const scoreBits = (isToken ? 2 : 0) + (expiresMs === record.absoluteExpiresMs ? 1 : 0);
+    live.set(record.sessionId, { expiresMs, accessedMs, owner, device, scoreBits });
   });
 
   const [indexed, onDevices, unswept] = [new Set(), new Set(), new Set<string>()];
@@ -52,8 +75,8 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (!session) return faults.push(`${key} has ${id}, which does not exist`);
     if (session.owner !== owner) faults.push(`${key} has ${id} of ${session.owner} under ${owner}`);
     if (device !== undefined && session.device !== device) faults.push(`${key} has ${id} on ${device}`);
-    if (score !== undefined && session.expiresMs !== score)
-      faults.push(`${key} has ${id} at ${score}, not ${session.expiresMs}`);
+    const expected = 4 * session.expiresMs + session.scoreBits;
+    if (score !== undefined && score !== expected) faults.push(`${key} has ${id} at ${score}, not ${expected}`);
     return undefined;
   };
   for (const key of ofKind("live")) {
@@ -63,12 +86,13 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   }
   await inBatches(ofKind("u"), async (key) => {
     const sessions = await members(client, key);
-    const [live, first] = [firstDeadlines.get(key), sessions[0]?.[1]];
+    const first = sessions[0] && Math.floor(sessions[0][1] / 4);
+    const live = firstDeadlines.get(key);
     if (live !== first) faults.push(`${key} is in the live set at ${live}, not ${first}`);
     firstDeadlines.delete(key);
     for (const [id, score] of sessions) {
       indexed.add(id);
-      if (score < now) unswept.add(id);
+      if (score < 4 * now) unswept.add(id);
       else check(key, id, partsOf(key).rest, undefined, score);
     }
   });

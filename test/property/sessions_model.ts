@@ -50,6 +50,12 @@ export class SessionsModel {
     return next === undefined ? this.#live.get(id) : this.find(next);
   }
 
+  /** Does the same, but only for a session of this user; an empty user id stands for any. */
+  #findOf(userId: string, id: string): ModelSession | undefined {
+    const session = this.find(id);
+    return userId === "" || session?.userId === userId ? session : undefined;
+  }
+
   sessionsOf(userId: string): ModelSession[] {
     return [...this.#live.values()].filter((session) => session.userId === userId);
   }
@@ -69,7 +75,8 @@ export class SessionsModel {
     const excess = login.limit ? Math.max(0, counted.length + 1 - login.limit.max) : 0;
     if (excess > 0 && !login.limit!.evict) return { error: "SESSION_LIMIT_REACHED" };
     const oldest = counted.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
-    for (const session of [...(replaced ? [replaced] : []), ...oldest]) this.#end(session, "evicted");
+    if (replaced) this.#end(replaced, "device_replaced");
+    for (const session of oldest) this.#end(session, "evicted");
 
     if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
     const session: ModelSession = {
@@ -103,8 +110,15 @@ export class SessionsModel {
     return touch ? this.#touch(session) : { value: session };
   }
 
-  update(id: string, data: Data, merge: boolean, expectedVersion: bigint, touch: boolean): Outcome<ModelSession> {
-    return this.#change(this.find(id), expectedVersion, touch, (session) => {
+  update(
+    id: string,
+    userId: string,
+    data: Data,
+    merge: boolean,
+    expectedVersion: bigint,
+    touch: boolean,
+  ): Outcome<ModelSession> {
+    return this.#change(this.#findOf(userId, id), expectedVersion, touch, (session) => {
       session.data = merge ? (rfc7396MergePatch(session.data ?? {}, data ?? {}) as Data) : data;
     });
   }
@@ -115,12 +129,13 @@ export class SessionsModel {
 
   setFields(
     id: string,
+    userId: string,
     fields: Record<string, string>,
     remove: string[],
     version: bigint,
     touch: boolean,
   ): Outcome<ModelSession> {
-    return this.#change(this.find(id), version, touch, (session) => {
+    return this.#change(this.#findOf(userId, id), version, touch, (session) => {
       const after = new Map([...session.fields, ...Object.entries(fields)]);
       for (const name of remove) after.delete(name);
       if (after.size > FIELDS_MAX) return "FIELD_LIMIT_REACHED";
@@ -129,8 +144,8 @@ export class SessionsModel {
     });
   }
 
-  increment(id: string, field: string, delta: bigint, touch: boolean): Outcome<bigint> {
-    const outcome = this.#change(this.find(id), 0n, touch, ({ fields }) => {
+  increment(id: string, userId: string, field: string, delta: bigint, touch: boolean): Outcome<bigint> {
+    const outcome = this.#change(this.#findOf(userId, id), 0n, touch, ({ fields }) => {
       if (!fields.has(field) && fields.size >= FIELDS_MAX) return "FIELD_LIMIT_REACHED";
       const value = incremented(fields.get(field) ?? "0", delta);
       if (typeof value === "string") return value;
@@ -188,6 +203,7 @@ export class SessionsModel {
     if (grace) this.#forwards.set(session.id, newId);
     const { requestId } = attempt;
     if (requestId !== "") this.#regenerations.set(id, { requestId, newId, from: session.secret, to: secret });
+    const formerId = session.id;
     session.id = newId;
     this.#live.set(newId, session);
     if (byToken && grace) session.graces.add(session.secret);
@@ -195,7 +211,7 @@ export class SessionsModel {
     if (byToken) session.secret = secret;
     session.parent = undefined;
     session.version += 1n;
-    this.#addToAudit(session, "regenerated");
+    this.#addToAudit(session, "regenerated", formerId);
     return this.#touch(session);
   }
 
@@ -231,8 +247,8 @@ export class SessionsModel {
     return session !== undefined;
   }
 
-  end(id: string, reason: "deleted" | "revoked" | "expired"): ModelSession | undefined {
-    const session = this.find(id);
+  end(id: string, reason: "deleted" | "revoked" | "expired", userId = ""): ModelSession | undefined {
+    const session = this.#findOf(userId, id);
     if (session) this.#end(session, reason);
     return session;
   }
@@ -242,7 +258,7 @@ export class SessionsModel {
     const ended = this.sessionsOf(userId).filter((session) => session !== kept);
     for (const session of ended) this.#end(session, "user_revoked", false);
     this.#revokedAt.set(userId, this.step);
-    this.#audit.push({ userId, entry: "user_revoked  " });
+    this.#audit.push({ userId, entry: `user_revoked   ${ended.length}` });
     return ended.length;
   }
 
@@ -253,7 +269,7 @@ export class SessionsModel {
     return end ? { state: "ended", ...end } : { state: "unknown", userId: "", reason: "unspecified" };
   }
 
-  /** Returns `<event> <session_id> <device>` for each mutation, oldest first. */
+  /** Returns `<event> <session_id> <device> <detail>` for each mutation, oldest first. */
   audit(userId: string): string[] {
     return this.#audit.filter((each) => each.userId === userId).map((each) => each.entry);
   }
@@ -308,7 +324,7 @@ export class SessionsModel {
     if (audited) this.#addToAudit(session, reason);
   }
 
-  #addToAudit({ userId, id, device }: ModelSession, event: string): void {
-    this.#audit.push({ userId, entry: `${event} ${id} ${device}` });
+  #addToAudit({ userId, id, device }: ModelSession, event: string, detail = ""): void {
+    this.#audit.push({ userId, entry: `${event} ${id} ${device} ${detail}` });
   }
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AuditEventType, SessionState } from "../../gen/session/v1/audit_pb.ts";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
-import { allPages, attempt, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
+import { ACTOR, allPages, attempt, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
 
 const GRACE = { seconds: 60n, nanos: 0 };
 
@@ -41,11 +41,22 @@ const explain = which.map(
 );
 
 async function assertExplained(run: Run, sessionId: string): Promise<void> {
-  const { state, userId, reason, actor } = await run.client.explainSession({ sessionId });
+  const { state, userId, reason, principal, actor } = await run.client.explainSession({ sessionId });
   const expected = run.model.explain(sessionId);
   const actual = { state: nameOf(SessionState, state), userId, reason: nameOf(InvalidationReason, reason) };
   assert.deepEqual(actual, expected);
-  assert.equal(actor, state === SessionState.ENDED && expected.reason !== "expired" ? "anonymous" : "");
+  assertDoneBy({ principal, actor }, state === SessionState.ENDED ? expected.reason : undefined);
+}
+
+/** What a caller requests to end; everything else that ends a session is a consequence of another call. */
+const ENDS = ["deleted", "revoked", "device_revoked", "user_revoked"];
+
+/** @param event What ended the session, or any audit event; undefined if the session has not ended. */
+function assertDoneBy(actual: { principal: string; actor: string }, event: string | undefined): void {
+  const principal = event === undefined || event === "expired" ? "" : "anonymous";
+  // A RevokeToken with a reused token ends the session as any other use of it does.
+  const isNamed = ENDS.includes(event ?? "") || (event === "token_reused" && actual.actor !== "");
+  assert.deepEqual(actual, { principal, actor: isNamed ? ACTOR : "" });
 }
 
 const audit = fc.record({ user: two, pageSize: fc.constantFrom(3, 1000) }).map(
@@ -66,7 +77,11 @@ async function assertAudited(run: Run, userId: string, pageSize: number): Promis
   assert.ok(events.every((event, i) => i === 0 || event.eventId !== events[i - 1]!.eventId));
   const actual = events.toReversed().map((event) => {
     assert.equal(event.userId, userId);
-    return `${nameOf(AuditEventType, event.type)} ${event.sessionId} ${event.deviceId}`;
+    const { principal, actor, previousSessionId, deletedCount } = event;
+    const type = nameOf(AuditEventType, event.type);
+    assertDoneBy({ principal, actor }, type);
+    const detail = type === "regenerated" ? previousSessionId : type === "user_revoked" ? String(deletedCount) : "";
+    return `${type} ${event.sessionId} ${event.deviceId} ${detail}`;
   });
   const expected = run.model.audit(userId);
   const isExpiry = (entry: string) => entry.startsWith("expired ");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { outcomeOf, sessionOf, sometimes, stepOf, two, type Step } from "./steps_run.ts";
+import { ACTOR, outcomeOf, sessionOf, sometimes, stepOf, two, type Step } from "./steps_run.ts";
 
 const getDevice = stepOf("getDevice", fc.record({ device: two, user: sometimes(2, two) }), async (run, s) => {
   const deviceId = run.device(s.device);
@@ -13,7 +13,7 @@ const getDevice = stepOf("getDevice", fc.record({ device: two, user: sometimes(2
 
 const revokeDevice = stepOf("revokeDevice", fc.record({ device: two, user: two }), async (run, s) => {
   const [userId, deviceId] = [run.user(s.user), run.device(s.device)];
-  const { deleted } = await run.client.revokeDevice({ userId, deviceId });
+  const { deleted } = await run.client.revokeDevice({ userId, deviceId, actor: ACTOR });
   assert.equal(deleted, run.model.revokeDevice(userId, deviceId));
 });
 

@@ -14,6 +14,8 @@ export type Step = (run: Run) => Promise<void>;
 
 export type Token = ModelToken & { readonly token: string };
 
+/** The actor that every end names. */
+export const ACTOR = "somebody";
 export const DAY_MS = 86_400_000;
 /** A recent rotation stays recent for a minute; a retry is accepted for ten. */
 const AGE_MS: Readonly<Record<Age, number>> = { recent: -60_000, late: 2_000, expired: 660_000 };

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
-import { attempt, outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
+import { ACTOR, attempt, outcomeOf, stepOf, which, type Step } from "./steps_run.ts";
 
 const validateToken = stepOf(
   "validateToken",
@@ -48,7 +48,7 @@ const rotateToken = stepOf("rotateToken", fc.record({ n: which, attempt }), asyn
 
 const revokeToken = stepOf("revokeToken", which, async (run, n) => {
   const token = run.token(n);
-  const { deleted } = await run.client.revokeToken({ token: token.token });
+  const { deleted } = await run.client.revokeToken({ token: token.token, actor: ACTOR });
   assert.equal(deleted, run.model.revokeToken(token));
 });
 

@@ -3,10 +3,24 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
-import { allPages, outcomeOf, sessionOf, sometimes, stepOf, two, which, type Step } from "./steps_run.ts";
+import {
+  ACTOR,
+  allPages,
+  outcomeOf,
+  sessionOf,
+  sometimes,
+  stepOf,
+  two,
+  which,
+  type Run,
+  type Step,
+} from "./steps_run.ts";
 import { data, delta, fields, name, version } from "./steps_values.ts";
 
 const touch = fc.boolean();
+/** The user to whom the session must belong: mostly any. */
+const anyUser = sometimes(3, two);
+const userOf = (run: Run, n: number | undefined) => (n === undefined ? "" : run.user(n));
 
 const getSession = stepOf("getSession", fc.record({ n: which, touch }), async (run, s) => {
   const sessionId = run.id(s.n);
@@ -27,34 +41,39 @@ const validateSession = stepOf("validateSession", validation, async (run, s) => 
 
 const updateData = stepOf(
   "updateData",
-  fc.record({ n: which, data, merge: fc.boolean(), version, touch }),
+  fc.record({ n: which, of: anyUser, data, merge: fc.boolean(), version, touch }),
   async (run, s) => {
-    const sessionId = run.id(s.n);
+    const [sessionId, userId] = [run.id(s.n), userOf(run, s.of)];
     const expectedVersion = run.expectedVersion(sessionId, s.version);
-    const request = { sessionId, data: s.data as never, merge: s.merge, expectedVersion, touch: s.touch };
+    const request = { sessionId, userId, data: s.data as never, merge: s.merge, expectedVersion, touch: s.touch };
     const actual = await outcomeOf(sessionOf(run.client.updateSessionData(request)));
-    run.assertSame(actual, run.model.update(sessionId, s.data, s.merge, expectedVersion, s.touch));
+    run.assertSame(actual, run.model.update(sessionId, userId, s.data, s.merge, expectedVersion, s.touch));
   },
 );
 
 const setFields = stepOf(
   "setFields",
-  fc.record({ n: which, fields, remove: fc.array(name, { maxLength: 2 }), version, touch }),
+  fc.record({ n: which, of: anyUser, fields, remove: fc.array(name, { maxLength: 2 }), version, touch }),
   async (run, s) => {
-    const sessionId = run.id(s.n);
+    const [sessionId, userId] = [run.id(s.n), userOf(run, s.of)];
     const expectedVersion = run.expectedVersion(sessionId, s.version);
-    const request = { sessionId, fields: s.fields, remove: s.remove, expectedVersion, touch: s.touch };
+    const request = { sessionId, userId, fields: s.fields, remove: s.remove, expectedVersion, touch: s.touch };
     const actual = await outcomeOf(sessionOf(run.client.setSessionFields(request)));
-    run.assertSame(actual, run.model.setFields(sessionId, s.fields, s.remove, expectedVersion, s.touch));
+    run.assertSame(actual, run.model.setFields(sessionId, userId, s.fields, s.remove, expectedVersion, s.touch));
   },
 );
 
-const increment = stepOf("increment", fc.record({ n: which, field: name, delta, touch }), async (run, s) => {
-  const sessionId = run.id(s.n);
-  const call = run.client.incrementSessionField({ sessionId, field: s.field, delta: s.delta, touch: s.touch });
-  const actual = await outcomeOf(call.then((response) => response.value));
-  assert.deepEqual(actual, run.model.increment(sessionId, s.field, s.delta, s.touch));
-});
+const increment = stepOf(
+  "increment",
+  fc.record({ n: which, of: anyUser, field: name, delta, touch }),
+  async (run, s) => {
+    const [sessionId, userId] = [run.id(s.n), userOf(run, s.of)];
+    const { field, delta, touch } = s;
+    const call = run.client.incrementSessionField({ sessionId, userId, field, delta, touch });
+    const actual = await outcomeOf(call.then((response) => response.value));
+    assert.deepEqual(actual, run.model.increment(sessionId, userId, field, delta, touch));
+  },
+);
 
 const getField = stepOf("getField", fc.record({ n: which, field: name }), async (run, s) => {
   const sessionId = run.id(s.n);
@@ -64,16 +83,16 @@ const getField = stepOf("getField", fc.record({ n: which, field: name }), async 
   else assert.equal("value" in actual && actual.value.value, expected.value.fields.get(s.field));
 });
 
-const deleteSession = stepOf("deleteSession", which, async (run, n) => {
-  const sessionId = run.id(n);
-  const { deleted } = await run.client.deleteSession({ sessionId });
-  assert.equal(deleted, run.model.end(sessionId, "deleted") !== undefined);
+const deleteSession = stepOf("deleteSession", fc.record({ n: which, of: anyUser }), async (run, s) => {
+  const [sessionId, userId] = [run.id(s.n), userOf(run, s.of)];
+  const { deleted } = await run.client.deleteSession({ sessionId, userId, actor: ACTOR });
+  assert.equal(deleted, run.model.end(sessionId, "deleted", userId) !== undefined);
 });
 
-const invalidateSession = stepOf("invalidateSession", which, async (run, n) => {
-  const sessionId = run.id(n);
-  const { deleted } = await run.client.invalidateSession({ sessionId });
-  assert.equal(deleted, run.model.end(sessionId, "revoked") !== undefined);
+const invalidateSession = stepOf("invalidateSession", fc.record({ n: which, of: anyUser }), async (run, s) => {
+  const [sessionId, userId] = [run.id(s.n), userOf(run, s.of)];
+  const { deleted } = await run.client.invalidateSession({ sessionId, userId, actor: ACTOR });
+  assert.equal(deleted, run.model.end(sessionId, "revoked", userId) !== undefined);
 });
 
 const deleteUserSessions = stepOf(
@@ -81,7 +100,7 @@ const deleteUserSessions = stepOf(
   fc.record({ user: two, except: sometimes(2, which) }),
   async (run, s) => {
     const [userId, exceptSessionId] = [run.user(s.user), s.except === undefined ? "" : run.id(s.except)];
-    const { deletedCount } = await run.client.deleteUserSessions({ userId, exceptSessionId });
+    const { deletedCount } = await run.client.deleteUserSessions({ userId, exceptSessionId, actor: ACTOR });
     assert.equal(deletedCount, run.model.endAllOf(userId, exceptSessionId));
   },
 );

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Verdict } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationReason, Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { race, rivals, valueOf } from "../helpers/races.ts";
@@ -66,6 +66,32 @@ test("delete against delete: exactly one reports that it ended the session", { s
       () => b.deleteSession({ sessionId }),
     );
     assert.deepEqual(outcomes.map((outcome) => valueOf(outcome).deleted).toSorted(), [false, true]);
+  });
+});
+
+test("end against end against another user's end: what is recorded is the one that ended it", { skip }, async () => {
+  await race(ROUNDS, async (index) => {
+    const user = users("end-end", index);
+    const { session } = await a.createSession(user);
+    const { sessionId } = session!;
+    const [deleted, revoked, foreign, all] = await rivals(
+      () => a.deleteSession({ sessionId, ...user, actor: "deleted" }),
+      () => b.invalidateSession({ sessionId, actor: "revoked" }),
+      () => a.deleteSession({ sessionId, userId: "another", actor: "another" }),
+      () => b.deleteUserSessions({ ...user, actor: "user_revoked" }),
+    );
+    assert.equal(valueOf(foreign).deleted, false);
+    const won = [valueOf(deleted).deleted, valueOf(revoked).deleted, valueOf(all).deletedCount === 1];
+    assert.equal(won.filter(Boolean).length, 1, "exactly one ends it");
+    const { actor, reason } = await a.explainSession({ sessionId });
+    assert.equal(actor, ["deleted", "revoked", "user_revoked"][won.indexOf(true)]);
+    assert.equal(InvalidationReason[actor.toUpperCase() as keyof typeof InvalidationReason], reason);
+    const { events } = await b.listAuditEvents(user);
+    const ends = events.filter((event) => event.sessionId === sessionId && event.actor !== "");
+    assert.deepEqual(
+      ends.map((event) => event.actor),
+      actor === "user_revoked" ? [] : [actor],
+    );
   });
 });
 

@@ -7,7 +7,7 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
 import { newSessionId } from "../../src/domain/session_id.ts";
 import {
-  auditKey,
+  auditKeys,
   createScriptKeys,
   deviceHintKey,
   partitionKeys,
@@ -28,7 +28,7 @@ const ONE_USER = userScriptKeys(OWNER);
 /** What the key builders return for each script. */
 const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   audit_explain_session: ONE_SESSION,
-  audit_list_events: [auditKey(OWNER)],
+  audit_list_events: auditKeys(OWNER),
   create_session: createScriptKeys(SESSION_ID, OWNER, "request"),
   device_sessions_get: ONE_USER,
   device_sessions_remember_login: [deviceHintKey("tenant", "device")],
@@ -61,6 +61,8 @@ const NAME_OF_KEY: Readonly<Record<string, string>> = {
   [`t:${NEW_SESSION_ID}`]: "NEW_TOMBSTONE",
   [`u:${OWNER}`]: "USER_INDEX",
   [`a:${OWNER}`]: "AUDIT_TRAIL",
+  [`ac:${OWNER}`]: "AUDIT_CHANGES",
+  [`am:${OWNER}`]: "AUDIT_MISMATCHES",
   [`d:${OWNER}`]: "DEVICES",
   [`r:${OWNER}`]: "LAST_REVOKE_ALL",
   [`q:${OWNER}`]: "CREATE_RATE",

@@ -3,17 +3,32 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
 import { ownerOf, ownerPrefixOf } from "../../src/domain/owner.ts";
 import { createFilterGroups, type WatchFilter } from "../../src/watch/filters.ts";
 import { createSubscription } from "../../src/watch/subscription.ts";
 
 const { REVOKED, EXPIRED } = InvalidationReason;
+const { CHANGED } = InvalidationKind;
 
-type FilterInit = { users?: string[]; sessions?: string[]; reasons?: InvalidationReason[] };
+type FilterInit = {
+  users?: string[];
+  sessions?: string[];
+  kinds?: InvalidationKind[];
+  reasons?: InvalidationReason[];
+  hasReferences?: boolean;
+};
 
-function filterOf(tenant: string, { users = [], sessions = [], reasons = [] }: FilterInit): WatchFilter {
-  const owners = new Set(users.map((user) => ownerOf(tenant, user)));
-  return { ownerPrefix: ownerPrefixOf(tenant), owners, sessionIds: new Set(sessions), reasons: new Set(reasons) };
+function filterOf(tenant: string, init: FilterInit): WatchFilter {
+  const { users = [], sessions = [], kinds = [], reasons = [], hasReferences = false } = init;
+  return {
+    ownerPrefix: ownerPrefixOf(tenant),
+    owners: new Set(users.map((user) => ownerOf(tenant, user))),
+    sessionIds: new Set(sessions),
+    kinds: new Set(kinds),
+    reasons: new Set(reasons),
+    hasReferences,
+  };
 }
 
 test("filters that differ only in order share a group; any other difference makes another group", () => {
@@ -33,9 +48,12 @@ test("filters that differ only in order share a group; any other difference make
     join("acme", { sessions: ["a"] }),
     join("acme", { sessions: ["acme:a"] }),
     join("acme", { reasons: [REVOKED] }),
+    // The numbers of REVOKED and CHANGED are the same.
+    join("acme", { kinds: [CHANGED] }),
+    join("acme", { hasReferences: true }),
   ];
   const distinct = new Set([all, two, ...others]);
-  assert.equal(distinct.size, 9);
+  assert.equal(distinct.size, 11);
   assert.deepEqual(new Set(groups.all()), distinct);
 });
 

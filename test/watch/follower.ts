@@ -1,7 +1,9 @@
 // A watcher that follows through faults: when its stream breaks, it resumes from its last position on any live instance.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { createWatchClient, type WatchClient, type WatchStream } from "../helpers/watch_client.ts";
+import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
+import { createWatchClient, type WatchClient, type WatchRequest, type WatchStream } from "../helpers/watch_client.ts";
 import type { Filter, WatcherRecord } from "./history.ts";
 import type { Random } from "./random.ts";
 import type { World } from "./world.ts";
@@ -18,6 +20,18 @@ export type Follower = {
 };
 
 const NO_FILTER: Filter = { userIds: [], sessionIds: [], reasons: [] };
+
+/** Ends are selected by their reason, changes by their kind. */
+function requestOf({ userIds, sessionIds, reasons }: Filter): WatchRequest {
+  const ofEnds = reasons.filter((reason) => reason !== "changed");
+  const { ENDED, CHANGED } = InvalidationKind;
+  return {
+    userIds: [...userIds],
+    sessionIds: [...sessionIds],
+    reasons: ofEnds.map((reason) => InvalidationReason[reason.toUpperCase() as keyof typeof InvalidationReason]),
+    ...(ofEnds.length < reasons.length && { kinds: [ENDED, CHANGED] }),
+  };
+}
 
 /** Resolves when the stream to `instance` has opened. */
 export async function follow(
@@ -36,9 +50,7 @@ export async function follow(
 
   function open(instance: number): void {
     client = createWatchClient(world.instances[instance]!.front.address);
-    const { userIds, sessionIds, reasons } = record.filter;
-    const filter = { userIds: [...userIds], sessionIds: [...sessionIds], reasons: [...reasons] };
-    stream = client.watch({ ...filter, resumePosition: position });
+    stream = client.watch({ ...requestOf(record.filter), resumePosition: position });
     record.streams.push(stream.record);
   }
 

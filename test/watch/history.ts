@@ -1,6 +1,7 @@
 // Recorded histories: the acknowledged writes, the changes in the store's logs, and the events that each watcher received.
 
-import { InvalidationReason, InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationReasonSchema } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationKind, type Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import type { Position } from "../../src/domain/position.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
 import type { StreamRecord } from "../helpers/watch_client.ts";
@@ -9,8 +10,9 @@ import type { StreamRecord } from "../helpers/watch_client.ts";
 export type Write = {
   readonly sessionId: string;
   readonly userId: string;
-  readonly reason: InvalidationReason;
-  /** Only for CHANGED, which may happen to a session many times. */
+  /** As the store names it: `deleted`, `changed`. */
+  readonly reason: string;
+  /** Only for `changed`, which may happen to a session many times. */
   readonly version?: bigint | undefined;
   readonly startMs: number;
   readonly ackedMs: number;
@@ -24,15 +26,15 @@ export type KnownChange = {
   readonly seq: number;
   readonly sessionId: string;
   readonly userId: string;
-  /** UNSPECIFIED for a change that invalidates nothing, such as a creation. */
-  readonly reason: InvalidationReason;
+  /** As the store names it; `created` invalidates nothing. */
+  readonly reason: string;
   readonly version: bigint;
 };
 
 export type Filter = {
   readonly userIds: readonly string[];
   readonly sessionIds: readonly string[];
-  readonly reasons: readonly InvalidationReason[];
+  readonly reasons: readonly string[];
 };
 
 export type WatcherRecord = { readonly name: string; readonly filter: Filter; readonly streams: StreamRecord[] };
@@ -59,14 +61,14 @@ export function parseKnown(change: string): KnownChange {
     seq,
     sessionId,
     userId: decodeURIComponent(owner.slice(owner.indexOf(":") + 1)),
-    reason: InvalidationReason[reason.toUpperCase() as keyof typeof InvalidationReason] ?? 0,
+    reason,
     version: BigInt(version),
   };
 }
 
 export function matches(filter: Filter, change: Pick<KnownChange, "userId" | "sessionId" | "reason">): boolean {
   return (
-    change.reason !== InvalidationReason.UNSPECIFIED &&
+    change.reason !== "created" &&
     (filter.userIds.length === 0 || filter.userIds.includes(change.userId)) &&
     (filter.sessionIds.length === 0 || filter.sessionIds.includes(change.sessionId)) &&
     (filter.reasons.length === 0 || filter.reasons.includes(change.reason))
@@ -75,8 +77,14 @@ export function matches(filter: Filter, change: Pick<KnownChange, "userId" | "se
 
 /** Returns a key that a write and its invalidation share. */
 export function writeKey(change: Pick<Write, "sessionId" | "reason" | "version">): string {
-  const version = change.reason === InvalidationReason.CHANGED ? ` ${change.version}` : "";
-  return `${change.sessionId} ${InvalidationReasonSchema.value[change.reason]?.localName}${version}`;
+  const version = change.reason === "changed" ? ` ${change.version}` : "";
+  return `${change.sessionId} ${change.reason}${version}`;
+}
+
+/** Returns what the store names the reason of an invalidation. */
+export function reasonOf({ kind, reason }: Invalidation): string {
+  if (kind === InvalidationKind.CHANGED) return "changed";
+  return InvalidationReasonSchema.value[reason]!.localName.toLowerCase();
 }
 
 /** Returns a history as JSON, to investigate a failure. */

@@ -1,6 +1,6 @@
 // Random operations on sessions of all variants. Each returns the changes that its response acknowledges.
 
-import { InvalidationReason, OnExceed, Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
+import { OnExceed, RevocationReason, Verdict, type Session } from "../../gen/session/v1/session_pb.ts";
 import { ownerOf, partitionOfOwner } from "../../src/domain/owner.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { race } from "../helpers/races.ts";
@@ -22,12 +22,11 @@ type Held = {
 type User = { readonly id: string; readonly held: Map<string, Held> };
 
 /** The changes that a call acknowledged. */
-type Acked = [sessionId: string, reason: InvalidationReason, version?: bigint][];
+type Acked = [sessionId: string, reason: string, version?: bigint][];
 
 /** The response does not show what happened, so the state of the user is unknown from here on. */
 class Unsure extends Error {}
 
-const R = InvalidationReason;
 const DEVICES = ["phone", "laptop"];
 
 export type Writers = {
@@ -104,7 +103,8 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     const { sessionId: id, version } = response.session!;
     sessionIds.push(id);
     user.held.set(id, { id, variant, token: response.token ?? "", stale: "", device, version, losses });
-    return replaced.filter(isKept).map((held) => [held.id, R.EVICTED]);
+    const isReplaced = (held: Held) => device !== "" && held.device === device;
+    return replaced.filter(isKept).map((held) => [held.id, isReplaced(held) ? "device_replaced" : "evicted"]);
   }
 
   async function update(_user: User, held: Held): Promise<Acked> {
@@ -134,28 +134,29 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     await world.authorities.passGrace(held.id);
     const { verdict } = await client().validateToken({ token: held.stale });
     if (verdict !== Verdict.INVALID || !isKept(held)) throw new Unsure();
-    return ended(user, held, R.TOKEN_REUSED);
+    return ended(user, held, "token_reused");
   }
 
   async function remove(user: User, held: Held): Promise<Acked> {
     const { deleted } = await client().deleteSession({ sessionId: held.id });
-    return ended(user, held, R.DELETED, deleted);
+    return ended(user, held, "deleted", deleted);
   }
 
   async function invalidate(user: User, held: Held): Promise<Acked> {
-    const reason = random.pick([R.REVOKED, R.EVICTED, R.DELETED, R.USER_REVOKED]);
+    const { UNSPECIFIED, STOLEN_CREDENTIAL, POLICY } = RevocationReason;
+    const reason = random.pick([UNSPECIFIED, STOLEN_CREDENTIAL, POLICY]);
     const { deleted } = await client().invalidateSession({ sessionId: held.id, reason, actor: "histories" });
-    return ended(user, held, reason, deleted);
+    return ended(user, held, "revoked", deleted);
   }
 
   async function revokeToken(user: User, held: Held): Promise<Acked> {
     const { deleted } = await client().revokeToken({ token: held.token });
-    return ended(user, held, R.REVOKED, deleted);
+    return ended(user, held, "revoked", deleted);
   }
 
   async function revokeDevice(user: User, held: Held): Promise<Acked> {
     const { deleted } = await client().revokeDevice({ userId: user.id, deviceId: held.device });
-    return ended(user, held, R.DEVICE_REVOKED, deleted);
+    return ended(user, held, "device_revoked", deleted);
   }
 
   async function regenerate(user: User, held: Held): Promise<Acked> {
@@ -166,7 +167,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     sessionIds.push(id);
     // The previous token belongs to another session id, so its reuse would not end this session.
     user.held.set(id, { ...held, id, token, stale: "", version });
-    return [[held.id, R.REGENERATED]];
+    return [[held.id, "regenerated"]];
   }
 
   async function revokeAll(user: User): Promise<Acked> {
@@ -174,13 +175,13 @@ export function createWriters(world: World, random: Random, prefix: string, lane
     if (deletedCount !== user.held.size) throw new Unsure();
     const ids = [...user.held.keys()];
     user.held.clear();
-    return ids.map((id) => [id, R.USER_REVOKED]);
+    return ids.map((id) => [id, "user_revoked"]);
   }
 
   async function expire(user: User, held: Held): Promise<Acked> {
     await world.authorities.expireNow(held.id);
     await world.sweep(partitionOfOwner(ownerOf("default", user.id)));
-    return ended(user, held, R.EXPIRED);
+    return ended(user, held, "expired");
   }
 
   // Some responses are the same if the store lost the session; then they acknowledge nothing.
@@ -191,10 +192,10 @@ export function createWriters(world: World, random: Random, prefix: string, lane
   // Only one call at a time changes a session, so each change is the next version.
   function changed(held: Held): Acked {
     held.version++;
-    return [[held.id, R.CHANGED, held.version]];
+    return [[held.id, "changed", held.version]];
   }
 
-  function ended(user: User, { id }: Held, reason: InvalidationReason, deleted = true): Acked {
+  function ended(user: User, { id }: Held, reason: string, deleted = true): Acked {
     user.held.delete(id);
     if (!deleted) throw new Unsure();
     return [[id, reason]];
@@ -225,7 +226,7 @@ export function createWriters(world: World, random: Random, prefix: string, lane
         const startMs = performance.now();
         const { value } = await client().incrementSessionField({ sessionId, field: "n", delta: 1n });
         const version = first + value;
-        writes.push({ sessionId, userId, reason: R.CHANGED, version, startMs, ackedMs: performance.now() });
+        writes.push({ sessionId, userId, reason: "changed", version, startMs, ackedMs: performance.now() });
       }).catch(() => undefined);
     },
   };

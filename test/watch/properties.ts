@@ -3,7 +3,7 @@
 import type { ChangeId, Position } from "../../src/domain/position.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
 import { positionOf, type StreamRecord } from "../helpers/watch_client.ts";
-import { matches, writeKey, type History, type KnownChange, type WatcherRecord } from "./history.ts";
+import { matches, reasonOf, writeKey, type History, type KnownChange, type WatcherRecord } from "./history.ts";
 
 export type Property = (history: History) => string[];
 
@@ -39,7 +39,7 @@ function indexStream(history: History, stream: StreamRecord): IndexedStream {
     if (event.case === "reset")
       result.resets.push({ index, atMs, partition: event.value.partition, position: decoded! });
     if (event.case !== "invalidation") continue;
-    const key = writeKey(event.value);
+    const key = writeKey({ ...event.value, reason: reasonOf(event.value) });
     if (!result.indexById.has(event.value.changeId)) result.indexById.set(event.value.changeId, index);
     if (!result.indexByKey.has(key)) result.indexByKey.set(key, index);
   }
@@ -196,7 +196,9 @@ type InvalidationRecord = Pick<KnownChange, "userId" | "sessionId" | "reason" | 
 };
 
 function invalidationsOf(stream: StreamRecord): InvalidationRecord[] {
-  return stream.events.flatMap(({ event }) => (event.case === "invalidation" ? [event.value] : []));
+  return stream.events.flatMap(({ event }) =>
+    event.case === "invalidation" ? [{ ...event.value, reason: reasonOf(event.value) }] : [],
+  );
 }
 
 function eachStream(

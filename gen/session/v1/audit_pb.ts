@@ -9,7 +9,7 @@ import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { InvalidationReason } from "./session_pb.ts";
+import type { InvalidationReason, RevocationReason } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/audit.proto.
  */
 export const file_session_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("ChZzZXNzaW9uL3YxL2F1ZGl0LnByb3RvEgpzZXNzaW9uLnYxIscBCgpBdWRpdEV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEigKBHR5cGUYAiABKA4yGi5zZXNzaW9uLnYxLkF1ZGl0RXZlbnRUeXBlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRIRCglkZXZpY2VfaWQYBiABKAkSDQoFYWN0b3IYByABKAkSDAoEbm90ZRgIIAEoCSLIAgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEjoKBXR5cGVzGAIgAygOMhouc2Vzc2lvbi52MS5BdWRpdEV2ZW50VHlwZUIPukgMkgEJECAiBYIBAhABEkwKCnN0YXJ0X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhy6SBmyARYiBwj/gtH/rwcyCwiAkrjDmP7///8BEkoKCGVuZF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIdCglwYWdlX3NpemUYBSABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgGIAEoCUIIukgFcgMogAQiWgoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USJgoGZXZlbnRzGAEgAygLMhYuc2Vzc2lvbi52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI3ChVFeHBsYWluU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAiLNAQoWRXhwbGFpblNlc3Npb25SZXNwb25zZRInCgVzdGF0ZRgBIAEoDjIYLnNlc3Npb24udjEuU2Vzc2lvblN0YXRlEi4KBnJlYXNvbhgCIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uEg0KBWFjdG9yGAMgASgJEiwKCGVuZF90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIMCgRub3RlGAUgASgJEg8KB3VzZXJfaWQYBiABKAkquAMKDkF1ZGl0RXZlbnRUeXBlEiAKHEFVRElUX0VWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIcChhBVURJVF9FVkVOVF9UWVBFX0NSRUFURUQQARIhCh1BVURJVF9FVkVOVF9UWVBFX0RBVEFfVVBEQVRFRBACEiAKHEFVRElUX0VWRU5UX1RZUEVfUkVHRU5FUkFURUQQAxIcChhBVURJVF9FVkVOVF9UWVBFX1JPVEFURUQQBBIhCh1BVURJVF9FVkVOVF9UWVBFX1RPS0VOX1JFVVNFRBAFEhwKGEFVRElUX0VWRU5UX1RZUEVfREVMRVRFRBAGEhwKGEFVRElUX0VWRU5UX1RZUEVfUkVWT0tFRBAHEhwKGEFVRElUX0VWRU5UX1RZUEVfRVZJQ1RFRBAIEiMKH0FVRElUX0VWRU5UX1RZUEVfREVWSUNFX1JFVk9LRUQQCRIhCh1BVURJVF9FVkVOVF9UWVBFX1VTRVJfUkVWT0tFRBAKEhwKGEFVRElUX0VWRU5UX1RZUEVfRVhQSVJFRBALEiAKHEFVRElUX0VWRU5UX1RZUEVfSVBfTUlTTUFUQ0gQDCp6CgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEhcKE1NFU1NJT05fU1RBVEVfQUxJVkUQARIXChNTRVNTSU9OX1NUQVRFX0VOREVEEAISGQoVU0VTU0lPTl9TVEFURV9VTktOT1dOEANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("ChZzZXNzaW9uL3YxL2F1ZGl0LnByb3RvEgpzZXNzaW9uLnYxIscCCgpBdWRpdEV2ZW50EhAKCGV2ZW50X2lkGAEgASgJEigKBHR5cGUYAiABKA4yGi5zZXNzaW9uLnYxLkF1ZGl0RXZlbnRUeXBlEigKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRIRCglkZXZpY2VfaWQYBiABKAkSDQoFYWN0b3IYByABKAkSDAoEbm90ZRgIIAEoCRIRCglwcmluY2lwYWwYCSABKAkSNwoRcmV2b2NhdGlvbl9yZWFzb24YCiABKA4yHC5zZXNzaW9uLnYxLlJldm9jYXRpb25SZWFzb24SGwoTcHJldmlvdXNfc2Vzc2lvbl9pZBgLIAEoCRIVCg1kZWxldGVkX2NvdW50GAwgASgFIsgCChZMaXN0QXVkaXRFdmVudHNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISOgoFdHlwZXMYAiADKA4yGi5zZXNzaW9uLnYxLkF1ZGl0RXZlbnRUeXBlQg+6SAySAQkQICIFggECEAESTAoKc3RhcnRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCHLpIGbIBFiIHCP+C0f+vBzILCICSuMOY/v///wESSgoIZW5kX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhy6SBmyARYiBwj/gtH/rwcyCwiAkrjDmP7///8BEh0KCXBhZ2Vfc2l6ZRgFIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAYgASgJQgi6SAVyAyiABCJaChdMaXN0QXVkaXRFdmVudHNSZXNwb25zZRImCgZldmVudHMYASADKAsyFi5zZXNzaW9uLnYxLkF1ZGl0RXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjcKFUV4cGxhaW5TZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACIpkCChZFeHBsYWluU2Vzc2lvblJlc3BvbnNlEicKBXN0YXRlGAEgASgOMhguc2Vzc2lvbi52MS5TZXNzaW9uU3RhdGUSLgoGcmVhc29uGAIgASgOMh4uc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25SZWFzb24SDQoFYWN0b3IYAyABKAkSLAoIZW5kX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBG5vdGUYBSABKAkSDwoHdXNlcl9pZBgGIAEoCRIRCglwcmluY2lwYWwYByABKAkSNwoRcmV2b2NhdGlvbl9yZWFzb24YCCABKA4yHC5zZXNzaW9uLnYxLlJldm9jYXRpb25SZWFzb24qhQQKDkF1ZGl0RXZlbnRUeXBlEiAKHEFVRElUX0VWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIcChhBVURJVF9FVkVOVF9UWVBFX0NSRUFURUQQARIhCh1BVURJVF9FVkVOVF9UWVBFX0RBVEFfVVBEQVRFRBACEiAKHEFVRElUX0VWRU5UX1RZUEVfUkVHRU5FUkFURUQQAxIcChhBVURJVF9FVkVOVF9UWVBFX1JPVEFURUQQBBIhCh1BVURJVF9FVkVOVF9UWVBFX1RPS0VOX1JFVVNFRBAFEhwKGEFVRElUX0VWRU5UX1RZUEVfREVMRVRFRBAGEhwKGEFVRElUX0VWRU5UX1RZUEVfUkVWT0tFRBAHEhwKGEFVRElUX0VWRU5UX1RZUEVfRVZJQ1RFRBAIEiMKH0FVRElUX0VWRU5UX1RZUEVfREVWSUNFX1JFVk9LRUQQCRIhCh1BVURJVF9FVkVOVF9UWVBFX1VTRVJfUkVWT0tFRBAKEhwKGEFVRElUX0VWRU5UX1RZUEVfRVhQSVJFRBALEiAKHEFVRElUX0VWRU5UX1RZUEVfSVBfTUlTTUFUQ0gQDBIkCiBBVURJVF9FVkVOVF9UWVBFX0RFVklDRV9SRVBMQUNFRBANEiUKIUFVRElUX0VWRU5UX1RZUEVfQUJTT0xVVEVfVElNRU9VVBAOKnoKDFNlc3Npb25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASFwoTU0VTU0lPTl9TVEFURV9BTElWRRABEhcKE1NFU1NJT05fU1RBVEVfRU5ERUQQAhIZChVTRVNTSU9OX1NUQVRFX1VOS05PV04QA2IGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
  * One event in a user's audit trail.
@@ -54,7 +54,8 @@ export type AuditEvent = Message<"session.v1.AuditEvent"> & {
   userId: string;
 
   /**
-   * The session that the event is about; empty if it is about the user as a whole.
+   * The session that the event is about; empty if it is about the user as a whole. For a caller without the scope read it
+   * is a reference if the id opens the session; see Invalidation.session_id.
    *
    * @generated from field: string session_id = 5;
    */
@@ -68,18 +69,47 @@ export type AuditEvent = Message<"session.v1.AuditEvent"> & {
   deviceId: string;
 
   /**
-   * The actor that caused the event: the name of the caller's API key, or the `actor` that the caller named.
+   * The person or system on whose behalf the principal acted, as the principal said; empty if it said nothing.
    *
    * @generated from field: string actor = 7;
    */
   actor: string;
 
   /**
-   * More details in words, for example how many sessions a DeleteUserSessions call ended. It never contains a secret.
+   * More details in words, mostly those of the caller. It never contains a secret of the service.
    *
    * @generated from field: string note = 8;
    */
   note: string;
+
+  /**
+   * The authenticated caller that caused the event: the name of its API key, or `anonymous` if callers are not
+   * authenticated. It is empty for a timeout. No request can set it.
+   *
+   * @generated from field: string principal = 9;
+   */
+  principal: string;
+
+  /**
+   * The reason that the caller of InvalidateSession gave; otherwise unspecified.
+   *
+   * @generated from field: session.v1.RevocationReason revocation_reason = 10;
+   */
+  revocationReason: RevocationReason;
+
+  /**
+   * The former id of a regenerated session, whose new one is session_id, under the same rules; empty for other events.
+   *
+   * @generated from field: string previous_session_id = 11;
+   */
+  previousSessionId: string;
+
+  /**
+   * The number of sessions that a DeleteUserSessions call ended; 0 for other events.
+   *
+   * @generated from field: int32 deleted_count = 12;
+   */
+  deletedCount: number;
 };
 
 /**
@@ -181,7 +211,7 @@ export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> 
  */
 export type ExplainSessionRequest = Message<"session.v1.ExplainSessionRequest"> & {
   /**
-   * The session to explain, at most 256 bytes.
+   * The session to explain, or a reference to it from an audit event or a watch; at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
@@ -216,7 +246,8 @@ export type ExplainSessionResponse = Message<"session.v1.ExplainSessionResponse"
   reason: InvalidationReason;
 
   /**
-   * The actor that ended the session.
+   * The person or system on whose behalf the principal ended the session, as the principal said; empty if it said
+   * nothing.
    *
    * @generated from field: string actor = 3;
    */
@@ -242,6 +273,20 @@ export type ExplainSessionResponse = Message<"session.v1.ExplainSessionResponse"
    * @generated from field: string user_id = 6;
    */
   userId: string;
+
+  /**
+   * The authenticated caller that ended the session: the name of its API key. It is empty for a timeout.
+   *
+   * @generated from field: string principal = 7;
+   */
+  principal: string;
+
+  /**
+   * The reason that the caller of InvalidateSession gave; otherwise unspecified.
+   *
+   * @generated from field: session.v1.RevocationReason revocation_reason = 8;
+   */
+  revocationReason: RevocationReason;
 };
 
 /**
@@ -307,14 +352,14 @@ export const AuditEventType = {
   DELETED: 6,
 
   /**
-   * RevokeToken ended a session, or InvalidateSession without another reason, or its IP_BINDING_INVALIDATE.
+   * RevokeToken or InvalidateSession ended a session, or its IP_BINDING_INVALIDATE.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_REVOKED = 7;
    */
   REVOKED: 7,
 
   /**
-   * A session was ended to make room under a session limit, or by a new login on its device.
+   * A session was ended to make room under a session limit.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_EVICTED = 8;
    */
@@ -335,7 +380,7 @@ export const AuditEventType = {
   USER_REVOKED: 10,
 
   /**
-   * A session ended by a timeout.
+   * A session ended by its idle timeout.
    *
    * @generated from enum value: AUDIT_EVENT_TYPE_EXPIRED = 11;
    */
@@ -347,6 +392,20 @@ export const AuditEventType = {
    * @generated from enum value: AUDIT_EVENT_TYPE_IP_MISMATCH = 12;
    */
   IP_MISMATCH: 12,
+
+  /**
+   * A new login of the user on the same device replaced a session.
+   *
+   * @generated from enum value: AUDIT_EVENT_TYPE_DEVICE_REPLACED = 13;
+   */
+  DEVICE_REPLACED: 13,
+
+  /**
+   * A session ended by its absolute timeout.
+   *
+   * @generated from enum value: AUDIT_EVENT_TYPE_ABSOLUTE_TIMEOUT = 14;
+   */
+  ABSOLUTE_TIMEOUT: 14,
 } as const;
 
 /**

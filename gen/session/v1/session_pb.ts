@@ -16,7 +16,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/session.proto.
  */
 export const file_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEirQUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIvCgZsYWJlbHMYDSADKAsyHy5zZXNzaW9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSMgoOYXV0aGVudGljYXRpb24YDiABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKD2NyZWRlbnRpYWxfa2luZBgPIAEoDjIaLnNlc3Npb24udjEuQ3JlZGVudGlhbEtpbmQaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCg5BdXRoZW50aWNhdGlvbhJGCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIhCgdtZXRob2RzGAIgAygJQhC6SA2SAQoQCiIGcgQQASggEhgKBWxldmVsGAMgASgFQgm6SAYaBBhkKAASHwoNY29udGV4dF9jbGFzcxgEIAEoCUIIukgFcgMogAIi0AEKBkRldmljZRIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISFgoEbmFtZRgCIAEoCUIIukgFcgMogAISLgoEdHlwZRgDIAEoDjIWLnNlc3Npb24udjEuRGV2aWNlVHlwZUIIukgFggECEAESFAoCb3MYBCABKAlCCLpIBXIDKIACEhkKB2Jyb3dzZXIYBSABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBiABKAkSGgoIbG9jYXRpb24YByABKAlCCLpIBXIDKIACIqgCCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABEisKA3BlchgDIAEoDjIULnNlc3Npb24udjEuTGltaXRQZXJCCLpIBYIBAhABEhoKCWxhYmVsX2tleRgEIAEoCUIHukgEcgIoIDp6ukh3GnUKD2xpbWl0LmxhYmVsX2tleRI3bGFiZWxfa2V5IG11c3QgYmUgc2V0IGV4YWN0bHkgaWYgcGVyIGlzIExJTUlUX1BFUl9MQUJFTBopKHRoaXMucGVyID09IDIpID09ICh0aGlzLmxhYmVsX2tleSAhPSAnJykqbAoOQ3JlZGVudGlhbEtpbmQSHwobQ1JFREVOVElBTF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaQ1JFREVOVElBTF9LSU5EX1NFU1NJT05fSUQQARIZChVDUkVERU5USUFMX0tJTkRfVE9LRU4QAiqLAQoKRGV2aWNlVHlwZRIbChdERVZJQ0VfVFlQRV9VTlNQRUNJRklFRBAAEhcKE0RFVklDRV9UWVBFX0RFU0tUT1AQARIWChJERVZJQ0VfVFlQRV9NT0JJTEUQAhIWChJERVZJQ0VfVFlQRV9UQUJMRVQQAxIXChNERVZJQ0VfVFlQRV9VTktOT1dOEAQqSgoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEQoNVkVSRElDVF9WQUxJRBABEhMKD1ZFUkRJQ1RfSU5WQUxJRBACKlUKCExpbWl0UGVyEhkKFUxJTUlUX1BFUl9VTlNQRUNJRklFRBAAEhkKFUxJTUlUX1BFUl9ERVZJQ0VfVFlQRRABEhMKD0xJTUlUX1BFUl9MQUJFTBACKlcKCE9uRXhjZWVkEhkKFU9OX0VYQ0VFRF9VTlNQRUNJRklFRBAAEhQKEE9OX0VYQ0VFRF9SRUpFQ1QQARIaChZPTl9FWENFRURfRVZJQ1RfT0xERVNUEAIqawoJSXBCaW5kaW5nEhoKFklQX0JJTkRJTkdfVU5TUEVDSUZJRUQQABISCg5JUF9CSU5ESU5HX09GRhABEhMKD0lQX0JJTkRJTkdfV0FSThACEhkKFUlQX0JJTkRJTkdfSU5WQUxJREFURRADKvcCChJJbnZhbGlkYXRpb25SZWFzb24SIwofSU5WQUxJREFUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0lOVkFMSURBVElPTl9SRUFTT05fREVMRVRFRBABEh8KG0lOVkFMSURBVElPTl9SRUFTT05fUkVWT0tFRBACEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVZJQ1RFRBADEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVhQSVJFRBAEEiMKH0lOVkFMSURBVElPTl9SRUFTT05fUkVHRU5FUkFURUQQBRIkCiBJTlZBTElEQVRJT05fUkVBU09OX1RPS0VOX1JFVVNFRBAGEiYKIklOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFVk9LRUQQBxIkCiBJTlZBTElEQVRJT05fUkVBU09OX1VTRVJfUkVWT0tFRBAIEh8KG0lOVkFMSURBVElPTl9SRUFTT05fQ0hBTkdFRBAJYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEirQUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIvCgZsYWJlbHMYDSADKAsyHy5zZXNzaW9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSMgoOYXV0aGVudGljYXRpb24YDiABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKD2NyZWRlbnRpYWxfa2luZBgPIAEoDjIaLnNlc3Npb24udjEuQ3JlZGVudGlhbEtpbmQaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCg5BdXRoZW50aWNhdGlvbhJGCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIhCgdtZXRob2RzGAIgAygJQhC6SA2SAQoQCiIGcgQQASggEhgKBWxldmVsGAMgASgFQgm6SAYaBBhkKAASHwoNY29udGV4dF9jbGFzcxgEIAEoCUIIukgFcgMogAIi0AEKBkRldmljZRIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISFgoEbmFtZRgCIAEoCUIIukgFcgMogAISLgoEdHlwZRgDIAEoDjIWLnNlc3Npb24udjEuRGV2aWNlVHlwZUIIukgFggECEAESFAoCb3MYBCABKAlCCLpIBXIDKIACEhkKB2Jyb3dzZXIYBSABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBiABKAkSGgoIbG9jYXRpb24YByABKAlCCLpIBXIDKIACIqgCCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABEisKA3BlchgDIAEoDjIULnNlc3Npb24udjEuTGltaXRQZXJCCLpIBYIBAhABEhoKCWxhYmVsX2tleRgEIAEoCUIHukgEcgIoIDp6ukh3GnUKD2xpbWl0LmxhYmVsX2tleRI3bGFiZWxfa2V5IG11c3QgYmUgc2V0IGV4YWN0bHkgaWYgcGVyIGlzIExJTUlUX1BFUl9MQUJFTBopKHRoaXMucGVyID09IDIpID09ICh0aGlzLmxhYmVsX2tleSAhPSAnJykqbAoOQ3JlZGVudGlhbEtpbmQSHwobQ1JFREVOVElBTF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaQ1JFREVOVElBTF9LSU5EX1NFU1NJT05fSUQQARIZChVDUkVERU5USUFMX0tJTkRfVE9LRU4QAiqLAQoKRGV2aWNlVHlwZRIbChdERVZJQ0VfVFlQRV9VTlNQRUNJRklFRBAAEhcKE0RFVklDRV9UWVBFX0RFU0tUT1AQARIWChJERVZJQ0VfVFlQRV9NT0JJTEUQAhIWChJERVZJQ0VfVFlQRV9UQUJMRVQQAxIXChNERVZJQ0VfVFlQRV9VTktOT1dOEAQqSgoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEQoNVkVSRElDVF9WQUxJRBABEhMKD1ZFUkRJQ1RfSU5WQUxJRBACKlUKCExpbWl0UGVyEhkKFUxJTUlUX1BFUl9VTlNQRUNJRklFRBAAEhkKFUxJTUlUX1BFUl9ERVZJQ0VfVFlQRRABEhMKD0xJTUlUX1BFUl9MQUJFTBACKlcKCE9uRXhjZWVkEhkKFU9OX0VYQ0VFRF9VTlNQRUNJRklFRBAAEhQKEE9OX0VYQ0VFRF9SRUpFQ1QQARIaChZPTl9FWENFRURfRVZJQ1RfT0xERVNUEAIqawoJSXBCaW5kaW5nEhoKFklQX0JJTkRJTkdfVU5TUEVDSUZJRUQQABISCg5JUF9CSU5ESU5HX09GRhABEhMKD0lQX0JJTkRJTkdfV0FSThACEhkKFUlQX0JJTkRJTkdfSU5WQUxJREFURRADKswDChJJbnZhbGlkYXRpb25SZWFzb24SIwofSU5WQUxJREFUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0lOVkFMSURBVElPTl9SRUFTT05fREVMRVRFRBABEh8KG0lOVkFMSURBVElPTl9SRUFTT05fUkVWT0tFRBACEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVZJQ1RFRBADEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVhQSVJFRBAEEiMKH0lOVkFMSURBVElPTl9SRUFTT05fUkVHRU5FUkFURUQQBRIkCiBJTlZBTElEQVRJT05fUkVBU09OX1RPS0VOX1JFVVNFRBAGEiYKIklOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFVk9LRUQQBxIkCiBJTlZBTElEQVRJT05fUkVBU09OX1VTRVJfUkVWT0tFRBAIEicKI0lOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFUExBQ0VEEAoSKAokSU5WQUxJREFUSU9OX1JFQVNPTl9BQlNPTFVURV9USU1FT1VUEAsiBAgJEAkqG0lOVkFMSURBVElPTl9SRUFTT05fQ0hBTkdFRCqYAwoQUmV2b2NhdGlvblJlYXNvbhIhCh1SRVZPQ0FUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEiQKIFJFVk9DQVRJT05fUkVBU09OX0FETUlOSVNUUkFUSVZFEAESJwojUkVWT0NBVElPTl9SRUFTT05fU1RPTEVOX0NSRURFTlRJQUwQAhIpCiVSRVZPQ0FUSU9OX1JFQVNPTl9TVVNQSUNJT1VTX0FDVElWSVRZEAMSKQolUkVWT0NBVElPTl9SRUFTT05fQ1JFREVOVElBTFNfQ0hBTkdFRBAEEikKJVJFVk9DQVRJT05fUkVBU09OX1BFUk1JU1NJT05TX0NIQU5HRUQQBRIkCiBSRVZPQ0FUSU9OX1JFQVNPTl9BQ0NPVU5UX0xPQ0tFRBAGEiQKIFJFVk9DQVRJT05fUkVBU09OX0FDQ09VTlRfQ0xPU0VEEAcSHAoYUkVWT0NBVElPTl9SRUFTT05fUE9MSUNZEAgSJwojUkVWT0NBVElPTl9SRUFTT05fSURFTlRJVFlfUFJPVklERVIQCWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One login of one user. Every session can have data, fields, a device and labels, whichever method created it; so every
@@ -570,7 +570,8 @@ export const IpBindingSchema: GenEnum<IpBinding> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 5);
 
 /**
- * The reason that a session ended or changed, as reported by watches, audit events and ExplainSession.
+ * The reason that a session ended, as reported by watches and ExplainSession. The service itself determines it: no caller
+ * can choose one. What a caller of InvalidateSession says is its RevocationReason.
  *
  * @generated from enum session.v1.InvalidationReason
  */
@@ -590,21 +591,21 @@ export const InvalidationReason = {
   DELETED: 1,
 
   /**
-   * RevokeToken ended the session, or InvalidateSession without another reason, or its IP_BINDING_INVALIDATE.
+   * RevokeToken or InvalidateSession ended the session, or its IP_BINDING_INVALIDATE.
    *
    * @generated from enum value: INVALIDATION_REASON_REVOKED = 2;
    */
   REVOKED: 2,
 
   /**
-   * The session was ended to make room under a session limit, or by a new login on the same device.
+   * The session was ended to make room under a session limit.
    *
    * @generated from enum value: INVALIDATION_REASON_EVICTED = 3;
    */
   EVICTED: 3,
 
   /**
-   * The session ended by its idle or absolute timeout.
+   * The session ended by its idle timeout: it was not accessed for that time.
    *
    * @generated from enum value: INVALIDATION_REASON_EXPIRED = 4;
    */
@@ -639,15 +640,23 @@ export const InvalidationReason = {
   USER_REVOKED: 8,
 
   /**
-   * The session did not end: its data, fields or token changed, so a cached copy is stale.
+   * A new login of the user on the same device replaced the session.
    *
-   * @generated from enum value: INVALIDATION_REASON_CHANGED = 9;
+   * @generated from enum value: INVALIDATION_REASON_DEVICE_REPLACED = 10;
    */
-  CHANGED: 9,
+  DEVICE_REPLACED: 10,
+
+  /**
+   * The session ended by its absolute timeout, however often it was accessed.
+   *
+   * @generated from enum value: INVALIDATION_REASON_ABSOLUTE_TIMEOUT = 11;
+   */
+  ABSOLUTE_TIMEOUT: 11,
 } as const;
 
 /**
- * The reason that a session ended or changed, as reported by watches, audit events and ExplainSession.
+ * The reason that a session ended, as reported by watches and ExplainSession. The service itself determines it: no caller
+ * can choose one. What a caller of InvalidateSession says is its RevocationReason.
  *
  * @generated from enum session.v1.InvalidationReason
  */
@@ -658,4 +667,96 @@ export type InvalidationReason = (typeof InvalidationReason)[keyof typeof Invali
  */
 export const InvalidationReasonSchema: GenEnum<InvalidationReason> = /*@__PURE__*/
   enumDesc(file_session_v1_session, 6);
+
+/**
+ * The reason that a caller of InvalidateSession gives for ending a session. The end itself is recorded as REVOKED, so no
+ * caller can pass its end off as an event of the service, such as a timeout or a reused token.
+ *
+ * @generated from enum session.v1.RevocationReason
+ */
+export const RevocationReason = {
+  /**
+   * The caller gives no reason: a plain revocation.
+   *
+   * @generated from enum value: REVOCATION_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * An administrator or the support decided it.
+   *
+   * @generated from enum value: REVOCATION_REASON_ADMINISTRATIVE = 1;
+   */
+  ADMINISTRATIVE: 1,
+
+  /**
+   * A credential or a device was stolen or lost.
+   *
+   * @generated from enum value: REVOCATION_REASON_STOLEN_CREDENTIAL = 2;
+   */
+  STOLEN_CREDENTIAL: 2,
+
+  /**
+   * The session was used in a suspicious way.
+   *
+   * @generated from enum value: REVOCATION_REASON_SUSPICIOUS_ACTIVITY = 3;
+   */
+  SUSPICIOUS_ACTIVITY: 3,
+
+  /**
+   * The user's password or another authenticator was changed or reset.
+   *
+   * @generated from enum value: REVOCATION_REASON_CREDENTIALS_CHANGED = 4;
+   */
+  CREDENTIALS_CHANGED: 4,
+
+  /**
+   * The user's roles or permissions were changed.
+   *
+   * @generated from enum value: REVOCATION_REASON_PERMISSIONS_CHANGED = 5;
+   */
+  PERMISSIONS_CHANGED: 5,
+
+  /**
+   * The user's account was locked or suspended.
+   *
+   * @generated from enum value: REVOCATION_REASON_ACCOUNT_LOCKED = 6;
+   */
+  ACCOUNT_LOCKED: 6,
+
+  /**
+   * The user's account was closed.
+   *
+   * @generated from enum value: REVOCATION_REASON_ACCOUNT_CLOSED = 7;
+   */
+  ACCOUNT_CLOSED: 7,
+
+  /**
+   * A policy demands it, for example a longest time at work or a place that is not allowed.
+   *
+   * @generated from enum value: REVOCATION_REASON_POLICY = 8;
+   */
+  POLICY: 8,
+
+  /**
+   * The identity provider ended its own session, for example by a back-channel logout.
+   *
+   * @generated from enum value: REVOCATION_REASON_IDENTITY_PROVIDER = 9;
+   */
+  IDENTITY_PROVIDER: 9,
+} as const;
+
+/**
+ * The reason that a caller of InvalidateSession gives for ending a session. The end itself is recorded as REVOKED, so no
+ * caller can pass its end off as an event of the service, such as a timeout or a reused token.
+ *
+ * @generated from enum session.v1.RevocationReason
+ */
+export type RevocationReason = (typeof RevocationReason)[keyof typeof RevocationReason] | UnknownEnum;
+
+/**
+ * Describes the enum session.v1.RevocationReason.
+ */
+export const RevocationReasonSchema: GenEnum<RevocationReason> = /*@__PURE__*/
+  enumDesc(file_session_v1_session, 7);
 

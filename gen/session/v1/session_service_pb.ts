@@ -107,7 +107,8 @@ export const SessionService: GenService<{
   },
   /**
    * Ends a session: the user logs out. Once the call has returned OK, nothing revives the session. If the session has
-   * already ended, the response is `deleted: false`. The call works while the store's memory is full.
+   * already ended, or is not of the user_id, the response is `deleted: false`. The call works while the store's memory is
+   * full.
    *
    * @generated from rpc session.v1.SessionService.DeleteSession
    */
@@ -304,7 +305,8 @@ export const SessionService: GenService<{
   },
   /**
    * Lists what happened to a user's sessions, newest first, page by page. There is exactly one event for each
-   * acknowledged mutation.
+   * acknowledged mutation. The last 1,000 logins and ends of a user are kept, the last 200 changes of data and tokens, and
+   * the last 200 address mismatches: many events of one kind do not displace those of another.
    *
    * @generated from rpc session.v1.SessionService.ListAuditEvents
    */
@@ -324,8 +326,8 @@ export const SessionService: GenService<{
     output: typeof ExplainSessionResponseSchema;
   },
   /**
-   * Ends a session of any variant by its id, with a reason and an actor. If the session has already ended, the response
-   * is `deleted: false`. The call works while the store's memory is full.
+   * Ends a session of any variant by its id, with a reason and an actor. If the session has already ended, or is not of
+   * the user_id, the response is `deleted: false`. The call works while the store's memory is full.
    *
    * @generated from rpc session.v1.SessionService.InvalidateSession
    */

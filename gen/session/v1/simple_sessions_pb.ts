@@ -17,7 +17,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/simple_sessions.proto.
  */
 export const file_session_v1_simple_sessions: GenFile = /*@__PURE__*/
-  fileDesc("CiBzZXNzaW9uL3YxL3NpbXBsZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSKwCQoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBLyAQoGZmllbGRzGAMgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESVAoGbGFiZWxzGBIgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6ogK6SJ4CGoMBChxjcmVhdGUubGltaXRfcGVyX2RldmljZV90eXBlEiZhIGxpbWl0IHBlciBkZXZpY2UgdHlwZSBuZWVkcyBhIGRldmljZRo7IWhhcyh0aGlzLmxpbWl0KSB8fCB0aGlzLmxpbWl0LnBlciAhPSAxIHx8IGhhcyh0aGlzLmRldmljZSkalQEKFmNyZWF0ZS5saW1pdF9wZXJfbGFiZWwSK2EgbGltaXQgcGVyIGxhYmVsIG5lZWRzIGEgbGFiZWwgb2YgdGhhdCBrZXkaTiFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMiB8fCB0aGlzLmxpbWl0LmxhYmVsX2tleSBpbiB0aGlzLmxhYmVscyI9ChVDcmVhdGVTZXNzaW9uUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiJlChFHZXRTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACEhIKCmlwX2FkZHJlc3MYAiABKAkSEgoFdG91Y2gYAyABKAhIAIgBAUIICgZfdG91Y2giTwoSR2V0U2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SEwoLaXBfbWlzbWF0Y2gYAiABKAgi5AEKFlZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhISCgV0b3VjaBgCIAEoCEgAiAEBEhIKCmlwX2FkZHJlc3MYAyABKAkSQgoMbWF4X2F1dGhfYWdlGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA6qAQsiBQiAsL0QMgIIARIcCgltaW5fbGV2ZWwYBSABKAVCCbpIBhoEGGQoABIWCg5pbmNsdWRlX2ZpZWxkcxgGIAEoCEIICgZfdG91Y2gi1gEKF1ZhbGlkYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3ZlcmRpY3QYASABKA4yEy5zZXNzaW9uLnYxLlZlcmRpY3QSJAoHc2Vzc2lvbhgCIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbhITCgtpcF9taXNtYXRjaBgDIAEoCBItCgpleHBpcmVzX2luGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhEKCWNhY2hlYWJsZRgFIAEoCBIYChBzdGVwX3VwX3JlcXVpcmVkGAYgASgIIrEBChhVcGRhdGVTZXNzaW9uRGF0YVJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBINCgVtZXJnZRgDIAEoCBIhChBleHBlY3RlZF92ZXJzaW9uGAQgASgDQge6SAQiAigAEhIKBXRvdWNoGAUgASgISACIAQFCCAoGX3RvdWNoIkEKGVVwZGF0ZVNlc3Npb25EYXRhUmVzcG9uc2USJAoHc2Vzc2lvbhgBIAEoCzITLnNlc3Npb24udjEuU2Vzc2lvbiI2ChREZWxldGVTZXNzaW9uUmVxdWVzdBIeCgpzZXNzaW9uX2lkGAEgASgJQgq6SAdyBRABKIACIigKFURlbGV0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIl0KGURlbGV0ZVVzZXJTZXNzaW9uc1JlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIjChFleGNlcHRfc2Vzc2lvbl9pZBgCIAEoCUIIukgFcgMogAIiMwoaRGVsZXRlVXNlclNlc3Npb25zUmVzcG9uc2USFQoNZGVsZXRlZF9jb3VudBgBIAEoBSJzChdMaXN0VXNlclNlc3Npb25zUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABKIACEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAyiABCJaChhMaXN0VXNlclNlc3Npb25zUmVzcG9uc2USJQoIc2Vzc2lvbnMYASADKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
+  fileDesc("CiBzZXNzaW9uL3YxL3NpbXBsZV9zZXNzaW9ucy5wcm90bxIKc2Vzc2lvbi52MSLhCQoUQ3JlYXRlU2Vzc2lvblJlcXVlc3QSGwoHdXNlcl9pZBgBIAEoCUIKukgHcgUQASiAAhIlCgRkYXRhGAIgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBLyAQoGZmllbGRzGAMgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5GaWVsZHNFbnRyeUKzAbpIrwGaAasBEIABIp4BcpsBEAEogAJaCnNlc3Npb25faWRaB3ZlcnNpb25aC2NyZWF0ZV90aW1lWhBsYXN0X2FjY2Vzc190aW1lWgtleHBpcmVfdGltZVoUYWJzb2x1dGVfZXhwaXJlX3RpbWVaB3VzZXJfaWRaBnRlbmFudFoKaXBfYWRkcmVzc1oKdXNlcl9hZ2VudFoGZGV2aWNlWgZmaWVsZHNaBGRhdGEqBXIDKIBAEiIKBmRldmljZRgEIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEkIKDGlkbGVfdGltZW91dBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESRgoQYWJzb2x1dGVfdGltZW91dBgLIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESJwoFbGltaXQYDCABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBISCgppcF9hZGRyZXNzGA0gASgJEhIKCnVzZXJfYWdlbnQYDiABKAkSHAoKcmVxdWVzdF9pZBgPIAEoCUIIukgFcgMogAISMgoOYXV0aGVudGljYXRpb24YECABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKCmlwX2JpbmRpbmcYESABKA4yFS5zZXNzaW9uLnYxLklwQmluZGluZ0IIukgFggECEAESVAoGbGFiZWxzGBIgAygLMiwuc2Vzc2lvbi52MS5DcmVhdGVTZXNzaW9uUmVxdWVzdC5MYWJlbHNFbnRyeUIWukgTmgEQEAgiBnIEEAEoICoEcgIoUBIXCgVhY3RvchgUIAEoCUIIukgFcgMogAISFgoEbm90ZRgVIAEoCUIIukgFcgMogAgaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBOqICukieAhqDAQocY3JlYXRlLmxpbWl0X3Blcl9kZXZpY2VfdHlwZRImYSBsaW1pdCBwZXIgZGV2aWNlIHR5cGUgbmVlZHMgYSBkZXZpY2UaOyFoYXModGhpcy5saW1pdCkgfHwgdGhpcy5saW1pdC5wZXIgIT0gMSB8fCBoYXModGhpcy5kZXZpY2UpGpUBChZjcmVhdGUubGltaXRfcGVyX2xhYmVsEithIGxpbWl0IHBlciBsYWJlbCBuZWVkcyBhIGxhYmVsIG9mIHRoYXQga2V5Gk4haGFzKHRoaXMubGltaXQpIHx8IHRoaXMubGltaXQucGVyICE9IDIgfHwgdGhpcy5saW1pdC5sYWJlbF9rZXkgaW4gdGhpcy5sYWJlbHMiPQoVQ3JlYXRlU2Vzc2lvblJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24iZQoRR2V0U2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhISCgppcF9hZGRyZXNzGAIgASgJEhIKBXRvdWNoGAMgASgISACIAQFCCAoGX3RvdWNoIk8KEkdldFNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEhMKC2lwX21pc21hdGNoGAIgASgIIuQBChZWYWxpZGF0ZVNlc3Npb25SZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISEgoFdG91Y2gYAiABKAhIAIgBARISCgppcF9hZGRyZXNzGAMgASgJEkIKDG1heF9hdXRoX2FnZRgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOqgELIgUIgLC9EDICCAESHAoJbWluX2xldmVsGAUgASgFQgm6SAYaBBhkKAASFgoOaW5jbHVkZV9maWVsZHMYBiABKAhCCAoGX3RvdWNoItYBChdWYWxpZGF0ZVNlc3Npb25SZXNwb25zZRIkCgd2ZXJkaWN0GAEgASgOMhMuc2Vzc2lvbi52MS5WZXJkaWN0EiQKB3Nlc3Npb24YAiABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24SEwoLaXBfbWlzbWF0Y2gYAyABKAgSLQoKZXhwaXJlc19pbhgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIRCgljYWNoZWFibGUYBSABKAgSGAoQc3RlcF91cF9yZXF1aXJlZBgGIAEoCCLMAQoYVXBkYXRlU2Vzc2lvbkRhdGFSZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISJQoEZGF0YRgCIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSDQoFbWVyZ2UYAyABKAgSIQoQZXhwZWN0ZWRfdmVyc2lvbhgEIAEoA0IHukgEIgIoABISCgV0b3VjaBgFIAEoCEgAiAEBEhkKB3VzZXJfaWQYBiABKAlCCLpIBXIDKIACQggKBl90b3VjaCJBChlVcGRhdGVTZXNzaW9uRGF0YVJlc3BvbnNlEiQKB3Nlc3Npb24YASABKAsyEy5zZXNzaW9uLnYxLlNlc3Npb24iggEKFERlbGV0ZVNlc3Npb25SZXF1ZXN0Eh4KCnNlc3Npb25faWQYASABKAlCCrpIB3IFEAEogAISGQoHdXNlcl9pZBgCIAEoCUIIukgFcgMogAISFwoFYWN0b3IYAyABKAlCCLpIBXIDKIACEhYKBG5vdGUYBCABKAlCCLpIBXIDKIAIIigKFURlbGV0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIo4BChlEZWxldGVVc2VyU2Vzc2lvbnNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISIwoRZXhjZXB0X3Nlc3Npb25faWQYAiABKAlCCLpIBXIDKIACEhcKBWFjdG9yGAMgASgJQgi6SAVyAyiAAhIWCgRub3RlGAQgASgJQgi6SAVyAyiACCIzChpEZWxldGVVc2VyU2Vzc2lvbnNSZXNwb25zZRIVCg1kZWxldGVkX2NvdW50GAEgASgFInMKF0xpc3RVc2VyU2Vzc2lvbnNSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEogAISHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAEIloKGExpc3RVc2VyU2Vzc2lvbnNSZXNwb25zZRIlCghzZXNzaW9ucxgBIAMoCzITLnNlc3Npb24udjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAliBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_struct, file_session_v1_session]);
 
 /**
  * The request of CreateSession. The requests of the other Create methods have the same fields with the same meaning.
@@ -129,6 +129,21 @@ export type CreateSessionRequest = Message<"session.v1.CreateSessionRequest"> & 
    * @generated from field: map<string, string> labels = 18;
    */
   labels: { [key: string]: string };
+
+  /**
+   * The person or system on whose behalf the caller creates the session, in the caller's words, at most 256 bytes. It is
+   * recorded beside the principal, which is the caller itself.
+   *
+   * @generated from field: string actor = 20;
+   */
+  actor: string;
+
+  /**
+   * More details in words, for the audit trail, at most 1,024 bytes.
+   *
+   * @generated from field: string note = 21;
+   */
+  note: string;
 };
 
 /**
@@ -387,6 +402,14 @@ export type UpdateSessionDataRequest = Message<"session.v1.UpdateSessionDataRequ
    * @generated from field: optional bool touch = 5;
    */
   touch?: boolean | undefined;
+
+  /**
+   * The user to whom the session must belong, at most 256 bytes. If it belongs to another user, the call behaves as if
+   * there were no such session. If this is empty, the session may be any user's.
+   *
+   * @generated from field: string user_id = 6;
+   */
+  userId: string;
 };
 
 /**
@@ -424,11 +447,34 @@ export const UpdateSessionDataResponseSchema: GenMessage<UpdateSessionDataRespon
  */
 export type DeleteSessionRequest = Message<"session.v1.DeleteSessionRequest"> & {
   /**
-   * The session to end, at most 256 bytes.
+   * The session to end, or a reference to it from an audit event or a watch; at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
+
+  /**
+   * The user to whom the session must belong, at most 256 bytes. If it belongs to another user, the call behaves as if
+   * there were no such session. If this is empty, the session may be any user's.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * The person or system on whose behalf the caller acts, in the caller's words, at most 256 bytes. It is recorded beside
+   * the principal, which is the caller itself.
+   *
+   * @generated from field: string actor = 3;
+   */
+  actor: string;
+
+  /**
+   * More details in words, for the audit trail, at most 1,024 bytes.
+   *
+   * @generated from field: string note = 4;
+   */
+  note: string;
 };
 
 /**
@@ -479,6 +525,21 @@ export type DeleteUserSessionsRequest = Message<"session.v1.DeleteUserSessionsRe
    * @generated from field: string except_session_id = 2;
    */
   exceptSessionId: string;
+
+  /**
+   * The person or system on whose behalf the caller acts, in the caller's words, at most 256 bytes. It is recorded beside
+   * the principal, which is the caller itself.
+   *
+   * @generated from field: string actor = 3;
+   */
+  actor: string;
+
+  /**
+   * More details in words, for the audit trail, at most 1,024 bytes.
+   *
+   * @generated from field: string note = 4;
+   */
+  note: string;
 };
 
 /**

@@ -9,7 +9,7 @@ import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { InvalidationReason } from "./session_pb.ts";
+import type { InvalidationReason, RevocationReason } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/watch.proto.
  */
 export const file_session_v1_watch: GenFile = /*@__PURE__*/
-  fileDesc("ChZzZXNzaW9uL3YxL3dhdGNoLnByb3RvEgpzZXNzaW9uLnYxIrYBChhJbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhI4CgZyZWFzb24YAiABKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbkIIukgFggECEAESFwoFYWN0b3IYAyABKAlCCLpIBXIDKIACEhYKBG5vdGUYBCABKAlCCLpIBXIDKIAIEg8KB2JhcnJpZXIYBSABKAgiLAoZSW52YWxpZGF0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIIs8BChlXYXRjaEludmFsaWRhdGlvbnNSZXF1ZXN0EiEKD3Jlc3VtZV9wb3NpdGlvbhgBIAEoCUIIukgFcgMogEASJAoIdXNlcl9pZHMYAiADKAlCErpID5IBDBDoByIHcgUQASiAAhInCgtzZXNzaW9uX2lkcxgDIAMoCUISukgPkgEMEOgHIgdyBRABKIACEkAKB3JlYXNvbnMYBCADKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbkIPukgMkgEJECAiBYIBAhABIt4BChpXYXRjaEludmFsaWRhdGlvbnNSZXNwb25zZRIpCgZvcGVuZWQYASABKAsyFy5zZXNzaW9uLnYxLldhdGNoT3BlbmVkSAASMAoMaW52YWxpZGF0aW9uGAIgASgLMhguc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25IABIxCgpjaGVja3BvaW50GAMgASgLMhsuc2Vzc2lvbi52MS5XYXRjaENoZWNrcG9pbnRIABInCgVyZXNldBgEIAEoCzIWLnNlc3Npb24udjEuV2F0Y2hSZXNldEgAQgcKBWV2ZW50IlsKC1dhdGNoT3BlbmVkEhAKCHdhdGNoX2lkGAEgASgJEhAKCHBvc2l0aW9uGAIgASgJEigKBWxlYXNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIsABCgxJbnZhbGlkYXRpb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEi4KBnJlYXNvbhgDIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uEg8KB3ZlcnNpb24YBCABKAMSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBiABKAkSEQoJY2hhbmdlX2lkGAcgASgJIjIKD1dhdGNoQ2hlY2twb2ludBIQCghwb3NpdGlvbhgBIAEoCRINCgVub25jZRgCIAEoCSJwCgpXYXRjaFJlc2V0EioKBWNhdXNlGAEgASgOMhsuc2Vzc2lvbi52MS5XYXRjaFJlc2V0Q2F1c2USEAoIcG9zaXRpb24YAiABKAkSFgoJcGFydGl0aW9uGAMgASgFSACIAQFCDAoKX3BhcnRpdGlvbiJMChFSZW5ld1dhdGNoUmVxdWVzdBIcCgh3YXRjaF9pZBgBIAEoCUIKukgHcgUQASiAAhIZCgVub25jZRgCIAEoCUIKukgHcgUQASiAAiIUChJSZW5ld1dhdGNoUmVzcG9uc2UqmAEKD1dhdGNoUmVzZXRDYXVzZRIhCh1XQVRDSF9SRVNFVF9DQVVTRV9VTlNQRUNJRklFRBAAEh0KGVdBVENIX1JFU0VUX0NBVVNFX1RSSU1NRUQQARIjCh9XQVRDSF9SRVNFVF9DQVVTRV9FUE9DSF9DSEFOR0VEEAISHgoaV0FUQ0hfUkVTRVRfQ0FVU0VfT1ZFUkZMT1cQA2IGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("ChZzZXNzaW9uL3YxL3dhdGNoLnByb3RvEgpzZXNzaW9uLnYxIs8BChhJbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhI2CgZyZWFzb24YAiABKA4yHC5zZXNzaW9uLnYxLlJldm9jYXRpb25SZWFzb25CCLpIBYIBAhABEhcKBWFjdG9yGAMgASgJQgi6SAVyAyiAAhIWCgRub3RlGAQgASgJQgi6SAVyAyiACBIPCgdiYXJyaWVyGAUgASgIEhkKB3VzZXJfaWQYBiABKAlCCLpIBXIDKIACIiwKGUludmFsaWRhdGVTZXNzaW9uUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCKNAgoZV2F0Y2hJbnZhbGlkYXRpb25zUmVxdWVzdBIhCg9yZXN1bWVfcG9zaXRpb24YASABKAlCCLpIBXIDKIBAEiQKCHVzZXJfaWRzGAIgAygJQhK6SA+SAQwQ6AciB3IFEAEogAISJwoLc2Vzc2lvbl9pZHMYAyADKAlCErpID5IBDBDoByIHcgUQASiAAhJACgdyZWFzb25zGAQgAygOMh4uc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25SZWFzb25CD7pIDJIBCRAgIgWCAQIQARI8CgVraW5kcxgFIAMoDjIcLnNlc3Npb24udjEuSW52YWxpZGF0aW9uS2luZEIPukgMkgEJEAgiBYIBAhABIt4BChpXYXRjaEludmFsaWRhdGlvbnNSZXNwb25zZRIpCgZvcGVuZWQYASABKAsyFy5zZXNzaW9uLnYxLldhdGNoT3BlbmVkSAASMAoMaW52YWxpZGF0aW9uGAIgASgLMhguc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25IABIxCgpjaGVja3BvaW50GAMgASgLMhsuc2Vzc2lvbi52MS5XYXRjaENoZWNrcG9pbnRIABInCgVyZXNldBgEIAEoCzIWLnNlc3Npb24udjEuV2F0Y2hSZXNldEgAQgcKBWV2ZW50InMKC1dhdGNoT3BlbmVkEhAKCHdhdGNoX2lkGAEgASgJEhAKCHBvc2l0aW9uGAIgASgJEigKBWxlYXNlGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKDmhhc19yZWZlcmVuY2VzGAQgASgIIrgCCgxJbnZhbGlkYXRpb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEi4KBnJlYXNvbhgDIAEoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uEg8KB3ZlcnNpb24YBCABKAMSKAoEdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFYWN0b3IYBiABKAkSEQoJY2hhbmdlX2lkGAcgASgJEioKBGtpbmQYCCABKA4yHC5zZXNzaW9uLnYxLkludmFsaWRhdGlvbktpbmQSEQoJcHJpbmNpcGFsGAkgASgJEjcKEXJldm9jYXRpb25fcmVhc29uGAogASgOMhwuc2Vzc2lvbi52MS5SZXZvY2F0aW9uUmVhc29uIjIKD1dhdGNoQ2hlY2twb2ludBIQCghwb3NpdGlvbhgBIAEoCRINCgVub25jZRgCIAEoCSJwCgpXYXRjaFJlc2V0EioKBWNhdXNlGAEgASgOMhsuc2Vzc2lvbi52MS5XYXRjaFJlc2V0Q2F1c2USEAoIcG9zaXRpb24YAiABKAkSFgoJcGFydGl0aW9uGAMgASgFSACIAQFCDAoKX3BhcnRpdGlvbiJMChFSZW5ld1dhdGNoUmVxdWVzdBIcCgh3YXRjaF9pZBgBIAEoCUIKukgHcgUQASiAAhIZCgVub25jZRgCIAEoCUIKukgHcgUQASiAAiIUChJSZW5ld1dhdGNoUmVzcG9uc2UqcQoQSW52YWxpZGF0aW9uS2luZBIhCh1JTlZBTElEQVRJT05fS0lORF9VTlNQRUNJRklFRBAAEhsKF0lOVkFMSURBVElPTl9LSU5EX0VOREVEEAESHQoZSU5WQUxJREFUSU9OX0tJTkRfQ0hBTkdFRBACKpgBCg9XYXRjaFJlc2V0Q2F1c2USIQodV0FUQ0hfUkVTRVRfQ0FVU0VfVU5TUEVDSUZJRUQQABIdChlXQVRDSF9SRVNFVF9DQVVTRV9UUklNTUVEEAESIwofV0FUQ0hfUkVTRVRfQ0FVU0VfRVBPQ0hfQ0hBTkdFRBACEh4KGldBVENIX1JFU0VUX0NBVVNFX09WRVJGTE9XEANiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
  * The request of InvalidateSession.
@@ -26,30 +26,29 @@ export const file_session_v1_watch: GenFile = /*@__PURE__*/
  */
 export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequest"> & {
   /**
-   * The session to end, of any variant; at most 256 bytes.
+   * The session to end, of any variant, or a reference to it from an audit event or a watch; at most 256 bytes.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * The reason that the session is ended. INVALIDATION_REASON_UNSPECIFIED means INVALIDATION_REASON_REVOKED.
-   * INVALIDATION_REASON_CHANGED is refused, because it does not end a session.
+   * The reason that the caller gives. The end is recorded as REVOKED, with this as its revocation_reason.
    *
-   * @generated from field: session.v1.InvalidationReason reason = 2;
+   * @generated from field: session.v1.RevocationReason reason = 2;
    */
-  reason: InvalidationReason;
+  reason: RevocationReason;
 
   /**
-   * The actor that requested the change, for the audit trail; at most 256 bytes. If it is empty, the name of the
-   * caller's API key is recorded.
+   * The person or system on whose behalf the caller acts, in the caller's words, at most 256 bytes. It is recorded beside
+   * the principal, which is the caller itself.
    *
    * @generated from field: string actor = 3;
    */
   actor: string;
 
   /**
-   * More details in words, for the audit trail; at most 1,024 bytes.
+   * More details in words, for the audit trail, at most 1,024 bytes.
    *
    * @generated from field: string note = 4;
    */
@@ -62,6 +61,14 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
    * @generated from field: bool barrier = 5;
    */
   barrier: boolean;
+
+  /**
+   * The user to whom the session must belong, at most 256 bytes. If it belongs to another user, the call behaves as if
+   * there were no such session. If this is empty, the session may be any user's.
+   *
+   * @generated from field: string user_id = 6;
+   */
+  userId: string;
 };
 
 /**
@@ -114,18 +121,26 @@ export type WatchInvalidationsRequest = Message<"session.v1.WatchInvalidationsRe
   userIds: string[];
 
   /**
-   * The sessions to watch, at most 1,000. If there are none, all sessions are watched.
+   * The sessions to watch, by id or by reference, at most 1,000. If there are none, all sessions are watched.
    *
    * @generated from field: repeated string session_ids = 3;
    */
   sessionIds: string[];
 
   /**
-   * The reasons to report, at most 32. If there are none, all reasons are reported.
+   * The reasons of ends to report, at most 32. If there are none, ends of every reason are reported.
    *
    * @generated from field: repeated session.v1.InvalidationReason reasons = 4;
    */
   reasons: InvalidationReason[];
+
+  /**
+   * The kinds of invalidations to report, at most 8. If there are none, both ends and changes are reported; but if there
+   * are `reasons`, only ends.
+   *
+   * @generated from field: repeated session.v1.InvalidationKind kinds = 5;
+   */
+  kinds: InvalidationKind[];
 };
 
 /**
@@ -214,6 +229,14 @@ export type WatchOpened = Message<"session.v1.WatchOpened"> & {
    * @generated from field: google.protobuf.Duration lease = 3;
    */
   lease?: Duration | undefined;
+
+  /**
+   * True if invalidations of this stream name sessions that their id opens by a reference, because the caller's API key
+   * lacks the scope read. A cache by session_id cannot use such a stream.
+   *
+   * @generated from field: bool has_references = 4;
+   */
+  hasReferences: boolean;
 };
 
 /**
@@ -230,7 +253,10 @@ export const WatchOpenedSchema: GenMessage<WatchOpened> = /*@__PURE__*/
  */
 export type Invalidation = Message<"session.v1.Invalidation"> & {
   /**
-   * The session that ended or changed.
+   * The session that ended or changed. If the id opens the session, which is so unless a token does, a caller without the
+   * scope read receives a reference in its place. A reference is `ref_` and 52 base64url characters. It cannot be used as
+   * an id, is the same for the same session until the token keys are rotated, and ends the session in DeleteSession and
+   * InvalidateSession.
    *
    * @generated from field: string session_id = 1;
    */
@@ -244,7 +270,8 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
   userId: string;
 
   /**
-   * The reason that the session ended or changed.
+   * The reason that the session ended. It is unspecified if the session changed, and if an instance of a newer version has
+   * ended it for a reason that this one does not know.
    *
    * @generated from field: session.v1.InvalidationReason reason = 3;
    */
@@ -265,7 +292,7 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
   time?: Timestamp | undefined;
 
   /**
-   * The actor that requested the change.
+   * The person or system on whose behalf the principal acted, as the principal said; empty if it said nothing.
    *
    * @generated from field: string actor = 6;
    */
@@ -277,6 +304,27 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
    * @generated from field: string change_id = 7;
    */
   changeId: string;
+
+  /**
+   * Whether the session ended or changed.
+   *
+   * @generated from field: session.v1.InvalidationKind kind = 8;
+   */
+  kind: InvalidationKind;
+
+  /**
+   * The authenticated caller that caused this: the name of its API key. It is empty for a timeout.
+   *
+   * @generated from field: string principal = 9;
+   */
+  principal: string;
+
+  /**
+   * The reason that the caller of InvalidateSession gave; otherwise unspecified.
+   *
+   * @generated from field: session.v1.RevocationReason revocation_reason = 10;
+   */
+  revocationReason: RevocationReason;
 };
 
 /**
@@ -393,6 +441,47 @@ export const RenewWatchResponseSchema: GenMessage<RenewWatchResponse> = /*@__PUR
   messageDesc(file_session_v1_watch, 9);
 
 /**
+ * What happened to a session, as far as a copy of it is concerned.
+ *
+ * @generated from enum session.v1.InvalidationKind
+ */
+export const InvalidationKind = {
+  /**
+   * The service never sends this value.
+   *
+   * @generated from enum value: INVALIDATION_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The session has ended.
+   *
+   * @generated from enum value: INVALIDATION_KIND_ENDED = 1;
+   */
+  ENDED: 1,
+
+  /**
+   * The session lives on: its data, fields or token changed, so a cached copy is stale.
+   *
+   * @generated from enum value: INVALIDATION_KIND_CHANGED = 2;
+   */
+  CHANGED: 2,
+} as const;
+
+/**
+ * What happened to a session, as far as a copy of it is concerned.
+ *
+ * @generated from enum session.v1.InvalidationKind
+ */
+export type InvalidationKind = (typeof InvalidationKind)[keyof typeof InvalidationKind] | UnknownEnum;
+
+/**
+ * Describes the enum session.v1.InvalidationKind.
+ */
+export const InvalidationKindSchema: GenEnum<InvalidationKind> = /*@__PURE__*/
+  enumDesc(file_session_v1_watch, 0);
+
+/**
  * The cause for which a watcher must drop what it has cached.
  *
  * @generated from enum session.v1.WatchResetCause
@@ -438,5 +527,5 @@ export type WatchResetCause = (typeof WatchResetCause)[keyof typeof WatchResetCa
  * Describes the enum session.v1.WatchResetCause.
  */
 export const WatchResetCauseSchema: GenEnum<WatchResetCause> = /*@__PURE__*/
-  enumDesc(file_session_v1_watch, 0);
+  enumDesc(file_session_v1_watch, 1);
 

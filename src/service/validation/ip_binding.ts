@@ -4,7 +4,7 @@ import type { CallContext } from "../../domain/call.ts";
 import { canonicalIpAddress } from "../../lib/ip_address.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
 import type { AddressChecked, AddressComparison, IpBindingStore } from "../../store/ip_binding.ts";
-import type { SessionStore } from "../../store/simple_sessions.ts";
+import type { SessionEnd, SessionStore } from "../../store/simple_sessions.ts";
 import type { StoredSession } from "../../store/stored_session.ts";
 import { sessionMessage } from "../session_message.ts";
 
@@ -17,6 +17,14 @@ type IpBindingOutcome = "match" | "mismatch" | "ended";
  */
 export type IpBindingCheck = (record: SessionRecord, ipAddress: string, call: CallContext) => Promise<IpBindingOutcome>;
 
+const ADDRESS_MISMATCH: SessionEnd = {
+  reason: "revoked",
+  revocationReason: "",
+  userId: "",
+  actor: "",
+  note: "ip_mismatch",
+};
+
 type Stores = { readonly sessions: SessionStore; readonly ipBinding: IpBindingStore };
 
 export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBindingCheck {
@@ -25,7 +33,7 @@ export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBinding
     const canonical = canonicalIpAddress(ipAddress);
     if (!differsFromLogin(record, canonical)) return "match";
     if (record.ipBinding === IP_BINDING.invalidate) {
-      await sessions.remove(record.sessionId, "revoked", "ip_mismatch", call);
+      await sessions.remove(record.sessionId, ADDRESS_MISMATCH, call);
       return "ended";
     }
     await ipBinding.noteIpMismatch(record.sessionId, canonical, call);

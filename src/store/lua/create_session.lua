@@ -5,7 +5,7 @@
 --       LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner, method (of the call, for the request id), kind, flags, idle_ms, absolute_ms, device, identity,
 --       data, labels, authentication, authenticated_ms (-1: now, 0: not known), secret (SHA-256 of it; empty unless a token
---       opens the session), request_ttl_ms (0: no request id), audit_retention_ms, actor, max_sessions (0: no limit),
+--       opens the session), request_ttl_ms (0: no request id), audit_retention_ms, by, note, max_sessions (0: no limit),
 --       limit_group ('user', 'device_type' or an entry of labels: which of the user's sessions count), on_exceed ('reject'
 --       or 'evict'), rate_count (the most creates in a period; 0: no limit), rate_period_ms, fields… (names and values)
 -- Returns {'ok', session_id, record, fields} for the new session or for the one that this request id created before,
@@ -17,9 +17,9 @@ local RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_A
 local session_id, owner, method, kind, flags = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local idle_ms, absolute_ms, device, identity, data = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local labels, authentication, authenticated_ms, secret = ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
-local request_ttl_ms, audit_retention_ms, actor = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local max_sessions, limit_group, on_exceed = tonumber(ARGV[18]), ARGV[19], ARGV[20]
-local rate_count, rate_period_ms, fields = tonumber(ARGV[21]), tonumber(ARGV[22]), { unpack(ARGV, 23) }
+local request_ttl_ms, audit_retention_ms, by, note = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17], ARGV[18]
+local max_sessions, limit_group, on_exceed = tonumber(ARGV[19]), ARGV[20], ARGV[21]
+local rate_count, rate_period_ms, fields = tonumber(ARGV[22]), tonumber(ARGV[23]), { unpack(ARGV, 24) }
 -- @include includes/secret
 -- @include includes/record_changed
 -- @include includes/order
@@ -34,7 +34,7 @@ if request_ttl_ms > 0 then
     if r.kind == KIND_TOKEN then
       -- A caller that retries has not received the first token, so nobody may go on with it or with what it rotated to.
       secret_reissue(r, secret)
-      record_changed(r, true, audit_retention_ms, 'rotated', actor, 'create retried')
+      record_changed(r, true, audit_retention_ms, 'rotated', by, 'create retried')
     end
     return { 'ok', r.id, record_pack(r), record_fields(r) }
   end
@@ -78,15 +78,15 @@ elseif max_sessions > 0 then
 end
 if excess and excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
 
-if replaced then finish_one(replaced, audit_retention_ms, 'evicted', actor, '') end
+if replaced then finish_one(replaced, audit_retention_ms, 'device_replaced', by, '') end
 -- The new session takes the place of an expired one in the device index: record that one's end while its device is known.
 if on_device and redis.call('ZSCORE', USER_INDEX, on_device) then
   finish_expired(on_device, owner, device, audit_retention_ms)
 end
 if group then
-  for i = 1, excess do finish_one(group[i], audit_retention_ms, 'evicted', actor, '') end
+  for i = 1, excess do finish_one(group[i], audit_retention_ms, 'evicted', by, '') end
 elseif excess then
-  evict_oldest(owner, excess, audit_retention_ms, actor)
+  evict_oldest(owner, excess, audit_retention_ms, by)
 end
 
 record_write(r)
@@ -96,6 +96,6 @@ if request_ttl_ms > 0 then redis.call('SET', REQUEST, method .. ' ' .. r.id, 'PX
 if rate_arrival then
   redis.call('SET', CREATE_RATE, int(math.ceil(rate_arrival)), 'PX', int(math.max(1, math.ceil(rate_arrival - now))))
 end
-change_append(r, 'created', actor)
-audit_append(r, audit_retention_ms, 'created', actor, '')
+change_append(r, 'created', by)
+audit_append(r, audit_retention_ms, 'created', by, note)
 return { 'ok', r.id, record_pack(r), fields }

@@ -2,14 +2,15 @@
 -- Ends one session.
 -- Used by DeleteSession, InvalidateSession; by the IP binding of GetSession, ValidateToken, BatchValidate, ValidateStream
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
--- ARGV  session_id, owner_prefix (of the tenant), reason (also the audit event), audit_retention_ms, actor, note
+-- ARGV  session_id, owner_prefix (of the tenant), owner (whose session it must be; empty: any user's), reason (also the
+--       audit event), revocation_reason (what the caller gave; may be empty), audit_retention_ms, by, note
 -- Returns {'ok'} or {'not_found'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
-local session_id, owner_prefix, reason = ARGV[1], ARGV[2], ARGV[3]
-local audit_retention_ms, actor, note = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local session_id, owner_prefix, owner, reason, revocation_reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local audit_retention_ms, by, note = tonumber(ARGV[6]), ARGV[7], ARGV[8]
 -- @include includes/record
 -- @include includes/finish
-local r = record_read_of_tenant(session_id, owner_prefix)
+local r = record_read_of_owner(session_id, owner_prefix, owner)
 if not r then return { 'not_found' } end
-finish(r, audit_retention_ms, reason, actor, note)
+finish(r, audit_retention_ms, reason, by, note, revocation_reason ~= '' and revocation_reason or nil)
 return { 'ok' }

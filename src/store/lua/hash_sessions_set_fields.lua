@@ -2,16 +2,17 @@
 -- Writes and removes fields of a session and slides its idle timeout.
 -- Used by SetSessionFields
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
--- ARGV  session_id, owner_prefix (of the tenant), expected_version (0: any), max_fields, slides ('1', or '0' if it is no
---       access), audit_retention_ms, actor, write_count, changes… (names and values of so many fields to write, then names
---       of fields to remove)
+-- ARGV  session_id, owner_prefix (of the tenant), owner (whose session it must be; empty: any user's),
+--       expected_version (0: any), max_fields, slides ('1', or '0' if it is no access), audit_retention_ms, by,
+--       write_count, changes… (names and values of so many fields to write, then names of fields to remove)
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'version_mismatch'} or {'field_limit'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
-local session_id, owner_prefix, expected_version, max_fields = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local slides, audit_retention_ms, actor, write_count = ARGV[5] == '1', tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
-local changes = { unpack(ARGV, 9) }
+local session_id, owner_prefix, owner = ARGV[1], ARGV[2], ARGV[3]
+local expected_version, max_fields, slides = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+local audit_retention_ms, by, write_count = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
+local changes = { unpack(ARGV, 10) }
 -- @include includes/record_changed
-local r = record_read_of_tenant(session_id, owner_prefix)
+local r = record_read_of_owner(session_id, owner_prefix, owner)
 if not r then return { 'not_found' } end
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 
@@ -28,5 +29,5 @@ if count > max_fields then return { 'field_limit' } end
 
 for name, value in pairs(writes) do redis.call('HSET', fields_key(r.id), name, value) end
 for name in pairs(removed) do redis.call('HDEL', fields_key(r.id), name) end
-record_changed(r, slides, audit_retention_ms, 'data_updated', actor, '')
+record_changed(r, slides, audit_retention_ms, 'data_updated', by, '')
 return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -3,7 +3,7 @@
 -- tombstone of the old id keeps the new id, so that a repeated call finds it.
 -- Used by RegenerateSession
 -- KEYS  OLD_RECORD, OLD_FIELDS, OLD_TOMBSTONE, NEW_RECORD, NEW_FIELDS, NEW_TOMBSTONE, LIVE, LOG, TAIL, META
--- ARGV  old_session_id, owner_prefix (of the tenant), new_session_id, grace_ms, audit_retention_ms, actor,
+-- ARGV  old_session_id, owner_prefix (of the tenant), new_session_id, grace_ms, audit_retention_ms, by,
 --       presented_secret (SHA-256; empty: only an id was presented, which a secure session does not accept),
 --       new_secret (SHA-256), request_digest (of the request id; empty: none), retry_ms (how long a call with a request
 --       id may be repeated), address_digest, compared_identity, address_differs (these three: see includes/ip_binding)
@@ -12,7 +12,7 @@
 --         first
 local OLD_RECORD, OLD_FIELDS, OLD_TOMBSTONE, NEW_RECORD, NEW_FIELDS, NEW_TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local old_session_id, owner_prefix, new_session_id, grace_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local audit_retention_ms, actor, presented_secret, new_secret = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
+local audit_retention_ms, by, presented_secret, new_secret = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 local request_digest, retry_ms, address_digest, compared_identity = ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local address_differs = ARGV[13]
 -- @include includes/slide
@@ -38,10 +38,10 @@ if not r or (r.kind == KIND_TOKEN) ~= (presented_secret ~= '') then return { 'no
 if repeated and r.kind == KIND_TOKEN and r.secret ~= new_secret then return { 'not_found' } end
 if not repeated and r.kind == KIND_TOKEN then
   local state = secret_state(r, presented_secret)
-  if state == 'stale' then finish(r, audit_retention_ms, 'token_reused', actor, '') end
+  if state == 'stale' then finish(r, audit_retention_ms, 'token_reused', by, '') end
   if state ~= 'current' then return { 'not_found' } end
 end
-local ip = ip_binding_apply(r, address_digest, compared_identity, address_differs, audit_retention_ms, actor)
+local ip = ip_binding_apply(r, address_digest, compared_identity, address_differs, audit_retention_ms, by)
 if ip == 'compare' then return { 'compare_address', r.id, record_pack(r) } end
 if ip == 'ended' then return { 'ip_mismatch' } end
 if repeated then return { 'ok', r.id, record_pack(r), record_fields(r) } end
@@ -49,11 +49,11 @@ if redis.call('EXISTS', NEW_RECORD) == 1 or redis.call('EXISTS', NEW_TOMBSTONE) 
 
 redis.call('DEL', OLD_RECORD)
 index_remove(r)
-tombstone_put(r, 'regenerated', actor, '')
+tombstone_put(r, 'regenerated', by, '')
 if request_digest ~= '' then
   redis.call('HSET', OLD_TOMBSTONE, 'request', request_digest, 'successor', new_session_id)
 end
-change_append(r, 'regenerated', actor)
+change_append(r, 'regenerated', by)
 
 r.id = new_session_id
 r.version = r.version + 1
@@ -70,5 +70,5 @@ if grace_ms > 0 then
   }))
   redis.call('PEXPIREAT', OLD_RECORD, int(ends))
 end
-audit_append(r, audit_retention_ms, 'regenerated', actor, '')
+audit_append(r, audit_retention_ms, 'regenerated', by, '', old_session_id)
 return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -6,14 +6,14 @@
 -- ARGV  session_id, owner_prefix (of the tenant), presented_secret (SHA-256), new_secret (SHA-256), retry_ms (how long
 --       the call may be repeated, with the same new_secret; 0: new_secret is random), grace_ms (of the presented secret),
 --       address_digest, compared_identity, address_differs (these three: see includes/ip_binding), audit_retention_ms,
---       actor
+--       by
 -- Returns {'ok', session_id, record, fields}, {'not_found'}, {'reused'}, {'ip_mismatch'} if the ip_binding has ended the
 --         session, {'compare_address', session_id, record} if the caller must compare the address with this session's first,
 --         or {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it cannot}
 local RECORD, FIELDS, TOMBSTONE, ROTATION, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local retry_ms, grace_ms, address_digest, compared_identity = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local address_differs, audit_retention_ms, actor = ARGV[9], tonumber(ARGV[10]), ARGV[11]
+local address_differs, audit_retention_ms, by = ARGV[9], tonumber(ARGV[10]), ARGV[11]
 -- @include includes/secret
 -- @include includes/ip_binding
 -- @include includes/record_changed
@@ -28,11 +28,11 @@ rotated_ms = tonumber(rotated_ms)
 -- before, by a caller that held the presented secret then.
 local repeated = r and r.secret == new_secret and rotated_ms and now <= rotated_ms + retry_ms
 if not repeated then
-  local state, outcome = secret_check(r, presented_secret, audit_retention_ms, actor)
+  local state, outcome = secret_check(r, presented_secret, audit_retention_ms, by)
   if not state then return { outcome } end
 end
 
-local ip = ip_binding_apply(r, address_digest, compared_identity, address_differs, audit_retention_ms, actor)
+local ip = ip_binding_apply(r, address_digest, compared_identity, address_differs, audit_retention_ms, by)
 if ip == 'compare' then return { 'compare_address', r.id, record_pack(r) } end
 if ip == 'ended' then return { 'ip_mismatch' } end
 if repeated then return { 'ok', r.id, record_pack(r), record_fields(r) } end
@@ -47,7 +47,7 @@ if presented_secret ~= r.secret then
   if wait_ms > 0 then return { 'rotated_concurrently', int(math.ceil(wait_ms)) } end
 end
 secret_replace(r, new_secret, grace_ms)
-record_changed(r, true, audit_retention_ms, 'rotated', actor, '')
+record_changed(r, true, audit_retention_ms, 'rotated', by, '')
 local remembered_ms = math.max(retry_ms, grace_ms)
 if remembered_ms > 0 then redis.call('SET', ROTATION, int(now) .. ' ' .. presented_secret, 'PX', int(remembered_ms)) end
 return { 'ok', r.id, record_pack(r), record_fields(r) }

@@ -10,7 +10,7 @@ local limit, audit_retention_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local found = 0
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, limit)) do
   if found >= limit then break end
-  local ids = redis.call('ZRANGEBYSCORE', user_key(owner), '-inf', '(' .. int(now), 'LIMIT', 0, limit - found)
+  local ids = index_expired(owner, limit - found)
   -- The device is the only part of an expired record that the indexes do not hold by session.
   local devices, device_of = redis.call('HGETALL', devices_key(owner)), {}
   for i = 1, #devices, 2 do device_of[devices[i + 1]] = devices[i] end

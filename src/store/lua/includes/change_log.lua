@@ -1,6 +1,7 @@
 -- The partition's change log, which watchers receive. Ids are `<epoch>-<seq>`: seq is contiguous within an epoch. A new
 -- epoch begins whenever the store's replication id has changed (a failover, a restart), so no id is used for two changes,
 -- even if the store lost the end of the log. The script declares LOG, TAIL and META.
+-- @include includes/opener
 -- @include includes/time
 local LOG_LENGTH, CHANGES_CHANNEL = 4096, 'sa:changes'
 -- The tail outlives the longest session (400 d); if it is gone, the log's last entry has the same id.
@@ -33,12 +34,14 @@ local function tail_put(log)
 end
 
 -- Appends one change of a session and publishes the same bytes:
--- `<epoch>-<seq> <reason> <session_id> <owner> <version> <at ms> <actor>`, owner and actor percent-encoded.
-local function change_append(r, reason, actor)
+-- `<epoch>-<seq> <reason> <session_id> <owner> <version> <at ms> <by> <opener> <detail>`. owner is percent-encoded; by and
+-- detail are as in an audit entry, but detail is empty unless the reason is `revoked`.
+local function change_append(r, reason, by, detail)
   log_end = log_end or log_open()
   log_end.seq = log_end.seq + 1
   local position = tail_put(log_end)
-  local change = table.concat({ position, reason, r.id, r.owner, int(r.version), int(now), actor }, ' ')
+  local words = { position, reason, r.id, r.owner, int(r.version), int(now), by, opener(r), detail or '' }
+  local change = table.concat(words, ' ')
   redis.call('XADD', LOG, 'MAXLEN', '~', LOG_LENGTH, position, 'c', change)
   redis.call('PUBLISH', CHANGES_CHANNEL, change)
 end

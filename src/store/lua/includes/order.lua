@@ -47,14 +47,14 @@ local function oldest_of_crowd(owner)
 end
 
 -- Ends the `count` least recently accessed sessions of a user, the oldest first.
-local function evict_oldest(owner, count, retention_ms, actor)
+local function evict_oldest(owner, count, retention_ms, by)
   if count <= 0 then return end
   local crowded = index_count(owner) > CROWDED
   if not crowded then redis.call('DEL', order_key(owner)) end
   for id in crowded and oldest_of_crowd(owner) or oldest_of_few(owner) do
     local r = record_read_exact(id)
     if r then
-      finish_one(r, retention_ms, 'evicted', actor, '')
+      finish_one(r, retention_ms, 'evicted', by, '')
       count = count - 1
       if count == 0 then return end
     else

@@ -9,3 +9,5 @@ local function user_key(owner) return BASE .. 'u:' .. owner end
 local function order_key(owner) return BASE .. 'o:' .. owner end
 local function devices_key(owner) return BASE .. 'd:' .. owner end
 local function audit_key(owner) return BASE .. 'a:' .. owner end
+local function audit_changes_key(owner) return BASE .. 'ac:' .. owner end
+local function audit_mismatches_key(owner) return BASE .. 'am:' .. owner end

@@ -70,6 +70,12 @@ end
 local function of_tenant(r, prefix) return r and string.sub(r.owner, 1, #prefix) == prefix and r or nil end
 local function record_read_of_tenant(id, prefix) return of_tenant(record_read(id), prefix) end
 
+-- Returns the same if the record is also of this owner; an empty owner stands for any user of the tenant.
+local function record_read_of_owner(id, prefix, owner)
+  local r = record_read_of_tenant(id, prefix)
+  return r and (owner == '' or owner == r.owner) and r or nil
+end
+
 -- Returns the type of the session's device as the contract numbers it; 0 without a device.
 local function device_type(r) return math.floor(r.flags / 4) % 8 end
 

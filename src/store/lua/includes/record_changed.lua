@@ -4,11 +4,11 @@
 -- @include includes/audit
 
 -- Writes the record with the changes that the caller made in it. `slides` is false if the change is no access.
-local function record_changed(r, slides, retention_ms, event, actor, note)
+local function record_changed(r, slides, retention_ms, event, by, note)
   r.version = r.version + 1
   if slides then slide(r) end
   record_write(r)
   index_put(r)
-  change_append(r, 'changed', actor)
-  audit_append(r, retention_ms, event, actor, note)
+  change_append(r, 'changed', by)
+  audit_append(r, retention_ms, event, by, note)
 end
