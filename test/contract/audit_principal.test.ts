@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { AuditEventType } from "../../gen/session/v1/audit_pb.ts";
-import { InvalidationReason, RevocationReason } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationReason, OnExceed, RevocationReason } from "../../gen/session/v1/session_pb.ts";
 import { InvalidateSessionRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
@@ -87,6 +87,25 @@ describe("the audit trail", { skip }, () => {
     assert.deepEqual(own, []);
   });
 
+  test("names the principal, the actor and the note of every create, but of its consequences no note", async () => {
+    const user = { userId: "every create", ...why };
+    await client.createSession(user, by);
+    await client.createHashSession(user, by);
+    await client.createSecureSession(user, by);
+    const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
+    await client.createDeviceSession({ ...user, device: { deviceId: "d" }, limit }, by);
+    const { CREATED, EVICTED } = AuditEventType;
+    const events = (await trail(user.userId)).map(({ type, principal, actor, note }) => ({
+      type,
+      principal,
+      actor,
+      note,
+    }));
+    const entry = (type: AuditEventType, note: string) => ({ type, principal: PRINCIPAL, actor: why.actor, note });
+    const created = entry(CREATED, why.note);
+    assert.deepEqual(events, [created, ...Array(3).fill(entry(EVICTED, "")), created, created, created]);
+  });
+
   test("names the principal, the actor and the note of every end, and the principal of every change", async () => {
     const userId = "every end";
     const { session: hash } = await client.createHashSession({ userId, fields: {} }, by);
@@ -120,7 +139,7 @@ describe("the audit trail", { skip }, () => {
 
   test("distinguishes the idle timeout from the absolute one, and a limit from a login on the same device", async () => {
     const [idle, absolute] = [durationFromMs(60_000), durationFromMs(60_000)];
-    const limit = { maxSessions: 1, onExceed: 2 };
+    const limit = { maxSessions: 1, onExceed: OnExceed.EVICT_OLDEST };
     const secure = async (userId: string, more: object) =>
       (await client.createSecureSession({ userId, ...more }, by)).session!.sessionId;
     const onDevice = async (userId: string, more: object = {}) =>
