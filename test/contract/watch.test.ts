@@ -197,7 +197,7 @@ test("no checkpoint is sent while the store hangs; checkpoints resume afterwards
 });
 
 // So many changes of one session with a long user id exceed what a connection (64 KiB) and a queue (256 KiB) hold.
-const FLOOD = 1500;
+const FLOOD = 1200;
 
 async function flood(userId: string): Promise<void> {
   const { session } = await client.createHashSession({ userId, fields: { n: "0" } });
