@@ -10,6 +10,8 @@ export const KIND_NAMES: Readonly<Record<string, string>> = {
   d: "devices of the user",
   p: "hint of the device",
   a: "audit trail",
+  ac: "audit trail of changes",
+  am: "audit trail of address mismatches",
   live: "live set of the partition",
 };
 
