@@ -12,7 +12,7 @@ import type { AuthorityClient, CallError } from "../helpers/grpc_client.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 
 const skip = redisServerMissing();
-const CONCURRENT_MS = 1_000;
+const CONCURRENT_MS = 2_000;
 const GRACE_MS = 10_000;
 const RETRY_MS = 600_000;
 /** An age of a rotation that stays within CONCURRENT_MS, however slow the test is. */

@@ -19,7 +19,7 @@ local address_differs, audit_retention_ms, by = ARGV[9], tonumber(ARGV[10]), ARG
 -- @include includes/record_changed
 -- A second rotation of one secret within this time, or within half of a shorter grace, is concurrent with the first. After
 -- that, the caller has not received the first one's token.
-local CONCURRENT_MS = 1000
+local CONCURRENT_MS = 2000
 
 local r = record_read_of_tenant(session_id, owner_prefix)
 local rotated_ms, parent = string.match(redis.call('GET', ROTATION) or '', '^(%d+) (.+)$')
