@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { RevocationReason, RevocationReasonSchema } from "../../gen/session/v1/session_pb.ts";
 import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
+import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { decodePosition, encodePosition, type Position } from "../domain/position.ts";
@@ -32,6 +33,15 @@ type WatchDeps = {
   readonly references: SessionReferences;
 };
 
+/** @throws SessionError DEADLINE_EXCEEDED at once if the call's deadline is too short. */
+async function passBarrier({ deadlineMs, signal }: CallContext): Promise<void> {
+  if (deadlineMs - performance.now() < BARRIER_MS) {
+    const text = `the session has ended, but caches may serve it for ${BARRIER_MS} ms and the deadline is earlier`;
+    throw new SessionError("DEADLINE_EXCEEDED", text);
+  }
+  await sleep(BARRIER_MS, undefined, { signal });
+}
+
 export function createWatchService(deps: WatchDeps) {
   const { sessions, changes, broadcaster, renewOnSibling, keyRing, references } = deps;
   return {
@@ -46,7 +56,7 @@ export function createWatchService(deps: WatchDeps) {
       );
       // A cache whose lease was renewed earlier may serve the session until that lease ends. One that renews from now on
       // receives the invalidation first.
-      if (request.barrier) await sleep(BARRIER_MS, undefined, { signal: call.signal });
+      if (request.barrier) await passBarrier(call);
       return { deleted };
     },
 

@@ -5,9 +5,9 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { InvalidationKind, WatchResetCause, type Invalidation } from "../../gen/session/v1/watch_pb.ts";
-import { InvalidationReason, OnExceed, RevocationReason } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationReason, OnExceed, RevocationReason, Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
-import type { AuthorityClient } from "../helpers/grpc_client.ts";
+import type { AuthorityClient, CallError } from "../helpers/grpc_client.ts";
 import { race } from "../helpers/races.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 import { createWatchClient, type WatchClient, type WatchRequest, type WatchStream } from "../helpers/watch_client.ts";
@@ -260,6 +260,23 @@ test("a checkpoint returns the nonce of a renewal; an unknown stream is WATCH_NO
     assert.ok(performance.now() < deadlineMs, "the cancelled stream is still open");
   }
 });
+
+test(
+  "a barrier with too short a deadline says that the session has ended (cases/deadlines.md 4)",
+  { skip },
+  async () => {
+    const sessionId = await createdBy("short barrier");
+    await assert.rejects(
+      client.invalidateSession({ sessionId, barrier: true }, { timeoutMs: 1000 }),
+      (error: CallError) => {
+        assert.equal(error.code, status.DEADLINE_EXCEEDED);
+        assert.match(error.message, /the session has ended/);
+        return true;
+      },
+    );
+    assert.equal((await client.validateSession({ sessionId })).verdict, Verdict.INVALID);
+  },
+);
 
 test("the barrier outlasts every lease that was granted before the invalidation was sent", { skip }, async () => {
   const sessionId = await createdBy("barrier");

@@ -56,7 +56,8 @@ export type InvalidateSessionRequest = Message<"session.v1.InvalidateSessionRequ
 
   /**
    * If true, the call returns only when no conforming cache can serve the session any more. That takes one lease (3 s),
-   * so give the call a deadline of 4 s or more. If the call fails, the session may have ended nevertheless.
+   * so give the call a deadline of 4 s or more. With a shorter one the session ends, and the call fails at once with
+   * DEADLINE_EXCEEDED. If the call fails otherwise, the session may have ended nevertheless.
    *
    * @generated from field: bool barrier = 5;
    */
