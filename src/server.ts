@@ -13,6 +13,7 @@ import { startHttpHost } from "./transport/http/http_host.ts";
 import { createCallLog } from "./ops/call_log.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
+import { createOpenApiPage } from "./ops/openapi.ts";
 import { createReadiness, readinessPage } from "./ops/readiness.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
@@ -195,7 +196,11 @@ async function startListeners(
     addresses.grpc = listenAddressText(host.address);
   }
   if (httpListen) {
-    const pages = { "/metrics": metrics.page, "/readyz": () => readinessPage(readiness) };
+    const pages = {
+      "/metrics": metrics.page,
+      "/readyz": () => readinessPage(readiness),
+      "/openapi.json": createOpenApiPage(),
+    };
     const host = await startHttpHost({ pipeline, address: httpListen, tls, logger: log, pages });
     hosts.push(host);
     addresses.http = listenAddressText(host.address);
