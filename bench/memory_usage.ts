@@ -12,6 +12,9 @@ export const KIND_NAMES: Readonly<Record<string, string>> = {
   a: "audit trail",
   ac: "audit trail of changes",
   am: "audit trail of address mismatches",
+  c: "count of the tenant",
+  n: "index of the tenant",
+  tenants: "tenants of the partition",
   live: "live set of the partition",
 };
 

@@ -22,6 +22,7 @@ import { sessionRoutes } from "./rpc/routes.ts";
 import type { SessionStores } from "./service/dependencies.ts";
 import { createSessionService } from "./service/session_service.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
+import { createAdminSessionStore } from "./store/admin_sessions.ts";
 import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
@@ -167,6 +168,7 @@ function createSessionStores(store: StoreDependencies, log: Logger): SessionStor
     deviceSessions: createDeviceSessionStore(store),
     regeneration: createRegenerationStore(store),
     audit: createAuditStore(store),
+    adminSessions: createAdminSessionStore(store),
     ipBinding: createIpBindingStore(store),
     sweep: createSweepStore(store),
     changes: createChangeLog(store, log),

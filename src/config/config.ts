@@ -148,6 +148,8 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     onExceed: values.SA_ON_EXCEED,
     /** Undefined: no limit. */
     createRate: values.SA_CREATE_RATE,
+    /** New sessions are put into the index of their tenant. */
+    tenantIndex: values.SA_TENANT_INDEX,
     /** Absolute. Generated if it is missing and no variable names it. */
     tokenKeysFile: values.SA_TOKEN_KEYS_FILE ?? join(dataDir, "token_keys.json"),
     apiKeysFile: values.SA_API_KEYS_FILE,

@@ -96,6 +96,11 @@ export const VARIABLES = {
     otherwise: "no limit",
     doc: "The most sessions that a user may create in a period, for example `10/1h`.",
   },
+  SA_TENANT_INDEX: {
+    parser: boolean,
+    default: "true",
+    doc: "Keeps an index of each tenant's sessions, about 32 bytes a session, from which sessions are listed across users newest first. Without it, such lists have no order.",
+  },
   SA_TOKEN_KEYS_FILE: {
     parser: readableFile,
     otherwise: "token_keys.json in SA_DATA_DIR, generated if missing; required if the store is on another machine",

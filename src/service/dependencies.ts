@@ -1,6 +1,7 @@
 // What the methods of SessionService are built on. Each family of methods takes from it what it needs.
 
 import type { TokenKeyRing } from "../domain/token.ts";
+import type { AdminSessionStore } from "../store/admin_sessions.ts";
 import type { AuditStore } from "../store/audit.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import type { DeviceSessionStore } from "../store/device_sessions.ts";
@@ -26,6 +27,7 @@ export type SessionStores = {
   readonly deviceSessions: DeviceSessionStore;
   readonly regeneration: RegenerationStore;
   readonly audit: AuditStore;
+  readonly adminSessions: AdminSessionStore;
   readonly ipBinding: IpBindingStore;
   readonly sweep: SweepStore;
   readonly changes: ChangeLog;

@@ -78,6 +78,7 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
           session.onExceed,
           String(settings.createRate?.count ?? 0),
           String(settings.createRate?.periodMs ?? 0),
+          String(settings.tenantIndex),
           ...[...session.fields].flat(),
         ],
         call,

@@ -14,6 +14,8 @@ export type StoreSettings = {
   readonly createRate: { readonly count: number; readonly periodMs: number } | undefined;
   /** A secret that was rotated away stays valid for this time. */
   readonly rotationGraceMs: number;
+  /** New sessions are put into the index of their tenant. */
+  readonly tenantIndex: boolean;
 };
 
 export type StoreDependencies = {

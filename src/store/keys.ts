@@ -41,6 +41,18 @@ export function userScriptKeys(owner: string): string[] {
   return [`${base}u:${owner}`, `${base}a:${owner}`, `${base}d:${owner}`, `${base}r:${owner}`, ...shared];
 }
 
+/** Returns the keys of a tenant's sessions in a partition: their count, how many the index lacks, and the index. */
+export function tenantKeys(partition: number, tenant: string) {
+  const { base } = PARTITIONS[partition]!;
+  const name = encodeURIComponent(tenant);
+  return { count: `${base}c:${name}`, unindexed: `${base}m:${name}`, index: `${base}n:${name}` };
+}
+
+/** Returns the key of the set of tenants, percent-encoded, that have sessions in a partition. */
+export function tenantSetKey(partition: number): string {
+  return `${PARTITIONS[partition]!.base}tenants`;
+}
+
 /** Returns the KEYS of a user's audit trail: logins and ends, changes, address mismatches. */
 export function auditKeys(owner: string): string[] {
   const { base } = PARTITIONS[partitionOfOwner(owner)]!;

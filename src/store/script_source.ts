@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 
 /** The files of src/store/lua, which a test checks. */
 export const SCRIPT_NAMES = [
+  "admin_sessions_page",
   "audit_explain_session",
   "audit_list_events",
   "create_session",

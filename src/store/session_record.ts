@@ -117,7 +117,13 @@ export class SessionRecord {
     return this.#bytes.readDoubleBE(16);
   }
 
+  /** In whole milliseconds. */
   get createdMs(): number {
+    return Math.floor(this.createdExactMs);
+  }
+
+  /** With the microseconds of the store's clock as a fraction. */
+  get createdExactMs(): number {
     return this.#bytes.readDoubleBE(24);
   }
 

@@ -13,7 +13,8 @@ import {
 } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
-import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
+import { readUserSessions, type SessionPage, type UserListOptions } from "./session_lists.ts";
+import { storedSessionFromReply } from "./stored_session.ts";
 
 /** On whose behalf the caller acts, and more details, for the audit trail; both may be empty. */
 export type Justification = { readonly actor: string; readonly note: string };
@@ -27,12 +28,6 @@ export type SessionEnd = Justification & {
   /** The user whose session it must be; empty: any user's. */
   readonly userId: string;
 };
-
-/** One page of sessions; `more` if there are sessions after it. */
-export type SessionPage = { readonly sessions: StoredSession[]; readonly more: boolean };
-
-/** A page ends with the session that exceeds this. */
-const PAGE_BYTES = 1024 * 1024;
 
 export type SessionStore = ReturnType<typeof createSessionStore>;
 
@@ -85,21 +80,9 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
     return Number(values[0]);
   }
 
-  /** Reads a page of a user's live sessions, or only of those on devices, in the order of their ids after `afterSessionId`. */
-  async function listOfUser(
-    userId: string,
-    which: "all" | "devices",
-    afterSessionId: string,
-    pageSize: number,
-    call: CallContext,
-  ): Promise<SessionPage> {
-    const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
-    const args = [afterSessionId, String(pageSize), String(PAGE_BYTES), which];
-    // 1 if there are more sessions, then session_id, record and fields of each.
-    const [more, ...rest] = (await scripts.run("simple_sessions_list", keys, args, call)).values;
-    const sessions: StoredSession[] = [];
-    for (let i = 0; i < rest.length; i += 3) sessions.push(storedSessionFromReply(rest.slice(i, i + 3)));
-    return { sessions, more: Number(more) === 1 };
+  /** Reads a page of a user's live sessions: see readUserSessions. */
+  async function listOfUser(userId: string, options: UserListOptions, call: CallContext): Promise<SessionPage> {
+    return readUserSessions(scripts, ownerOf(call.principal.tenant, userId), options, call);
   }
 
   return { get, readRecords, updateData, remove, removeAllOfUser, listOfUser };

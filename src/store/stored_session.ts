@@ -5,6 +5,12 @@ import { SessionRecord } from "./session_record.ts";
 
 export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };
 
+/**
+ * A session of a tenant, without its fields if the list is ordered. A list that begins after `position` goes on with the next
+ * session. Positions consist of base64url characters.
+ */
+export type TenantSession = { readonly stored: StoredSession; readonly position: string };
+
 /** Decodes session_id, record and fields, the values of an `ok` reply; a script may leave out the fields. */
 export function storedSessionFromReply([sessionId, record, fields = []]: readonly StoreReply[]): StoredSession {
   return { record: new SessionRecord(String(sessionId), record as Buffer), fields: fieldsFromReply(fields) };

@@ -5,6 +5,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { RedisClientType } from "redis";
 import { SessionSchema } from "../../gen/session/v1/session_pb.ts";
 import { RECORD_KIND, SessionRecord } from "../../src/store/session_record.ts";
+import { tenantFaults } from "./tenant_scan.ts";
 
 type AnyClient = Pick<RedisClientType, "sendCommand">;
 
@@ -12,28 +13,11 @@ type AnyClient = Pick<RedisClientType, "sendCommand">;
 type Live = { expiresMs: number; accessedMs: number; owner: string; device: string; scoreBits: number };
 
 const KINDS = [
-  "s",
-  "f",
-  "u",
-  "o",
-  "d",
-  "p",
-  "a",
-  "ac",
-  "am",
-  "x",
-  "t",
-  "r",
-  "q",
-  "g",
-  "i",
-  "log",
-  "live",
-  "tail",
-  "meta",
-  "probe",
+  ...["s", "f", "u", "o", "d", "p", "a", "ac", "am", "x", "t", "r", "q", "g", "i", "c", "m", "n"],
+  ...["log", "live", "tail", "meta", "tenants", "probe"],
 ];
-const WITHOUT_TTL = ["log", "live", "meta"];
+/** Those of a tenant go away with its last session, which tenantFaults checks. */
+const WITHOUT_TTL = ["log", "live", "meta", "c", "m", "n", "tenants"];
 
 /** Returns a description of every fault in the store. Nothing may write to the store in the meantime. */
 export async function scanStore(client: AnyClient): Promise<string[]> {
@@ -68,7 +52,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     live.set(record.sessionId, { expiresMs, accessedMs, owner, device, scoreBits });
   });
 
-  const [indexed, onDevices, unswept] = [new Set(), new Set(), new Set<string>()];
+  const [indexed, onDevices, unswept] = [new Map<string, string>(), new Set(), new Set<string>()];
   const firstDeadlines = new Map<string, number>();
   const check = (key: string, id: string, owner: string, device?: string, score?: number) => {
     const session = live.get(id);
@@ -91,7 +75,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
     if (live !== first) faults.push(`${key} is in the live set at ${live}, not ${first}`);
     firstDeadlines.delete(key);
     for (const [id, score] of sessions) {
-      indexed.add(id);
+      indexed.set(id, partsOf(key).rest);
       if (score < 4 * now) unswept.add(id);
       else check(key, id, partsOf(key).rest, undefined, score);
     }
@@ -129,6 +113,7 @@ export async function scanStore(client: AnyClient): Promise<string[]> {
   await inBatches(ofKind("log"), async (key) => {
     faults.push(...(await logFaults(client, key, partsOf(key).base)));
   });
+  faults.push(...(await tenantFaults(client, keys, indexed)));
   for (const [id, session] of live) {
     if (session.expiresMs < now + 50) continue;
     if (!indexed.has(id)) faults.push(`session ${id} is in no user's index`);

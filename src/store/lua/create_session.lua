@@ -7,7 +7,8 @@
 --       data, labels, authentication, authenticated_ms (-1: now, 0: not known), secret (SHA-256 of it; empty unless a token
 --       opens the session), request_ttl_ms (0: no request id), audit_retention_ms, by, note, max_sessions (0: no limit),
 --       limit_group ('user', 'device_type' or an entry of labels: which of the user's sessions count), on_exceed ('reject'
---       or 'evict'), rate_count (the most creates in a period; 0: no limit), rate_period_ms, fields… (names and values)
+--       or 'evict'), rate_count (the most creates in a period; 0: no limit), rate_period_ms,
+--       tenant_index ('true': the tenant's index gets the session), fields… (names and values)
 -- Returns {'ok', session_id, record, fields} for the new session or for the one that this request id created before,
 --         {'request_id_reused'} if another method created that one, {'request_id_spent'} if it has ended,
 --         {'id_taken'} if the caller must choose another session_id, {'authenticated_in_future'}, {'revoked_since_login'},
@@ -19,7 +20,8 @@ local idle_ms, absolute_ms, device, identity, data = tonumber(ARGV[6]), tonumber
 local labels, authentication, authenticated_ms, secret = ARGV[11], ARGV[12], tonumber(ARGV[13]), ARGV[14]
 local request_ttl_ms, audit_retention_ms, by, note = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17], ARGV[18]
 local max_sessions, limit_group, on_exceed = tonumber(ARGV[19]), ARGV[20], ARGV[21]
-local rate_count, rate_period_ms, fields = tonumber(ARGV[22]), tonumber(ARGV[23]), { unpack(ARGV, 24) }
+local rate_count, rate_period_ms = tonumber(ARGV[22]), tonumber(ARGV[23])
+local tenant_index, fields = ARGV[24], { unpack(ARGV, 25) }
 -- @include includes/secret
 -- @include includes/record_changed
 -- @include includes/order
@@ -56,7 +58,7 @@ if rate_count > 0 then
 end
 
 local r = {
-  id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = now, accessed = now,
+  id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = exact_now, accessed = now,
   idle = idle_ms, absolute = now + absolute_ms, authenticated = authenticated, device = device, identity = identity,
   data = data, labels = labels, authentication = authentication, secret = secret, retired = {},
 }
@@ -92,6 +94,7 @@ end
 record_write(r)
 if #fields > 0 then redis.call('HSET', FIELDS, unpack(fields)) end
 index_put(r)
+tenant_add(r, tenant_index == 'true')
 if request_ttl_ms > 0 then redis.call('SET', REQUEST, method .. ' ' .. r.id, 'PX', request_ttl_ms) end
 if rate_arrival then
   redis.call('SET', CREATE_RATE, int(math.ceil(rate_arrival)), 'PX', int(math.max(1, math.ceil(rate_arrival - now))))

@@ -62,6 +62,7 @@ slide(r)
 record_write(r)
 if redis.call('EXISTS', OLD_FIELDS) == 1 then redis.call('RENAME', OLD_FIELDS, NEW_FIELDS) end
 index_put(r)
+tenant_replace(r, old_session_id)
 if grace_ms > 0 then
   local ends = math.min(now + grace_ms, r.expires)
   redis.call('SET', OLD_RECORD, record_pack({

@@ -1,5 +1,6 @@
 -- The end of a session.
 -- @include includes/index
+-- @include includes/tenant_index
 -- @include includes/change_log
 -- @include includes/audit
 local TOMBSTONE_TTL_MS = 7 * 86400000
@@ -17,6 +18,7 @@ end
 local function finish_unaudited(r, reason, by, note, detail)
   redis.call('DEL', record_key(r.id), fields_key(r.id))
   index_remove(r)
+  tenant_remove(r)
   tombstone_put(r, reason, by, note, detail)
   change_append(r, reason, by, detail)
 end

@@ -8,8 +8,9 @@
 -- absolute timeout comes first. So the sweep knows what it reports although the record is gone. Whole numbers take the least
 -- memory.
 
--- How long the user's indexes wait for a sweep after the last deadline: as long as a tombstone would be kept.
-local SWEPT_WITHIN_MS = 7 * 86400000
+-- How long the user's indexes wait for a sweep after the last deadline. If one went away before, its sessions would stay in
+-- the tenant's count for ever.
+local SWEPT_WITHIN_MS = 400 * 86400000
 
 local function index_score(r)
   return 4 * r.expires + (opener(r) == 't' and 2 or 0) + (r.expires == r.absolute and 1 or 0)

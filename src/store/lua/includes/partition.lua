@@ -11,3 +11,8 @@ local function devices_key(owner) return BASE .. 'd:' .. owner end
 local function audit_key(owner) return BASE .. 'a:' .. owner end
 local function audit_changes_key(owner) return BASE .. 'ac:' .. owner end
 local function audit_mismatches_key(owner) return BASE .. 'am:' .. owner end
+local function count_key(tenant) return BASE .. 'c:' .. tenant end
+local function unindexed_key(tenant) return BASE .. 'm:' .. tenant end
+local function index_key(tenant) return BASE .. 'n:' .. tenant end
+local function segment_key(tenant, number) return BASE .. 'n:' .. tenant .. ':' .. number end
+local TENANTS_KEY = BASE .. 'tenants'
