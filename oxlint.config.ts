@@ -13,7 +13,7 @@ const IMPORTS: Readonly<Record<string, readonly string[]>> = {
   rpc: ["lib", "domain", "service", "auth", "gen"],
   ops: ["lib", "domain", "rpc", "gen"],
   transport: ["lib", "domain", "rpc", "ops", "gen"],
-  config: ["lib", "store/connection/store_url.ts"],
+  config: ["lib", "domain", "store/connection/store_url.ts"],
   workers: ["lib", "domain", "store", "auth", "ops", "transport", "config", "server.ts"],
   cli: ["lib", "domain", "store", "auth", "ops", "transport", "config", "server.ts", "gen"],
   client: ["lib/cut_text.ts", "gen"],

@@ -34,6 +34,7 @@ import { createHashSessionStore } from "./store/hash_sessions.ts";
 import { createIpBindingStore } from "./store/ip_binding.ts";
 import { createRegenerationStore } from "./store/regeneration.ts";
 import { createSecureSessionStore } from "./store/secure_sessions.ts";
+import { createSessionUpdateStore } from "./store/session_updates.ts";
 import { startEmbeddedStore } from "./store/embedded/embedded_store.ts";
 import { probeStore } from "./store/compatibility/compatibility_check.ts";
 import { createScripts } from "./store/scripts.ts";
@@ -165,6 +166,7 @@ function createSessionStores(store: StoreDependencies, log: Logger): SessionStor
     sessions: createSessionStore(store),
     hashSessions: createHashSessionStore(store),
     secureSessions: createSecureSessionStore(store),
+    sessionUpdates: createSessionUpdateStore(store),
     deviceSessions: createDeviceSessionStore(store),
     regeneration: createRegenerationStore(store),
     audit: createAuditStore(store),

@@ -3,6 +3,7 @@
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { isLocal, isLocalStore, type Parser } from "./parsers.ts";
+import { TIMEOUT_PROFILES } from "../domain/timeout_profiles.ts";
 import { listenAddressText } from "../lib/listen_address.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 
@@ -102,6 +103,16 @@ const RULES: readonly Rule[] = [
       ];
     },
   },
+  {
+    of: ["SA_ABSOLUTE_TIMEOUT", "SA_ABSOLUTE_TIMEOUT_MAX", "SA_TIMEOUT_PROFILE"],
+    faults(values, env) {
+      const { absoluteTimeoutMs } = timeouts(values, env);
+      if (absoluteTimeoutMs <= values.SA_ABSOLUTE_TIMEOUT_MAX) return [];
+      return [
+        "SA_ABSOLUTE_TIMEOUT_MAX: is less than the absolute timeout of a session that sets none; expected at least that",
+      ];
+    },
+  },
   { of: ["SA_GRPC_LISTEN", "SA_INSECURE"], faults: (values, env) => exposed("SA_GRPC_LISTEN", values, env) },
   { of: ["SA_HTTP_LISTEN", "SA_INSECURE"], faults: (values, env) => exposed("SA_HTTP_LISTEN", values, env) },
 ];
@@ -122,6 +133,17 @@ function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValu
   ];
 }
 
+/** A variable that is set wins over the profile, and the profile over the default. */
+function timeouts(values: VariableValues, env: NodeJS.ProcessEnv) {
+  const profile = values.SA_TIMEOUT_PROFILE && TIMEOUT_PROFILES[values.SA_TIMEOUT_PROFILE];
+  const own = { idleTimeoutMs: values.SA_IDLE_TIMEOUT, absoluteTimeoutMs: values.SA_ABSOLUTE_TIMEOUT };
+  if (profile === undefined) return own;
+  return {
+    idleTimeoutMs: "SA_IDLE_TIMEOUT" in env ? own.idleTimeoutMs : profile.idleTimeoutMs,
+    absoluteTimeoutMs: "SA_ABSOLUTE_TIMEOUT" in env ? own.absoluteTimeoutMs : profile.absoluteTimeoutMs,
+  };
+}
+
 function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   const { SA_TLS_CERT_FILE: certFile, SA_TLS_KEY_FILE: keyFile, SA_TLS_CLIENT_CA_FILE: clientCaFile } = values;
   const dataDir = values.SA_DATA_DIR ?? defaultDataDir(env);
@@ -135,8 +157,8 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     httpListen: values.SA_HTTP_LISTEN,
     /** Absolute. */
     dataDir,
-    idleTimeoutMs: values.SA_IDLE_TIMEOUT,
-    absoluteTimeoutMs: values.SA_ABSOLUTE_TIMEOUT,
+    ...timeouts(values, env),
+    absoluteTimeoutMaxMs: values.SA_ABSOLUTE_TIMEOUT_MAX,
     /** Undefined: idle/100 of each session, at most 60 s. 0: every access slides the idle timeout. */
     touchIntervalMs: values.SA_TOUCH_INTERVAL,
     requestTimeoutMs: values.SA_REQUEST_TIMEOUT,

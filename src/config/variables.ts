@@ -61,6 +61,16 @@ export const VARIABLES = {
     default: "30d",
     doc: "A session ends this long after its creation. A Create may set another value.",
   },
+  SA_ABSOLUTE_TIMEOUT_MAX: {
+    parser: duration("1s", LONGEST),
+    default: "400d",
+    doc: "No session ends later than this after its creation, whatever a Create or an UpdateSession says.",
+  },
+  SA_TIMEOUT_PROFILE: {
+    parser: oneOf("aal1", "aal2", "aal3"),
+    otherwise: "none",
+    doc: "The timeouts of NIST SP 800-63B-4 for an assurance level, for SA_IDLE_TIMEOUT and SA_ABSOLUTE_TIMEOUT where they are not set: 30d and 30d, 1h and 24h, 15m and 12h.",
+  },
   SA_TOUCH_INTERVAL: {
     parser: durationOr("0s", "1d", { "0": 0 }),
     otherwise: "a hundredth of the session's idle timeout, at most 60s",

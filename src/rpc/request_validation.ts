@@ -14,6 +14,8 @@ import { cutText } from "../lib/cut_text.ts";
  */
 const CUT_AT_BYTES: ReadonlyMap<string, number> = new Map([
   ["ip_address", 256],
+  ["last_ip_address", 256],
+  ["device_last_ip_address", 256],
   ["user_agent", 4096],
 ]);
 

@@ -9,6 +9,7 @@ import type { HashSessionStore } from "../store/hash_sessions.ts";
 import type { IpBindingStore } from "../store/ip_binding.ts";
 import type { RegenerationStore } from "../store/regeneration.ts";
 import type { SecureSessionStore } from "../store/secure_sessions.ts";
+import type { SessionUpdateStore } from "../store/session_updates.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import type { SweepStore } from "../store/sweep.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
@@ -26,6 +27,7 @@ export type SessionStores = {
   readonly secureSessions: SecureSessionStore;
   readonly deviceSessions: DeviceSessionStore;
   readonly regeneration: RegenerationStore;
+  readonly sessionUpdates: SessionUpdateStore;
   readonly audit: AuditStore;
   readonly adminSessions: AdminSessionStore;
   readonly ipBinding: IpBindingStore;
@@ -37,6 +39,7 @@ export type SessionStores = {
 export type SessionDefaults = {
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
+  readonly absoluteTimeoutMaxMs: number;
   /** The limit on a user's live sessions, 0 for none, and what happens to a create above it. */
   readonly maxSessionsPerUser: number;
   readonly onExceed: "reject" | "evict";

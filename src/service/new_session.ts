@@ -7,16 +7,26 @@ import {
   IpBinding,
   LimitPer,
   OnExceed,
+  TimeoutProfile,
   type Authentication,
   type SessionLimit,
 } from "../../gen/session/v1/session_pb.ts";
 import type { CreateSessionRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { CallContext } from "../domain/call.ts";
+import { invalidField } from "../domain/errors.ts";
+import { TIMEOUT_PROFILES } from "../domain/timeout_profiles.ts";
 import type { NewSession } from "../store/create_session.ts";
 import { IP_BINDING, RECORD_KIND, recordFlags, type IpBindingFlag } from "../store/session_record.ts";
 import type { StoredSession } from "../store/stored_session.ts";
 import type { ServiceDependencies, SessionDefaults } from "./dependencies.ts";
 import { encodeAuthentication, encodeData, encodeIdentity, encodeLabels } from "./session_message.ts";
+
+const PROFILE_NAMES: Readonly<Record<TimeoutProfile, keyof typeof TIMEOUT_PROFILES | undefined>> = {
+  [TimeoutProfile.UNSPECIFIED]: undefined,
+  [TimeoutProfile.AAL1]: "aal1",
+  [TimeoutProfile.AAL2]: "aal2",
+  [TimeoutProfile.AAL3]: "aal3",
+};
 
 /** What every Create request has. */
 type CreateRequest = Omit<CreateSessionRequest, keyof Message>;
@@ -51,8 +61,7 @@ function newSession(request: CreateRequest, method: NewSession["method"], defaul
     method,
     kind: method === "secure" ? RECORD_KIND.token : RECORD_KIND.id,
     flags: recordFlags(ipBindingFlag(request.ipBinding), device?.type ?? 0, isEvictable),
-    idleTimeoutMs: durationToMs(request.idleTimeout) ?? defaults.idleTimeoutMs,
-    absoluteTimeoutMs: durationToMs(request.absoluteTimeout) ?? defaults.absoluteTimeoutMs,
+    ...timeoutsOf(request, defaults),
     deviceId: device?.deviceId ?? "",
     identity: encodeIdentity(request, device),
     data: encodeData(request.data),
@@ -67,8 +76,22 @@ function newSession(request: CreateRequest, method: NewSession["method"], defaul
   };
 }
 
+/** @throws SessionError INVALID_REQUEST for an absolute timeout above SA_ABSOLUTE_TIMEOUT_MAX. */
+function timeoutsOf(
+  { idleTimeout, absoluteTimeout, timeoutProfile }: CreateRequest,
+  defaults: SessionDefaults,
+): Pick<NewSession, "idleTimeoutMs" | "absoluteTimeoutMs"> {
+  const profile = PROFILE_NAMES[timeoutProfile];
+  const unset = profile === undefined ? defaults : TIMEOUT_PROFILES[profile];
+  const absoluteTimeoutMs = durationToMs(absoluteTimeout) ?? unset.absoluteTimeoutMs;
+  if (absoluteTimeoutMs > defaults.absoluteTimeoutMaxMs) {
+    throw invalidField("absolute_timeout", `is more than ${defaults.absoluteTimeoutMaxMs} ms, SA_ABSOLUTE_TIMEOUT_MAX`);
+  }
+  return { idleTimeoutMs: durationToMs(idleTimeout) ?? unset.idleTimeoutMs, absoluteTimeoutMs };
+}
+
 /** Returns 0 if nothing is known of the proof, and -1 for one at the time of the call. */
-function authenticatedAtMs(authentication: Authentication | undefined): number {
+export function authenticatedAtMs(authentication: Authentication | undefined): number {
   if (authentication === undefined) return 0;
   // Rounded down, so that a login in the same millisecond as a DeleteUserSessions counts as before it.
   return authentication.time ? Math.max(1, wholeMs(authentication.time)) : -1;
@@ -79,7 +102,7 @@ export function durationToMs(duration: Duration | undefined): number | undefined
   return duration && wholeMs(duration);
 }
 
-function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
+export function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
   return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
 }
 
@@ -99,7 +122,7 @@ function limitGroup({ per, labelKey }: SessionLimit, labels: CreateRequest["labe
   return per === LimitPer.LABEL ? encodeLabels({ [labelKey]: labels[labelKey]! }) : "user";
 }
 
-function ipBindingFlag(binding: IpBinding): IpBindingFlag {
+export function ipBindingFlag(binding: IpBinding): IpBindingFlag {
   if (binding === IpBinding.WARN) return IP_BINDING.warn;
   return binding === IpBinding.INVALIDATE ? IP_BINDING.invalidate : IP_BINDING.off;
 }

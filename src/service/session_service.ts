@@ -9,6 +9,7 @@ import { createHashSessionService } from "./hash_sessions.ts";
 import { createRegenerationService } from "./regeneration.ts";
 import { createSecureSessionService } from "./secure_sessions.ts";
 import { createSessionReferences } from "./session_references.ts";
+import { createSessionUpdateService } from "./session_updates.ts";
 import { createSimpleSessionService } from "./simple_sessions.ts";
 import { createIpBindingCheck } from "./validation/ip_binding.ts";
 import { SessionValidator, type ValidatorDependencies } from "./validation/validator.ts";
@@ -34,6 +35,7 @@ export function createSessionService(
       ...secure.methods,
       ...createDeviceSessionService(dependencies),
       ...createRegenerationService(dependencies),
+      ...createSessionUpdateService(dependencies),
       ...createAuditService(dependencies),
       ...createWatchService(dependencies),
       ...bulk.methods,

@@ -12,6 +12,8 @@ export type StoreSettings = {
   readonly auditRetentionMs: number;
   /** The most creates of a user in a period; undefined: no limit. */
   readonly createRate: { readonly count: number; readonly periodMs: number } | undefined;
+  /** No session lives longer than this after its creation. */
+  readonly absoluteTimeoutMaxMs: number;
   /** A secret that was rotated away stays valid for this time. */
   readonly rotationGraceMs: number;
   /** New sessions are put into the index of their tenant. */

@@ -1,6 +1,6 @@
 // The table from the outcome of a script, which is the first element of its reply, to the error that the caller gets.
 
-import { SessionError } from "../domain/errors.ts";
+import { invalidField, SessionError } from "../domain/errors.ts";
 import type { StoreReply } from "./connection/node_connection.ts";
 
 /** The most fields that a session can have. */
@@ -27,6 +27,12 @@ const ERROR_OF_OUTCOME = {
     new SessionError("REVOKED_SINCE_LOGIN", "all sessions of the user were revoked after authentication.time"),
   authenticated_in_future: () =>
     new SessionError("AUTHENTICATED_IN_FUTURE", "authentication.time is in the future by the store's clock"),
+  extend_forbidden: () => new SessionError("SCOPE_MISSING", "a later absolute_expire_time needs the scope extend"),
+  deadline_out_of_range: () =>
+    invalidField(
+      "absolute_expire_time",
+      "must be in the future, and not after SA_ABSOLUTE_TIMEOUT_MAX since the session's creation",
+    ),
   session_limit: () => new SessionError("SESSION_LIMIT_REACHED", "the user has as many sessions as the limit allows"),
   rate_limited: ([retryAfterMs]) =>
     new SessionError("CREATE_RATE_EXCEEDED", "the user creates sessions too fast", {

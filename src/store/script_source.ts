@@ -20,6 +20,8 @@ export const SCRIPT_NAMES = [
   "secure_sessions_check_token",
   "secure_sessions_revoke_token",
   "secure_sessions_rotate_token",
+  "session_updates_authenticate",
+  "session_updates_update",
   "simple_sessions_delete_user",
   "simple_sessions_get",
   "simple_sessions_list",

@@ -66,8 +66,8 @@ export class SessionRecord {
     return this.#bytes.length;
   }
 
-  get ipBinding(): number {
-    return this.#bytes.readUInt16BE(2) & IP_BINDING_MASK;
+  get ipBinding(): IpBindingFlag {
+    return (this.#bytes.readUInt16BE(2) & IP_BINDING_MASK) as IpBindingFlag;
   }
 
   /** True if a session limit may evict the session. */

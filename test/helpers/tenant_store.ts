@@ -50,7 +50,13 @@ export async function startTenantStore() {
 
   function open(tenantIndex: boolean) {
     const settings = {
-      ...{ touchIntervalMs: 0, auditRetentionMs: 3_600_000, createRate: undefined, rotationGraceMs: 10_000 },
+      ...{
+        touchIntervalMs: 0,
+        auditRetentionMs: 3_600_000,
+        createRate: undefined,
+        rotationGraceMs: 10_000,
+        absoluteTimeoutMaxMs: 34_560_000_000,
+      },
       tenantIndex,
     };
     const store = { connection, scripts, settings };

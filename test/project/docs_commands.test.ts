@@ -25,6 +25,7 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/device-sessions.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
   "docs/watch.md": [/"deleted": true/, /"opened"/, /INVALIDATION_REASON_REVOKED/, /"on-call"/],
   "docs/regeneration.md": [/VERDICT_INVALID[^]*VERDICT_VALID[^]*"book"/],
+  "docs/session-updates.md": [/"203.0.113.9"/, /"stepUpRequired": true[^]*"level": 2/, /"time": "20/],
   "docs/session-limits.md": [/SESSION_LIMIT_REACHED/, /REVOKED_SINCE_LOGIN/],
   "docs/ip-binding.md": [/"ipMismatch": true/, /IP_MISMATCH/],
   "docs/audit.md": [/USER_REVOKED/, /SESSION_STATE_ENDED/],

@@ -19,7 +19,7 @@ const MISSING_PLACES: Readonly<Record<string, { readonly places: readonly Place[
 
 /** RPCs that no script names in its header. */
 const WITHOUT_SCRIPT: Readonly<Record<string, string>> = {
-  ValidateSession: "a plain read of src/store/record_reader.ts; it slides nothing",
+  GetServerTime: "the store's command TIME",
 };
 
 /** Users of a script that are no RPC. */

@@ -32,6 +32,7 @@ test("without any variable: the defaults", () => {
     dataDir: "/home/x/.local/share/session-authority",
     idleTimeoutMs: 86_400_000,
     absoluteTimeoutMs: 30 * 86_400_000,
+    absoluteTimeoutMaxMs: 400 * 86_400_000,
     touchIntervalMs: undefined,
     requestTimeoutMs: 5_000,
     auditRetentionMs: 90 * 86_400_000,
@@ -60,6 +61,8 @@ test("every variable is read", () => {
     SA_DATA_DIR: "/var/lib/sa",
     SA_IDLE_TIMEOUT: "90s",
     SA_ABSOLUTE_TIMEOUT: "400d",
+    SA_ABSOLUTE_TIMEOUT_MAX: "400d",
+    SA_TIMEOUT_PROFILE: "aal2",
     SA_TOUCH_INTERVAL: "0",
     SA_REQUEST_TIMEOUT: "500ms",
     SA_AUDIT_RETENTION: "365d",
@@ -94,6 +97,7 @@ test("every variable is read", () => {
     dataDir: "/var/lib/sa",
     idleTimeoutMs: 90_000,
     absoluteTimeoutMs: 400 * 86_400_000,
+    absoluteTimeoutMaxMs: 400 * 86_400_000,
     touchIntervalMs: 0,
     requestTimeoutMs: 500,
     auditRetentionMs: 365 * 86_400_000,
@@ -283,4 +287,16 @@ test("TLS files come together and are files", () => {
   assert.match(faultsOf({ SA_TLS_CLIENT_CA_FILE: file }).join(), /SA_TLS_CERT_FILE and SA_TLS_KEY_FILE with it/);
   assert.match(faultsOf({ SA_TLS_CERT_FILE: directory, SA_TLS_KEY_FILE: file }).join(), /something else/);
   assert.match(faultsOf({ SA_DATA_DIR: file }).join(), /expected a directory/);
+});
+
+test("a timeout that is set wins over the profile, and the profile over the default", () => {
+  const timeouts = (env: NodeJS.ProcessEnv) => {
+    const { idleTimeoutMs, absoluteTimeoutMs } = loadConfig(env);
+    return [idleTimeoutMs, absoluteTimeoutMs];
+  };
+  const hours = (...values: number[]) => values.map((value) => value * 3_600_000);
+  assert.deepEqual(timeouts({ SA_TIMEOUT_PROFILE: "aal2" }), hours(1, 24));
+  assert.deepEqual(timeouts({ SA_TIMEOUT_PROFILE: "aal3", SA_IDLE_TIMEOUT: "10m" }), hours(1 / 6, 12));
+  const tooShort = { SA_TIMEOUT_PROFILE: "aal1", SA_ABSOLUTE_TIMEOUT_MAX: "1d" };
+  assert.throws(() => loadConfig(tooShort), /^ConfigError: SA_ABSOLUTE_TIMEOUT_MAX: is less than/);
 });

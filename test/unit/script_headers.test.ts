@@ -47,6 +47,8 @@ const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   simple_sessions_delete_user: ONE_USER,
   simple_sessions_get: ONE_SESSION,
   simple_sessions_list: ONE_USER,
+  session_updates_authenticate: rotateScriptKeys(SESSION_ID),
+  session_updates_update: ONE_SESSION,
   simple_sessions_update_data: ONE_SESSION,
   sweep_expired: partitionKeys(0),
   watch_begin_change_log: partitionKeys(0),

@@ -16,7 +16,7 @@ import type { JsonObject, Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/session.proto.
  */
 export const file_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEirQUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIvCgZsYWJlbHMYDSADKAsyHy5zZXNzaW9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSMgoOYXV0aGVudGljYXRpb24YDiABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKD2NyZWRlbnRpYWxfa2luZBgPIAEoDjIaLnNlc3Npb24udjEuQ3JlZGVudGlhbEtpbmQaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCg5BdXRoZW50aWNhdGlvbhJGCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIhCgdtZXRob2RzGAIgAygJQhC6SA2SAQoQCiIGcgQQASggEhgKBWxldmVsGAMgASgFQgm6SAYaBBhkKAASHwoNY29udGV4dF9jbGFzcxgEIAEoCUIIukgFcgMogAIi0AEKBkRldmljZRIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISFgoEbmFtZRgCIAEoCUIIukgFcgMogAISLgoEdHlwZRgDIAEoDjIWLnNlc3Npb24udjEuRGV2aWNlVHlwZUIIukgFggECEAESFAoCb3MYBCABKAlCCLpIBXIDKIACEhkKB2Jyb3dzZXIYBSABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBiABKAkSGgoIbG9jYXRpb24YByABKAlCCLpIBXIDKIACIqgCCgxTZXNzaW9uTGltaXQSIAoMbWF4X3Nlc3Npb25zGAEgASgFQgq6SAcaBRiQTigBEjEKCW9uX2V4Y2VlZBgCIAEoDjIULnNlc3Npb24udjEuT25FeGNlZWRCCLpIBYIBAhABEisKA3BlchgDIAEoDjIULnNlc3Npb24udjEuTGltaXRQZXJCCLpIBYIBAhABEhoKCWxhYmVsX2tleRgEIAEoCUIHukgEcgIoIDp6ukh3GnUKD2xpbWl0LmxhYmVsX2tleRI3bGFiZWxfa2V5IG11c3QgYmUgc2V0IGV4YWN0bHkgaWYgcGVyIGlzIExJTUlUX1BFUl9MQUJFTBopKHRoaXMucGVyID09IDIpID09ICh0aGlzLmxhYmVsX2tleSAhPSAnJykqbAoOQ3JlZGVudGlhbEtpbmQSHwobQ1JFREVOVElBTF9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaQ1JFREVOVElBTF9LSU5EX1NFU1NJT05fSUQQARIZChVDUkVERU5USUFMX0tJTkRfVE9LRU4QAiqLAQoKRGV2aWNlVHlwZRIbChdERVZJQ0VfVFlQRV9VTlNQRUNJRklFRBAAEhcKE0RFVklDRV9UWVBFX0RFU0tUT1AQARIWChJERVZJQ0VfVFlQRV9NT0JJTEUQAhIWChJERVZJQ0VfVFlQRV9UQUJMRVQQAxIXChNERVZJQ0VfVFlQRV9VTktOT1dOEAQqSgoHVmVyZGljdBIXChNWRVJESUNUX1VOU1BFQ0lGSUVEEAASEQoNVkVSRElDVF9WQUxJRBABEhMKD1ZFUkRJQ1RfSU5WQUxJRBACKlUKCExpbWl0UGVyEhkKFUxJTUlUX1BFUl9VTlNQRUNJRklFRBAAEhkKFUxJTUlUX1BFUl9ERVZJQ0VfVFlQRRABEhMKD0xJTUlUX1BFUl9MQUJFTBACKlcKCE9uRXhjZWVkEhkKFU9OX0VYQ0VFRF9VTlNQRUNJRklFRBAAEhQKEE9OX0VYQ0VFRF9SRUpFQ1QQARIaChZPTl9FWENFRURfRVZJQ1RfT0xERVNUEAIqawoJSXBCaW5kaW5nEhoKFklQX0JJTkRJTkdfVU5TUEVDSUZJRUQQABISCg5JUF9CSU5ESU5HX09GRhABEhMKD0lQX0JJTkRJTkdfV0FSThACEhkKFUlQX0JJTkRJTkdfSU5WQUxJREFURRADKswDChJJbnZhbGlkYXRpb25SZWFzb24SIwofSU5WQUxJREFUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG0lOVkFMSURBVElPTl9SRUFTT05fREVMRVRFRBABEh8KG0lOVkFMSURBVElPTl9SRUFTT05fUkVWT0tFRBACEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVZJQ1RFRBADEh8KG0lOVkFMSURBVElPTl9SRUFTT05fRVhQSVJFRBAEEiMKH0lOVkFMSURBVElPTl9SRUFTT05fUkVHRU5FUkFURUQQBRIkCiBJTlZBTElEQVRJT05fUkVBU09OX1RPS0VOX1JFVVNFRBAGEiYKIklOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFVk9LRUQQBxIkCiBJTlZBTElEQVRJT05fUkVBU09OX1VTRVJfUkVWT0tFRBAIEicKI0lOVkFMSURBVElPTl9SRUFTT05fREVWSUNFX1JFUExBQ0VEEAoSKAokSU5WQUxJREFUSU9OX1JFQVNPTl9BQlNPTFVURV9USU1FT1VUEAsiBAgJEAkqG0lOVkFMSURBVElPTl9SRUFTT05fQ0hBTkdFRCqYAwoQUmV2b2NhdGlvblJlYXNvbhIhCh1SRVZPQ0FUSU9OX1JFQVNPTl9VTlNQRUNJRklFRBAAEiQKIFJFVk9DQVRJT05fUkVBU09OX0FETUlOSVNUUkFUSVZFEAESJwojUkVWT0NBVElPTl9SRUFTT05fU1RPTEVOX0NSRURFTlRJQUwQAhIpCiVSRVZPQ0FUSU9OX1JFQVNPTl9TVVNQSUNJT1VTX0FDVElWSVRZEAMSKQolUkVWT0NBVElPTl9SRUFTT05fQ1JFREVOVElBTFNfQ0hBTkdFRBAEEikKJVJFVk9DQVRJT05fUkVBU09OX1BFUk1JU1NJT05TX0NIQU5HRUQQBRIkCiBSRVZPQ0FUSU9OX1JFQVNPTl9BQ0NPVU5UX0xPQ0tFRBAGEiQKIFJFVk9DQVRJT05fUkVBU09OX0FDQ09VTlRfQ0xPU0VEEAcSHAoYUkVWT0NBVElPTl9SRUFTT05fUE9MSUNZEAgSJwojUkVWT0NBVElPTl9SRUFTT05fSURFTlRJVFlfUFJPVklERVIQCSpECglMaXN0T3JkZXISGgoWTElTVF9PUkRFUl9VTlNQRUNJRklFRBAAEhsKF0xJU1RfT1JERVJfTkVXRVNUX0ZJUlNUEAFCfgoTc2Vzc2lvbmF1dGhvcml0eS52MUIMU2Vzc2lvblByb3RvUAFaFHNlc3Npb24vdjE7c2Vzc2lvbnYxqgITU2Vzc2lvbkF1dGhvcml0eS5WMcoCE1Nlc3Npb25BdXRob3JpdHlcVjHqAhRTZXNzaW9uQXV0aG9yaXR5OjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("ChhzZXNzaW9uL3YxL3Nlc3Npb24ucHJvdG8SCnNlc3Npb24udjEirQUKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI0ChBsYXN0X2FjY2Vzc190aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASOAoUYWJzb2x1dGVfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3VzZXJfaWQYByABKAkSEgoKaXBfYWRkcmVzcxgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEiIKBmRldmljZRgKIAEoCzISLnNlc3Npb24udjEuRGV2aWNlEi8KBmZpZWxkcxgLIAMoCzIfLnNlc3Npb24udjEuU2Vzc2lvbi5GaWVsZHNFbnRyeRIlCgRkYXRhGAwgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIvCgZsYWJlbHMYDSADKAsyHy5zZXNzaW9uLnYxLlNlc3Npb24uTGFiZWxzRW50cnkSMgoOYXV0aGVudGljYXRpb24YDiABKAsyGi5zZXNzaW9uLnYxLkF1dGhlbnRpY2F0aW9uEjMKD2NyZWRlbnRpYWxfa2luZBgPIAEoDjIaLnNlc3Npb24udjEuQ3JlZGVudGlhbEtpbmQaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrYBCg5BdXRoZW50aWNhdGlvbhJGCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIcukgZsgEWIgcI/4LR/68HMgsIgJK4w5j+////ARIhCgdtZXRob2RzGAIgAygJQhC6SA2SAQoQCiIGcgQQASggEhgKBWxldmVsGAMgASgFQgm6SAYaBBhkKAASHwoNY29udGV4dF9jbGFzcxgEIAEoCUIIukgFcgMogAIi6QEKBkRldmljZRIdCglkZXZpY2VfaWQYASABKAlCCrpIB3IFEAEogAISFgoEbmFtZRgCIAEoCUIIukgFcgMogAISLgoEdHlwZRgDIAEoDjIWLnNlc3Npb24udjEuRGV2aWNlVHlwZUIIukgFggECEAESFAoCb3MYBCABKAlCCLpIBXIDKIACEhkKB2Jyb3dzZXIYBSABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBiABKAkSGgoIbG9jYXRpb24YByABKAlCCLpIBXIDKIACEhcKD2xhc3RfaXBfYWRkcmVzcxgIIAEoCSKoAgoMU2Vzc2lvbkxpbWl0EiAKDG1heF9zZXNzaW9ucxgBIAEoBUIKukgHGgUYkE4oARIxCglvbl9leGNlZWQYAiABKA4yFC5zZXNzaW9uLnYxLk9uRXhjZWVkQgi6SAWCAQIQARIrCgNwZXIYAyABKA4yFC5zZXNzaW9uLnYxLkxpbWl0UGVyQgi6SAWCAQIQARIaCglsYWJlbF9rZXkYBCABKAlCB7pIBHICKCA6erpIdxp1Cg9saW1pdC5sYWJlbF9rZXkSN2xhYmVsX2tleSBtdXN0IGJlIHNldCBleGFjdGx5IGlmIHBlciBpcyBMSU1JVF9QRVJfTEFCRUwaKSh0aGlzLnBlciA9PSAyKSA9PSAodGhpcy5sYWJlbF9rZXkgIT0gJycpKn8KDlRpbWVvdXRQcm9maWxlEh8KG1RJTUVPVVRfUFJPRklMRV9VTlNQRUNJRklFRBAAEhgKFFRJTUVPVVRfUFJPRklMRV9BQUwxEAESGAoUVElNRU9VVF9QUk9GSUxFX0FBTDIQAhIYChRUSU1FT1VUX1BST0ZJTEVfQUFMMxADKmwKDkNyZWRlbnRpYWxLaW5kEh8KG0NSRURFTlRJQUxfS0lORF9VTlNQRUNJRklFRBAAEh4KGkNSRURFTlRJQUxfS0lORF9TRVNTSU9OX0lEEAESGQoVQ1JFREVOVElBTF9LSU5EX1RPS0VOEAIqiwEKCkRldmljZVR5cGUSGwoXREVWSUNFX1RZUEVfVU5TUEVDSUZJRUQQABIXChNERVZJQ0VfVFlQRV9ERVNLVE9QEAESFgoSREVWSUNFX1RZUEVfTU9CSUxFEAISFgoSREVWSUNFX1RZUEVfVEFCTEVUEAMSFwoTREVWSUNFX1RZUEVfVU5LTk9XThAEKkoKB1ZlcmRpY3QSFwoTVkVSRElDVF9VTlNQRUNJRklFRBAAEhEKDVZFUkRJQ1RfVkFMSUQQARITCg9WRVJESUNUX0lOVkFMSUQQAipVCghMaW1pdFBlchIZChVMSU1JVF9QRVJfVU5TUEVDSUZJRUQQABIZChVMSU1JVF9QRVJfREVWSUNFX1RZUEUQARITCg9MSU1JVF9QRVJfTEFCRUwQAipXCghPbkV4Y2VlZBIZChVPTl9FWENFRURfVU5TUEVDSUZJRUQQABIUChBPTl9FWENFRURfUkVKRUNUEAESGgoWT05fRVhDRUVEX0VWSUNUX09MREVTVBACKmsKCUlwQmluZGluZxIaChZJUF9CSU5ESU5HX1VOU1BFQ0lGSUVEEAASEgoOSVBfQklORElOR19PRkYQARITCg9JUF9CSU5ESU5HX1dBUk4QAhIZChVJUF9CSU5ESU5HX0lOVkFMSURBVEUQAyrMAwoSSW52YWxpZGF0aW9uUmVhc29uEiMKH0lOVkFMSURBVElPTl9SRUFTT05fVU5TUEVDSUZJRUQQABIfChtJTlZBTElEQVRJT05fUkVBU09OX0RFTEVURUQQARIfChtJTlZBTElEQVRJT05fUkVBU09OX1JFVk9LRUQQAhIfChtJTlZBTElEQVRJT05fUkVBU09OX0VWSUNURUQQAxIfChtJTlZBTElEQVRJT05fUkVBU09OX0VYUElSRUQQBBIjCh9JTlZBTElEQVRJT05fUkVBU09OX1JFR0VORVJBVEVEEAUSJAogSU5WQUxJREFUSU9OX1JFQVNPTl9UT0tFTl9SRVVTRUQQBhImCiJJTlZBTElEQVRJT05fUkVBU09OX0RFVklDRV9SRVZPS0VEEAcSJAogSU5WQUxJREFUSU9OX1JFQVNPTl9VU0VSX1JFVk9LRUQQCBInCiNJTlZBTElEQVRJT05fUkVBU09OX0RFVklDRV9SRVBMQUNFRBAKEigKJElOVkFMSURBVElPTl9SRUFTT05fQUJTT0xVVEVfVElNRU9VVBALIgQICRAJKhtJTlZBTElEQVRJT05fUkVBU09OX0NIQU5HRUQqmAMKEFJldm9jYXRpb25SZWFzb24SIQodUkVWT0NBVElPTl9SRUFTT05fVU5TUEVDSUZJRUQQABIkCiBSRVZPQ0FUSU9OX1JFQVNPTl9BRE1JTklTVFJBVElWRRABEicKI1JFVk9DQVRJT05fUkVBU09OX1NUT0xFTl9DUkVERU5USUFMEAISKQolUkVWT0NBVElPTl9SRUFTT05fU1VTUElDSU9VU19BQ1RJVklUWRADEikKJVJFVk9DQVRJT05fUkVBU09OX0NSRURFTlRJQUxTX0NIQU5HRUQQBBIpCiVSRVZPQ0FUSU9OX1JFQVNPTl9QRVJNSVNTSU9OU19DSEFOR0VEEAUSJAogUkVWT0NBVElPTl9SRUFTT05fQUNDT1VOVF9MT0NLRUQQBhIkCiBSRVZPQ0FUSU9OX1JFQVNPTl9BQ0NPVU5UX0NMT1NFRBAHEhwKGFJFVk9DQVRJT05fUkVBU09OX1BPTElDWRAIEicKI1JFVk9DQVRJT05fUkVBU09OX0lERU5USVRZX1BST1ZJREVSEAkqRAoJTGlzdE9yZGVyEhoKFkxJU1RfT1JERVJfVU5TUEVDSUZJRUQQABIbChdMSVNUX09SREVSX05FV0VTVF9GSVJTVBABQn4KE3Nlc3Npb25hdXRob3JpdHkudjFCDFNlc3Npb25Qcm90b1ABWhRzZXNzaW9uL3YxO3Nlc3Npb252MaoCE1Nlc3Npb25BdXRob3JpdHkuVjHKAhNTZXNzaW9uQXV0aG9yaXR5XFYx6gIUU2Vzc2lvbkF1dGhvcml0eTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * One login of one user. Every session can have data, fields, a device and labels, whichever method created it; so every
@@ -247,6 +247,13 @@ export type Device = Message<"session.v1.Device"> & {
    * @generated from field: string location = 7;
    */
   location: string;
+
+  /**
+   * The address where the device was last seen, as UpdateSession sets it; cut at 256 bytes on a character boundary.
+   *
+   * @generated from field: string last_ip_address = 8;
+   */
+  lastIpAddress: string;
 };
 
 /**
@@ -300,6 +307,54 @@ export const SessionLimitSchema: GenMessage<SessionLimit> = /*@__PURE__*/
   messageDesc(file_session_v1_session, 3);
 
 /**
+ * The timeouts that NIST SP 800-63B-4 recommends for an authenticator assurance level.
+ *
+ * @generated from enum session.v1.TimeoutProfile
+ */
+export const TimeoutProfile = {
+  /**
+   * The server's SA_IDLE_TIMEOUT and SA_ABSOLUTE_TIMEOUT, or its SA_TIMEOUT_PROFILE.
+   *
+   * @generated from enum value: TIMEOUT_PROFILE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * AAL1: an absolute and an idle timeout of 30 d.
+   *
+   * @generated from enum value: TIMEOUT_PROFILE_AAL1 = 1;
+   */
+  AAL1: 1,
+
+  /**
+   * AAL2: an absolute timeout of 24 h and an idle timeout of 1 h.
+   *
+   * @generated from enum value: TIMEOUT_PROFILE_AAL2 = 2;
+   */
+  AAL2: 2,
+
+  /**
+   * AAL3: an absolute timeout of 12 h and an idle timeout of 15 min.
+   *
+   * @generated from enum value: TIMEOUT_PROFILE_AAL3 = 3;
+   */
+  AAL3: 3,
+} as const;
+
+/**
+ * The timeouts that NIST SP 800-63B-4 recommends for an authenticator assurance level.
+ *
+ * @generated from enum session.v1.TimeoutProfile
+ */
+export type TimeoutProfile = (typeof TimeoutProfile)[keyof typeof TimeoutProfile] | UnknownEnum;
+
+/**
+ * Describes the enum session.v1.TimeoutProfile.
+ */
+export const TimeoutProfileSchema: GenEnum<TimeoutProfile> = /*@__PURE__*/
+  enumDesc(file_session_v1_session, 0);
+
+/**
  * What opens a session, which means: what a client presents to use it.
  *
  * @generated from enum session.v1.CredentialKind
@@ -338,7 +393,7 @@ export type CredentialKind = (typeof CredentialKind)[keyof typeof CredentialKind
  * Describes the enum session.v1.CredentialKind.
  */
 export const CredentialKindSchema: GenEnum<CredentialKind> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 0);
+  enumDesc(file_session_v1_session, 1);
 
 /**
  * The type of a device.
@@ -393,7 +448,7 @@ export type DeviceType = (typeof DeviceType)[keyof typeof DeviceType] | UnknownE
  * Describes the enum session.v1.DeviceType.
  */
 export const DeviceTypeSchema: GenEnum<DeviceType> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 1);
+  enumDesc(file_session_v1_session, 2);
 
 /**
  * The result of a validation.
@@ -435,7 +490,7 @@ export type Verdict = (typeof Verdict)[keyof typeof Verdict] | UnknownEnum;
  * Describes the enum session.v1.Verdict.
  */
 export const VerdictSchema: GenEnum<Verdict> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 2);
+  enumDesc(file_session_v1_session, 3);
 
 /**
  * Which of a user's sessions count against a limit.
@@ -477,7 +532,7 @@ export type LimitPer = (typeof LimitPer)[keyof typeof LimitPer] | UnknownEnum;
  * Describes the enum session.v1.LimitPer.
  */
 export const LimitPerSchema: GenEnum<LimitPer> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 3);
+  enumDesc(file_session_v1_session, 4);
 
 /**
  * The action of a create when the limit is reached.
@@ -519,7 +574,7 @@ export type OnExceed = (typeof OnExceed)[keyof typeof OnExceed] | UnknownEnum;
  * Describes the enum session.v1.OnExceed.
  */
 export const OnExceedSchema: GenEnum<OnExceed> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 4);
+  enumDesc(file_session_v1_session, 5);
 
 /**
  * The reaction when a session is presented from another address than the one at login.
@@ -567,7 +622,7 @@ export type IpBinding = (typeof IpBinding)[keyof typeof IpBinding] | UnknownEnum
  * Describes the enum session.v1.IpBinding.
  */
 export const IpBindingSchema: GenEnum<IpBinding> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 5);
+  enumDesc(file_session_v1_session, 6);
 
 /**
  * The reason that a session ended, as reported by watches and ExplainSession. The service itself determines it: no caller
@@ -666,7 +721,7 @@ export type InvalidationReason = (typeof InvalidationReason)[keyof typeof Invali
  * Describes the enum session.v1.InvalidationReason.
  */
 export const InvalidationReasonSchema: GenEnum<InvalidationReason> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 6);
+  enumDesc(file_session_v1_session, 7);
 
 /**
  * The reason that a caller of InvalidateSession gives for ending a session. The end itself is recorded as REVOKED, so no
@@ -758,7 +813,7 @@ export type RevocationReason = (typeof RevocationReason)[keyof typeof Revocation
  * Describes the enum session.v1.RevocationReason.
  */
 export const RevocationReasonSchema: GenEnum<RevocationReason> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 7);
+  enumDesc(file_session_v1_session, 8);
 
 /**
  * The order of a list of sessions.
@@ -792,5 +847,5 @@ export type ListOrder = (typeof ListOrder)[keyof typeof ListOrder] | UnknownEnum
  * Describes the enum session.v1.ListOrder.
  */
 export const ListOrderSchema: GenEnum<ListOrder> = /*@__PURE__*/
-  enumDesc(file_session_v1_session, 8);
+  enumDesc(file_session_v1_session, 9);
 

@@ -1,7 +1,7 @@
 #!lua
 -- Appends to the audit trail that a session was presented from another address than its login's: once an hour for each
 -- address.
--- Used by GetSession, ValidateToken, BatchValidate, ValidateStream
+-- Used by GetSession, GetDeviceSession, ValidateSession, ValidateToken, BatchValidate, ValidateStream
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner_prefix (of the tenant), address_digest, audit_retention_ms, by
 -- Returns {'ok'} or {'not_found'}

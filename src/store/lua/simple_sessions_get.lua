@@ -1,6 +1,6 @@
 #!lua
 -- Reads a session and slides its idle timeout.
--- Used by GetSession, ValidateToken, BatchValidate, ValidateStream
+-- Used by GetSession, ValidateSession, ValidateToken, BatchValidate, ValidateStream
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner_prefix (of the tenant), touch_interval_ms (-1: the session's default; -2: not at all),
 --       credential ('token' if the caller has verified a secure session's token, else 'id', which secure ones do not accept)

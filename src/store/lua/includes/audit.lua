@@ -13,7 +13,7 @@ local function audit_keys(owner) return { audit_key(owner), audit_changes_key(ow
 
 -- Returns the key and the length of the list that keeps an event.
 local function audit_list_of(owner, event)
-  if event == 'data_updated' or event == 'rotated' then return audit_changes_key(owner), 200 end
+  if event == 'data_updated' or event == 'rotated' or event == 'updated' then return audit_changes_key(owner), 200 end
   if event == 'ip_mismatch' then return audit_mismatches_key(owner), 200 end
   return audit_key(owner), 1000
 end
