@@ -1,6 +1,6 @@
 // Owners: the text that names one user of one tenant in keys, records and changes, and the partition it hashes to.
 
-import { hash } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 
 /** The number of partitions. All keys of a user are in one of them. Part of the stored format: never change it. */
 export const PARTITION_COUNT = 256;
@@ -12,6 +12,19 @@ export const PARTITION_COUNT = 256;
  */
 export function ownerOf(tenant: string, userId: string): string {
   return `${encodeURIComponent(tenant)}:${encodeURIComponent(userId)}`;
+}
+
+/** No percent-encoded user id contains it. */
+const ANONYMOUS_MARK = "@";
+const NAME_BYTES = 16;
+
+/**
+ * Returns the owner of one anonymous session, `<tenant>:@<name>`: a random name, or one derived from the request id of its
+ * create, so that a retry finds the session.
+ */
+export function anonymousOwnerOf(tenant: string, requestId: string): string {
+  const digest = requestId === "" ? randomBytes(NAME_BYTES) : hash("sha256", `${tenant}\0${requestId}`, "buffer");
+  return ownerPrefixOf(tenant) + ANONYMOUS_MARK + digest.subarray(0, NAME_BYTES).toString("base64url");
 }
 
 // Every call needs a prefix. Tenants come from the credentials, so the map stays small.
@@ -29,9 +42,10 @@ export function tenantOfOwner(owner: string): string {
   return decodeURIComponent(owner.slice(0, owner.indexOf(":")));
 }
 
-/** Returns the user id in an owner, decoded. */
+/** Returns the user id in an owner, decoded; empty for the owner of an anonymous session. */
 export function userIdOfOwner(owner: string): string {
-  return decodeURIComponent(owner.slice(owner.indexOf(":") + 1));
+  const user = owner.slice(owner.indexOf(":") + 1);
+  return user.startsWith(ANONYMOUS_MARK) ? "" : decodeURIComponent(user);
 }
 
 /** Returns the partition of an owner, 0 to 255. Part of the stored format: never change it. */

@@ -48,7 +48,7 @@ export async function createNewSession(
   const created = await create(newSession(request, method, defaults), call, secretDigest);
   // The hint is in another slot, so it cannot be part of the create's step. If this fails, the caller gets UNAVAILABLE,
   // and its retry with the same request_id writes the hint.
-  if (created.record.deviceId !== "") await deviceSessions.remember(created.record, call);
+  if (created.record.deviceId !== "" && request.userId !== "") await deviceSessions.remember(created.record, call);
   return created;
 }
 
@@ -106,12 +106,17 @@ export function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
   return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
 }
 
-function limitOf(
-  { limit, labels }: CreateRequest,
+/** Returns the limit that applies to a login. An anonymous session has none. */
+export function limitOf(
+  { userId, limit, labels }: Pick<CreateRequest, "userId" | "limit" | "labels">,
   defaults: SessionDefaults,
 ): Pick<NewSession, "maxSessions" | "limitGroup" | "onExceed"> {
   if (limit === undefined) {
-    return { maxSessions: defaults.maxSessionsPerUser, limitGroup: "user", onExceed: defaults.onExceed };
+    return {
+      maxSessions: userId === "" ? 0 : defaults.maxSessionsPerUser,
+      limitGroup: "user",
+      onExceed: defaults.onExceed,
+    };
   }
   const onExceed = limit.onExceed === OnExceed.EVICT_OLDEST ? "evict" : "reject";
   return { maxSessions: limit.maxSessions, limitGroup: limitGroup(limit, labels), onExceed };

@@ -1,7 +1,7 @@
 // Creates sessions of any kind in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
+import { anonymousOwnerOf, ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { newSessionId } from "../domain/session_id.ts";
 import { auditArgs, asBuffer, REQUEST_ID_TTL_MS, type StoreDependencies } from "./dependencies.ts";
 import { createScriptKeys } from "./keys.ts";
@@ -10,6 +10,7 @@ import { storedSessionFromReply } from "./stored_session.ts";
 
 /** A session to create, and the conditions under which it may be created. */
 export type NewSession = {
+  /** Empty for an anonymous session. */
   readonly userId: string;
   /** The method that creates it: a request id belongs to one method. */
   readonly method: "simple" | "hash" | "secure" | "device";
@@ -33,6 +34,8 @@ export type NewSession = {
   readonly fields: Iterable<readonly [name: string, value: string]>;
   /** Empty if the caller gave none. */
   readonly requestId: string;
+  /** What a session keeps that a login moves to its user; undefined for a new session. */
+  readonly moved?: { readonly version: bigint; readonly createdExactMs: number; readonly absoluteExpiresMs: number };
   /** The most sessions that the user may have, 0 for no limit, which of them count, and what happens to one more. */
   readonly maxSessions: number;
   /** `user`: all; `device_type`: those on a device of the same type; else those with this label, a map entry of `labels`. */
@@ -55,7 +58,10 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
    * SESSION_LIMIT_REACHED, CREATE_RATE_EXCEEDED, and those of the store.
    */
   return async function create(session: NewSession, call: CallContext, secretDigest: Buffer = NO_SECRET) {
-    const owner = ownerOf(call.principal.tenant, session.userId);
+    const { userId, requestId } = session;
+    const { tenant } = call.principal;
+    const owner = userId === "" ? anonymousOwnerOf(tenant, requestId) : ownerOf(tenant, userId);
+    const createRate = userId === "" || session.moved ? undefined : settings.createRate;
     for (;;) {
       const sessionId = newSessionId(partitionOfOwner(owner));
       const { outcome, values } = await scripts.run(
@@ -76,9 +82,9 @@ export function createSessionCreator({ scripts, settings }: StoreDependencies) {
           String(session.maxSessions),
           typeof session.limitGroup === "string" ? session.limitGroup : asBuffer(session.limitGroup),
           session.onExceed,
-          String(settings.createRate?.count ?? 0),
-          String(settings.createRate?.periodMs ?? 0),
-          String(settings.tenantIndex),
+          ...[createRate?.count ?? 0, createRate?.periodMs ?? 0, settings.tenantIndex].map(String),
+          ...[session.moved?.version ?? 0, session.moved?.createdExactMs ?? 0].map(String),
+          String(session.moved?.absoluteExpiresMs ?? 0),
           ...[...session.fields].flat(),
         ],
         call,

@@ -41,7 +41,16 @@ const ERROR_OF_OUTCOME = {
 } as const satisfies Record<string, (values: readonly StoreReply[]) => SessionError>;
 
 /** Outcomes other than `ok`: those of the table, and those that are always a result of the store function. */
-export type Outcome = keyof typeof ERROR_OF_OUTCOME | "id_taken" | "compare_address" | "alive" | "ended" | "unknown";
+export type Outcome =
+  | keyof typeof ERROR_OF_OUTCOME
+  | "moving"
+  | "moved"
+  | "owned"
+  | "id_taken"
+  | "compare_address"
+  | "alive"
+  | "ended"
+  | "unknown";
 
 /** Makes the error of an outcome. An outcome without an entry is a defect of the script or of its caller. */
 export function errorOfOutcome(script: string, outcome: string, values: readonly StoreReply[]): Error {

@@ -16,6 +16,8 @@ export const SCRIPT_NAMES = [
   "hash_sessions_increment_field",
   "hash_sessions_set_fields",
   "ip_binding_record_mismatch",
+  "regeneration_begin_move",
+  "regeneration_end_move",
   "regeneration_regenerate",
   "secure_sessions_check_token",
   "secure_sessions_revoke_token",

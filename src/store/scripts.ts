@@ -1,6 +1,7 @@
 // Runs the scripts of src/store/lua: each by its hash, and in full only if the store lacks it.
 
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { CallContext, CallDeadline } from "../domain/call.ts";
 import { ownerPrefixOf } from "../domain/owner.ts";
 import {
@@ -17,6 +18,8 @@ import { assembleScript, parseHeader, SCRIPT_NAMES, type ScriptName } from "./sc
 export type ScriptReply<Result extends Outcome> = { readonly outcome: "ok" | Result; readonly values: StoreReply[] };
 
 export type Scripts = ReturnType<typeof createScripts>;
+
+const MOVING_RETRY_MS = 5;
 
 export type ScriptsOptions = {
   readonly connection: Pick<StoreConnection, "send">;
@@ -44,17 +47,30 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
       const given = `${keys.length} and ${args.length}`;
       throw new Error(`the script ${name} takes ${keyCount} KEYS and ${argCount} ARGV, but was given ${given}`);
     }
+    for (;;) {
+      const reply = await send(sha, text, keys, args, call);
+      // A login is moving the session to its user, which takes a few round trips; then the script has its own outcome.
+      if (outcomeOf(name, reply) !== "moving") return readReply(name, reply, results);
+      await sleep(MOVING_RETRY_MS, undefined, { signal: call.signal });
+    }
+  }
+
+  async function send(
+    sha: string,
+    text: string,
+    keys: readonly string[],
+    args: StoreArguments,
+    call: CallDeadline,
+  ): Promise<StoreReply> {
     const node = keys[0]!;
     const rest = [String(keys.length), ...keys, ...args];
-    let reply: StoreReply;
     try {
-      reply = await connection.send(node, ["EVALSHA", sha, ...rest], call);
+      return await connection.send(node, ["EVALSHA", sha, ...rest], call);
     } catch (error) {
       if (!(error instanceof StoreReplyError && error.code === "NOSCRIPT")) throw error;
       // The node is new, or its scripts were flushed. Nothing was executed, so it is safe to send the script in full.
-      reply = await connection.send(node, ["EVAL", text, ...rest], call);
+      return connection.send(node, ["EVAL", text, ...rest], call);
     }
-    return readReply(name, reply, results);
   }
 
   /**
@@ -85,14 +101,20 @@ function loadScript(name: ScriptName, shebang: boolean) {
   return { text, sha, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
 }
 
+/** @throws Error if the reply is not that of a script. */
+function outcomeOf(name: ScriptName, reply: StoreReply): string {
+  const tag = Array.isArray(reply) ? reply[0] : undefined;
+  if (!Buffer.isBuffer(tag)) throw new Error(`the script ${name} returned no outcome`);
+  return tag.toString("latin1");
+}
+
 function readReply<Result extends Outcome>(
   name: ScriptName,
   reply: StoreReply,
   results: readonly Result[],
 ): ScriptReply<Result> {
-  const [tag, ...values] = Array.isArray(reply) ? reply : [];
-  if (!Buffer.isBuffer(tag)) throw new Error(`the script ${name} returned no outcome`);
-  const outcome = tag.toString("latin1") as "ok" | Result;
+  const [, ...values] = reply as StoreReply[];
+  const outcome = outcomeOf(name, reply) as "ok" | Result;
   if (outcome !== "ok" && !results.includes(outcome)) throw errorOfOutcome(name, outcome, values);
   return { outcome, values };
 }

@@ -13,6 +13,8 @@ const RETIRED_LENGTH = 40;
 const KIND_FORWARD = 255;
 const COLON = 0x3a;
 const PERCENT = 0x25;
+/** Begins the name of an anonymous session: see src/domain/owner.ts. */
+const AT_SIGN = 0x40;
 
 /** The lowest bits of the record's flags: what happens when the session is presented from another address than its login's. */
 export const IP_BINDING = { off: 0, warn: 1, invalidate: 2 } as const;
@@ -66,6 +68,10 @@ export class SessionRecord {
     return this.#bytes.length;
   }
 
+  get flags(): number {
+    return this.#bytes.readUInt16BE(2);
+  }
+
   get ipBinding(): IpBindingFlag {
     return (this.#bytes.readUInt16BE(2) & IP_BINDING_MASK) as IpBindingFlag;
   }
@@ -92,9 +98,10 @@ export class SessionRecord {
     return true;
   }
 
-  /** Writes the user's id as UTF-8; returns the number of bytes. */
+  /** Writes the user's id as UTF-8; returns the number of bytes, 0 for an anonymous session. */
   writeUserId(target: Buffer, start: number): number {
     const from = this.#bytes.indexOf(COLON, this.#ownerStart) + 1;
+    if (this.#bytes[from] === AT_SIGN) return 0;
     for (let at = from; at < this.#ownerEnd; at++) {
       const byte = this.#bytes[at]!;
       if (byte === PERCENT) return target.write(this.userId, start);
@@ -161,6 +168,11 @@ export class SessionRecord {
   /** An encoded session.v1.Session that has only ip_address, user_agent and device. */
   get identity(): Buffer {
     return this.#bytes.subarray(this.#deviceEnd, this.#identityEnd);
+  }
+
+  /** An encoded session.v1.Session that has only `labels`. */
+  get labels(): Uint8Array {
+    return this.#bytes.subarray(this.#identityEnd + this.#bytes.readUInt32BE(12), this.#authenticationStart);
   }
 
   /** An encoded session.v1.Session that has only `data`; empty if there is none. */

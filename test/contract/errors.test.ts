@@ -150,7 +150,7 @@ test("a handler's violations are in BadRequest", async () => {
 
 test("the rules of the proto name every bad field once, by its path", async () => {
   const request = create(CreateSessionRequestSchema, {
-    userId: "",
+    userId: "x".repeat(257),
     requestId: "x".repeat(257),
     limit: { maxSessions: 0, onExceed: 77 as never },
   });

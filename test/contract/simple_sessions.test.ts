@@ -100,8 +100,7 @@ describe("CreateSession", { skip }, () => {
     assert.deepEqual(await listedIds("retry"), []);
   });
 
-  test("refuses a request without a user and data over 64 KiB", async () => {
-    await assert.rejects(client.createSession({}), invalid("user_id"));
+  test("refuses data over 64 KiB", async () => {
     const data = { text: "x".repeat(64 * 1024) };
     await assert.rejects(client.createSession({ userId: "large", data }), invalid("data"));
     assert.deepEqual(await listedIds("large"), []);

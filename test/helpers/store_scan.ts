@@ -13,6 +13,7 @@ type AnyClient = Pick<RedisClientType, "sendCommand">;
 type Live = { expiresMs: number; accessedMs: number; owner: string; device: string; scoreBits: number };
 
 const KINDS = [
+  "mv",
   ...["s", "f", "u", "o", "d", "p", "a", "ac", "am", "x", "t", "r", "q", "g", "i", "c", "m", "n"],
   ...["log", "live", "tail", "meta", "tenants", "probe"],
 ];

@@ -83,7 +83,7 @@ export async function startTenantStore() {
 
     async regenerate(tenant: string, id: string, graceMs = 0): Promise<string> {
       const noAddress = { ipAddress: undefined, identity: Buffer.alloc(0), differs: false };
-      const regeneration = { sessionId: id, graceMs, requestId: "" };
+      const regeneration = { sessionId: id, userId: "", graceMs, requestId: "" };
       const regenerated = await indexed.regeneration.regenerate(regeneration, noAddress, callOf(tenant));
       assert.ok("stored" in regenerated);
       return regenerated.stored.record.sessionId;

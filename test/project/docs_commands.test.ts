@@ -16,6 +16,7 @@ const skip = redisServerMissing() || (spawnSync("grpcurl", ["--version"]).error 
 /** What the output of each page must contain. Besides, no command may fail. */
 const EXPECTED: Record<string, RegExp[]> = {
   "README.md": [/"token": "sat1_/, /VERDICT_VALID/, /"cart": \[/, /"deletedCount": 1/, /VERDICT_INVALID/],
+  "docs/anonymous-sessions.md": [/"userId": "noor"[^]*"lang": "de"[^]*VERDICT_INVALID/],
   "docs/choosing.md": [/VERDICT_VALID/, /"step": "payment"[^]*"step": "payment"/, /"deletedCount"/],
   "docs/simple-sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
   "docs/hash-sessions.md": [/"step": "payment"/, /"value": "1"/],

@@ -40,6 +40,8 @@ const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   hash_sessions_increment_field: ONE_SESSION,
   hash_sessions_set_fields: ONE_SESSION,
   ip_binding_record_mismatch: ONE_SESSION,
+  regeneration_begin_move: ONE_SESSION,
+  regeneration_end_move: ONE_SESSION,
   regeneration_regenerate: regenerateScriptKeys(SESSION_ID, NEW_SESSION_ID),
   secure_sessions_check_token: ONE_SESSION,
   secure_sessions_revoke_token: ONE_SESSION,

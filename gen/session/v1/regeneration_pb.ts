@@ -9,7 +9,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
-import type { Session } from "./session_pb.ts";
+import type { Authentication, Session, SessionLimit } from "./session_pb.ts";
 import { file_session_v1_session } from "./session_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file session/v1/regeneration.proto.
  */
 export const file_session_v1_regeneration: GenFile = /*@__PURE__*/
-  fileDesc("Ch1zZXNzaW9uL3YxL3JlZ2VuZXJhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSK5AgoYUmVnZW5lcmF0ZVNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACEhcKBXRva2VuGAIgASgJQgi6SAVyAyiAAhI2CgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIPDIAEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBSABKAk6fLpIeRp3ChVyZWdlbmVyYXRlLm9uZV9oYW5kbGUSL2V4YWN0bHkgb25lIG9mIHNlc3Npb25faWQgYW5kIHRva2VuIG11c3QgYmUgc2V0Gi0odGhpcy5zZXNzaW9uX2lkID09ICcnKSAhPSAodGhpcy50b2tlbiA9PSAnJykiZQoZUmVnZW5lcmF0ZVNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEg0KBXRva2VuGAIgASgJEhMKC2lwX21pc21hdGNoGAMgASgIQoMBChNzZXNzaW9uYXV0aG9yaXR5LnYxQhFSZWdlbmVyYXRpb25Qcm90b1ABWhRzZXNzaW9uL3YxO3Nlc3Npb252MaoCE1Nlc3Npb25BdXRob3JpdHkuVjHKAhNTZXNzaW9uQXV0aG9yaXR5XFYx6gIUU2Vzc2lvbkF1dGhvcml0eTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
+  fileDesc("Ch1zZXNzaW9uL3YxL3JlZ2VuZXJhdGlvbi5wcm90bxIKc2Vzc2lvbi52MSKtBQoYUmVnZW5lcmF0ZVNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDKIACEhcKBXRva2VuGAIgASgJQgi6SAVyAyiAAhI2CgVncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIMukgJqgEGIgIIPDIAEhwKCnJlcXVlc3RfaWQYBCABKAlCCLpIBXIDKIACEhIKCmlwX2FkZHJlc3MYBSABKAkSGQoHdXNlcl9pZBgGIAEoCUIIukgFcgMogAISJwoFbGltaXQYByABKAsyGC5zZXNzaW9uLnYxLlNlc3Npb25MaW1pdBIyCg5hdXRoZW50aWNhdGlvbhgIIAEoCzIaLnNlc3Npb24udjEuQXV0aGVudGljYXRpb2469wK6SPMCGncKFXJlZ2VuZXJhdGUub25lX2hhbmRsZRIvZXhhY3RseSBvbmUgb2Ygc2Vzc2lvbl9pZCBhbmQgdG9rZW4gbXVzdCBiZSBzZXQaLSh0aGlzLnNlc3Npb25faWQgPT0gJycpICE9ICh0aGlzLnRva2VuID09ICcnKRpoCh1yZWdlbmVyYXRlLnVzZXJfd2l0aG91dF9ncmFjZRIfYSBsb2dpbiBieSB1c2VyX2lkIGhhcyBubyBncmFjZRomdGhpcy51c2VyX2lkID09ICcnIHx8ICFoYXModGhpcy5ncmFjZSkajQEKG3JlZ2VuZXJhdGUubG9naW5fbmVlZHNfdXNlchInbGltaXQgYW5kIGF1dGhlbnRpY2F0aW9uIG5lZWQgYSB1c2VyX2lkGkV0aGlzLnVzZXJfaWQgIT0gJycgfHwgKCFoYXModGhpcy5saW1pdCkgJiYgIWhhcyh0aGlzLmF1dGhlbnRpY2F0aW9uKSkiZQoZUmVnZW5lcmF0ZVNlc3Npb25SZXNwb25zZRIkCgdzZXNzaW9uGAEgASgLMhMuc2Vzc2lvbi52MS5TZXNzaW9uEg0KBXRva2VuGAIgASgJEhMKC2lwX21pc21hdGNoGAMgASgIQoMBChNzZXNzaW9uYXV0aG9yaXR5LnYxQhFSZWdlbmVyYXRpb25Qcm90b1ABWhRzZXNzaW9uL3YxO3Nlc3Npb252MaoCE1Nlc3Npb25BdXRob3JpdHkuVjHKAhNTZXNzaW9uQXV0aG9yaXR5XFYx6gIUU2Vzc2lvbkF1dGhvcml0eTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_session_v1_session]);
 
 /**
  * The request of RegenerateSession.
@@ -64,6 +64,31 @@ export type RegenerateSessionRequest = Message<"session.v1.RegenerateSessionRequ
    * @generated from field: string ip_address = 5;
    */
   ipAddress: string;
+
+  /**
+   * The user who has logged in, at most 256 bytes: an anonymous session becomes this user's, in one step for the caller,
+   * with everything that it has. If the session has a user already, it must be this one: otherwise the call fails with
+   * NOT_FOUND. A login has no grace: the old id or token is not valid any more.
+   *
+   * @generated from field: string user_id = 6;
+   */
+  userId: string;
+
+  /**
+   * The cap on the user's live sessions, for an anonymous session that becomes the user's; see
+   * CreateSessionRequest.limit. It has no effect if the session has a user already.
+   *
+   * @generated from field: session.v1.SessionLimit limit = 7;
+   */
+  limit?: SessionLimit | undefined;
+
+  /**
+   * How and when the user proved who they are, for an anonymous session that becomes the user's; see
+   * CreateSessionRequest.authentication. It has no effect if the session has a user already.
+   *
+   * @generated from field: session.v1.Authentication authentication = 8;
+   */
+  authentication?: Authentication | undefined;
 };
 
 /**

@@ -73,7 +73,7 @@ export type Session = Message<"session.v1.Session"> & {
   absoluteExpireTime?: Timestamp | undefined;
 
   /**
-   * The user who is logged in: at most 256 bytes, any well-formed UTF-8.
+   * The user who is logged in: at most 256 bytes, any well-formed UTF-8; empty if the session is anonymous.
    *
    * @generated from field: string user_id = 7;
    */

@@ -294,7 +294,9 @@ export const SessionService: GenService<{
   },
   /**
    * Gives a session a new id, so that an id planted before the login is worthless. The old id becomes invalid in the
-   * same step, or after `grace`. Exactly one of N concurrent callers wins; for the others, the old id is gone. Calls with
+   * same step, or after `grace`. With a `user_id`, an anonymous session becomes
+   * the login of that user, under the rules of a Create: limits, REVOKED_SINCE_LOGIN, one session for each device. Nothing
+   * that was written to it is lost. Exactly one of N concurrent callers wins; for the others, the old id is gone. Calls with
    * the same handle and request_id are one regeneration.
    * Errors: NOT_FOUND / SESSION_NOT_FOUND.
    *

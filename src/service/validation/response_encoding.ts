@@ -162,6 +162,7 @@ function writeHead(record: SessionRecord): number {
   head[at] = USER_ID;
   // The length prefix takes one byte for a length up to 127 and two bytes above.
   const length = record.writeUserId(head, at + 2);
+  if (length === 0) return at;
   if (length > 127) head.copyWithin(at + 3, at + 2, at + 2 + length);
   return writeVarint(head, at + 1, length) + length;
 }

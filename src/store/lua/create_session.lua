@@ -1,6 +1,6 @@
 #!lua
 -- Creates a session: record, fields, indexes, change, audit entry and request id, all or nothing.
--- Used by CreateSession, CreateHashSession, CreateSecureSession, CreateDeviceSession
+-- Used by CreateSession, CreateHashSession, CreateSecureSession, CreateDeviceSession, RegenerateSession
 -- KEYS  RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
 --       LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner, method (of the call, for the request id), kind, flags, idle_ms, absolute_ms, device, identity,
@@ -8,9 +8,10 @@
 --       opens the session), request_ttl_ms (0: no request id), audit_retention_ms, by, note, max_sessions (0: no limit),
 --       limit_group ('user', 'device_type' or an entry of labels: which of the user's sessions count), on_exceed ('reject'
 --       or 'evict'), rate_count (the most creates in a period; 0: no limit), rate_period_ms,
---       tenant_index ('true': the tenant's index gets the session), fields… (names and values)
+--       tenant_index ('true': the tenant's index gets the session), moved_version (of a session that a login moves to its
+--       user; 0: a new session), moved_created_ms, moved_absolute_ms (its deadline), fields… (names and values)
 -- Returns {'ok', session_id, record, fields} for the new session or for the one that this request id created before,
---         {'request_id_reused'} if another method created that one, {'request_id_spent'} if it has ended,
+--         {'moving'}, {'request_id_reused'} if another method created that one, {'request_id_spent'} if it has ended,
 --         {'id_taken'} if the caller must choose another session_id, {'authenticated_in_future'}, {'revoked_since_login'},
 --         {'rate_limited', ms to wait} or {'session_limit'}
 local RECORD, FIELDS, TOMBSTONE, USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, REQUEST, CREATE_RATE,
@@ -21,11 +22,13 @@ local labels, authentication, authenticated_ms, secret = ARGV[11], ARGV[12], ton
 local request_ttl_ms, audit_retention_ms, by, note = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17], ARGV[18]
 local max_sessions, limit_group, on_exceed = tonumber(ARGV[19]), ARGV[20], ARGV[21]
 local rate_count, rate_period_ms = tonumber(ARGV[22]), tonumber(ARGV[23])
-local tenant_index, fields = ARGV[24], { unpack(ARGV, 25) }
+local tenant_index, moved_version, moved_created_ms = ARGV[24], tonumber(ARGV[25]), tonumber(ARGV[26])
+local moved_absolute_ms, fields = tonumber(ARGV[27]), { unpack(ARGV, 28) }
 -- @include includes/secret
 -- @include includes/record_changed
 -- @include includes/order
 -- @include includes/labels
+-- @include includes/moving
 -- @include includes/authentication
 if request_ttl_ms > 0 then
   local first_method, first_id = string.match(redis.call('GET', REQUEST) or '', '^(%S+) (.+)$')
@@ -33,6 +36,7 @@ if request_ttl_ms > 0 then
   if first_method then
     local r = record_read(first_id)
     if not r then return { 'request_id_spent' } end
+    if is_moving(r) then return { 'moving' } end
     if r.kind == KIND_TOKEN then
       -- A caller that retries has not received the first token, so nobody may go on with it or with what it rotated to.
       secret_reissue(r, secret)
@@ -58,10 +62,11 @@ if rate_count > 0 then
 end
 
 local r = {
-  id = session_id, owner = owner, kind = kind, flags = flags, version = 1, created = exact_now, accessed = now,
-  idle = idle_ms, absolute = now + absolute_ms, authenticated = authenticated, device = device, identity = identity,
-  data = data, labels = labels, authentication = authentication, secret = secret, retired = {},
+  id = session_id, owner = owner, kind = kind, flags = flags, version = moved_version + 1, created = exact_now,
+  accessed = now, idle = idle_ms, absolute = now + absolute_ms, authenticated = authenticated, device = device,
+  identity = identity, data = data, labels = labels, authentication = authentication, secret = secret, retired = {},
 }
+if moved_version > 0 then r.created, r.absolute = moved_created_ms, moved_absolute_ms end
 r.expires = deadline(r)
 
 -- A login on a device replaces the session there, so the replaced session does not count against the limit.

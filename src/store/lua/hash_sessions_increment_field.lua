@@ -4,14 +4,16 @@
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner_prefix (of the tenant), owner (whose session it must be; empty: any user's), name, delta,
 --       max_fields, slides ('1', or '0' if it is no access), audit_retention_ms, by
--- Returns {'ok', the new value as text}, {'not_found'}, {'field_limit'}, {'not_an_integer'} or
+-- Returns {'ok', the new value as text}, {'not_found'}, {'moving'}, {'field_limit'}, {'not_an_integer'} or
 --         {'overflow'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, owner, name, delta = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local max_fields, slides, audit_retention_ms, by = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8]), ARGV[9]
+-- @include includes/moving
 -- @include includes/record_changed
 local r = record_read_of_owner(session_id, owner_prefix, owner)
 if not r then return { 'not_found' } end
+if is_moving(r) then return { 'moving' } end
 if redis.call('HEXISTS', fields_key(r.id), name) == 0 and redis.call('HLEN', fields_key(r.id)) >= max_fields then
   return { 'field_limit' }
 end

@@ -5,15 +5,17 @@
 -- ARGV  session_id, owner_prefix (of the tenant), owner (whose session it must be; empty: any user's),
 --       expected_version (0: any), max_fields, slides ('1', or '0' if it is no access), audit_retention_ms, by,
 --       write_count, changes… (names and values of so many fields to write, then names of fields to remove)
--- Returns {'ok', session_id, record, fields}, {'not_found'}, {'version_mismatch'} or {'field_limit'}
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'moving'}, {'version_mismatch'} or {'field_limit'}
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, owner = ARGV[1], ARGV[2], ARGV[3]
 local expected_version, max_fields, slides = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
 local audit_retention_ms, by, write_count = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 local changes = { unpack(ARGV, 10) }
+-- @include includes/moving
 -- @include includes/record_changed
 local r = record_read_of_owner(session_id, owner_prefix, owner)
 if not r then return { 'not_found' } end
+if is_moving(r) then return { 'moving' } end
 if expected_version ~= 0 and expected_version ~= r.version then return { 'version_mismatch' } end
 
 local writes, removed = {}, {}

@@ -6,18 +6,20 @@
 -- ARGV  old_session_id, owner_prefix (of the tenant), new_session_id, grace_ms, audit_retention_ms, by,
 --       presented_secret (SHA-256; empty: only an id was presented, which a secure session does not accept),
 --       new_secret (SHA-256), request_digest (of the request id; empty: none), retry_ms (how long a call with a request
---       id may be repeated), address_digest, compared_identity, address_differs (these three: see includes/ip_binding)
--- Returns {'ok', session_id, record, fields}, {'not_found'}, {'id_taken'}, {'ip_mismatch'} if the ip_binding has ended the
---         session, or {'compare_address', session_id, record} if the caller must compare the address with this session's
---         first
+--       id may be repeated), address_digest, compared_identity, address_differs (these three: see includes/ip_binding),
+--       owner (whose session it must be; empty: any user's)
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'moving'}, {'id_taken'}, {'ip_mismatch'} if the ip_binding has
+--         ended the session, or {'compare_address', session_id, record} if the caller must compare the address with this
+--         session's first
 local OLD_RECORD, OLD_FIELDS, OLD_TOMBSTONE, NEW_RECORD, NEW_FIELDS, NEW_TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local old_session_id, owner_prefix, new_session_id, grace_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local audit_retention_ms, by, presented_secret, new_secret = tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8]
 local request_digest, retry_ms, address_digest, compared_identity = ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
-local address_differs = ARGV[13]
+local address_differs, owner = ARGV[13], ARGV[14]
 -- @include includes/slide
 -- @include includes/secret
 -- @include includes/ip_binding
+-- @include includes/moving
 
 -- Returns the live session that a regeneration with this request id made of the old one, or nil.
 local function successor_of_request()
@@ -35,6 +37,8 @@ local r = old
 if repeated then r = successor_of_request() end
 r = of_tenant(r, owner_prefix)
 if not r or (r.kind == KIND_TOKEN) ~= (presented_secret ~= '') then return { 'not_found' } end
+if owner ~= '' and r.owner ~= owner then return { 'not_found' } end
+if is_moving(r) then return { 'moving' } end
 if repeated and r.kind == KIND_TOKEN and r.secret ~= new_secret then return { 'not_found' } end
 if not repeated and r.kind == KIND_TOKEN then
   local state = secret_state(r, presented_secret)

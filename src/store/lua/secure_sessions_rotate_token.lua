@@ -7,15 +7,17 @@
 --       the call may be repeated, with the same new_secret; 0: new_secret is random), grace_ms (of the presented secret),
 --       address_digest, compared_identity, address_differs (these three: see includes/ip_binding), audit_retention_ms,
 --       by
--- Returns {'ok', session_id, record, fields}, {'not_found'}, {'reused'}, {'ip_mismatch'} if the ip_binding has ended the
---         session, {'compare_address', session_id, record} if the caller must compare the address with this session's first,
---         or {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it cannot}
+-- Returns {'ok', session_id, record, fields}, {'not_found'}, {'moving'}, {'reused'}, {'ip_mismatch'} if the ip_binding has
+--         ended the session, {'compare_address', session_id, record} if the caller must compare the address with this
+--         session's first, or {'rotated_concurrently', ms to wait before the presented secret can rotate again; absent: it
+--         cannot}
 local RECORD, FIELDS, TOMBSTONE, ROTATION, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local retry_ms, grace_ms, address_digest, compared_identity = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local address_differs, audit_retention_ms, by = ARGV[9], tonumber(ARGV[10]), ARGV[11]
 -- @include includes/secret
 -- @include includes/ip_binding
+-- @include includes/moving
 -- @include includes/record_changed
 -- A second rotation of one secret within this time, or within half of a shorter grace, is concurrent with the first. After
 -- that, the caller has not received the first one's token.
@@ -31,6 +33,7 @@ if not repeated then
   local state, outcome = secret_check(r, presented_secret, audit_retention_ms, by)
   if not state then return { outcome } end
 end
+if is_moving(r) then return { 'moving' } end
 
 local ip = ip_binding_apply(r, address_digest, compared_identity, address_differs, audit_retention_ms, by)
 if ip == 'compare' then return { 'compare_address', r.id, record_pack(r) } end

@@ -6,6 +6,8 @@
 -- millisecond in all three lists. session_id, device, detail and note may be empty. device is percent-encoded, and by is
 -- `<principal>/<actor>`, both percent-encoded, or empty for a timeout. detail is the revocation reason of `revoked`, the
 -- former id of `regenerated`, and the number of ended sessions of `user_revoked`. An entry never contains a secret.
+-- Nothing is written about sessions of no user: a visitor must not leave a key behind.
+-- @include includes/moving
 -- @include includes/opener
 -- @include includes/time
 
@@ -20,6 +22,7 @@ end
 
 -- Appends an entry about a session, of which it reads owner, id, device and what opens it.
 local function audit_append(r, retention_ms, event, by, note, detail)
+  if is_anonymous(r.owner) then return end
   local ms, n = now, 0
   for _, key in ipairs(audit_keys(r.owner)) do
     local last_ms, last_n = string.match(redis.call('LINDEX', key, -1) or '', '^(%d+)%-(%d+)')

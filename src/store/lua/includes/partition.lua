@@ -4,6 +4,7 @@ local BASE = string.match(KEYS[1], '^sa:{%w+}:')
 
 local function record_key(id) return BASE .. 's:' .. id end
 local function fields_key(id) return BASE .. 'f:' .. id end
+local function moving_key(id) return BASE .. 'mv:' .. id end
 local function tombstone_key(id) return BASE .. 't:' .. id end
 local function user_key(owner) return BASE .. 'u:' .. owner end
 local function order_key(owner) return BASE .. 'o:' .. owner end
