@@ -80,7 +80,8 @@ function createProject(language: string): string {
 async function runCommands(project: string, blocks: readonly Block[], name: string | undefined, timeout: number) {
   const commands = blocks.filter((block) => block.isCommand && block.name === name).map(({ text }) => text);
   const script = commands.join("\n").replaceAll("localhost:50051", authorities.servers[0]!.addresses.grpc!);
-  const env = { ...process.env, PATH: [BIN, process.env["PATH"]].join(delimiter) };
+  // Without debug information, Rust compiles in half the time.
+  const env = { ...process.env, PATH: [BIN, process.env["PATH"]].join(delimiter), CARGO_PROFILE_DEV_DEBUG: "0" };
   const options = { cwd: project, env, timeout, maxBuffer: 2 ** 26 };
   try {
     return (await promisify(execFile)("bash", ["-c", `set -euo pipefail\n${script}`], options)).stdout;
@@ -131,7 +132,9 @@ for (const [language, needs] of Object.entries(CLIENTS)) {
 test("C#, PHP and Ruby code has its names", { skip: skip || missing(NEEDED_WITHOUT_PROGRAM) }, async () => {
   const project = createProject(WITHOUT_PROGRAM);
   await runCommands(project, blocksOf(introduction!), undefined, SETUP_TIMEOUT_MS);
-  await runCommands(project, blocksOfLanguage.get(WITHOUT_PROGRAM)!, "protoc", SETUP_TIMEOUT_MS);
+  for (const generator of ["protoc", "buf"]) {
+    await runCommands(project, blocksOfLanguage.get(WITHOUT_PROGRAM)!, generator, SETUP_TIMEOUT_MS);
+  }
   const generated = (file: string) => readFileSync(join(project, "gen", file), "utf8");
   assert.match(generated("csharp/Session.cs"), /^namespace SessionAuthority\.V1 \{$/m);
   assert.match(generated("php/SessionAuthority/V1/SessionServiceClient.php"), /^namespace SessionAuthority\\V1;$/m);

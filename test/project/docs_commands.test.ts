@@ -20,7 +20,7 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/choosing.md": [/VERDICT_VALID/, /"step": "payment"[^]*"step": "payment"/, /"deletedCount"/],
   "docs/simple-sessions.md": [/VERDICT_VALID/, /"lang": "en"/, /"deletedCount": 1/],
   "docs/hash-sessions.md": [/"step": "payment"/, /"value": "1"/],
-  "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/],
+  "docs/clients.md": [/rpc CreateSession/, /"userId": ?"eve"/, /invalid_argument/, /"openapi": "3\.1\.0"/],
   "docs/secure-sessions.md": [/VERDICT_VALID/, /VERDICT_INVALID/, /"deleted": true/, /retired/],
   "docs/bulk-validation.md": [/"bulk-alice"[^]*"bulk-bob"[^]*VERDICT_INVALID[^]*"bulk-alice"[^]*"bulk-bob"/],
   "docs/device-sessions.md": [/DEVICE_TYPE_MOBILE/, /"deletedCount": 1/],
