@@ -69,7 +69,9 @@ function operation(method: DescMethod, reference: (message: DescMessage) => obje
 
 /** The comment of a file begins with the name of its family of methods: "Simple sessions: a record with …". */
 function tagOf(file: DescFile): string {
-  return packageCommentOf(file).split(":", 1)[0]!;
+  const [name, description] = packageCommentOf(file).split(":", 2);
+  if (description === undefined) throw new Error(`${file.name}: its first comment has no "Family of methods: …"`);
+  return name!;
 }
 
 const TIMEOUT_HEADER = {

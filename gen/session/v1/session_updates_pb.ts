@@ -2,7 +2,7 @@
 // @generated from file session/v1/session_updates.proto (package session.v1, syntax proto3)
 /* eslint-disable */
 
-// Changes of a living session, and the time by which everything is measured.
+// Updates: changes of a living session, and the time by which everything is measured.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
