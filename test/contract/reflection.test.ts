@@ -168,7 +168,7 @@ describe("grpcurl", { skip: grpcurl === undefined ? "grpcurl is not installed" :
       assert.deepEqual(list.stdout.trim().split("\n"), SERVICES);
       const service = await run(grpcurl!, ["-plaintext", target, "describe", "session.v1.SessionService"]);
       for (const { name } of SessionService.methods) assert.match(service.stdout, new RegExp(`rpc ${name} `));
-      const symbol = "session.v1.CreateSessionRequest.user_id";
+      const symbol = "session.v1.GetSessionRequest.session_id";
       const field = await run(grpcurl!, ["-plaintext", target, "describe", symbol]);
       assert.match(field.stdout, /min_len:1|min_len: 1/);
     }

@@ -43,7 +43,8 @@ if repeated then return { 'ok', r.id, record_pack(r), record_fields(r) } end
 if presented_secret ~= r.secret then
   -- Only the secret that was replaced last may rotate again. A forwarded id is not the one that ROTATION is about. A secret
   -- that was replaced never becomes the current one again.
-  if r.id ~= session_id or presented_secret ~= parent or secret_is_retired(r, new_secret) then
+  local is_known = new_secret == r.secret or secret_is_retired(r, new_secret)
+  if r.id ~= session_id or presented_secret ~= parent or is_known then
     return { 'rotated_concurrently' }
   end
   local wait_ms = rotated_ms + math.min(CONCURRENT_MS, grace_ms / 2) - now
