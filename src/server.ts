@@ -22,7 +22,9 @@ import { sessionRoutes } from "./rpc/routes.ts";
 import type { SessionStores } from "./service/dependencies.ts";
 import { createSessionService } from "./service/session_service.ts";
 import type { RenewOnSibling } from "./service/watch.ts";
+import { createAdminEndStore } from "./store/admin_end.ts";
 import { createAdminSessionStore } from "./store/admin_sessions.ts";
+import { createAdminUserStore } from "./store/admin_users.ts";
 import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
@@ -171,6 +173,8 @@ function createSessionStores(store: StoreDependencies, log: Logger): SessionStor
     regeneration: createRegenerationStore(store),
     audit: createAuditStore(store),
     adminSessions: createAdminSessionStore(store),
+    adminEnd: createAdminEndStore(store),
+    adminUsers: createAdminUserStore(store),
     ipBinding: createIpBindingStore(store),
     sweep: createSweepStore(store),
     changes: createChangeLog(store, log),

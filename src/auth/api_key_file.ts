@@ -1,6 +1,6 @@
 // The file of API keys (SA_API_KEYS_FILE): parses it and reports everything that is wrong with it.
 
-import type { Principal } from "../domain/call.ts";
+import { ALL_TENANTS, type Principal } from "../domain/call.ts";
 import { SCOPES, type Scope } from "../domain/scope.ts";
 
 /** One key. The file holds only its digest, so the file gives no access to a reader. */
@@ -56,6 +56,10 @@ function parseKey(entry: unknown, fault: (text: string) => void): ApiKey | undef
   const isDigest = typeof sha256 === "string" && /^[0-9a-f]{64}$/i.test(sha256);
   if (!isDigest) fault(".sha256: must be the SHA-256 of the key, 64 hexadecimal digits");
   if (!isScopes(scopes)) fault(`.scopes: must be a list of ${SCOPES.join(", ")}`);
+  if (tenant === ALL_TENANTS && isScopes(scopes) && scopes.some((scope) => scope !== "admin")) {
+    fault(`.scopes: must be ["admin"] for a key of all tenants ("${ALL_TENANTS}")`);
+    return undefined;
+  }
   if (!isName(name) || !isName(tenant) || !isDigest || !isScopes(scopes)) return undefined;
   return { principal: { tenant, name, scopes: new Set(scopes) }, digest: Buffer.from(sha256, "hex") };
 }

@@ -2,6 +2,9 @@
 
 import type { Scope } from "./scope.ts";
 
+/** The tenant of the API key of an operator, which may administer all tenants and do nothing else. */
+export const ALL_TENANTS = "*";
+
 /** The authenticated caller. Comes from the credential, never from a request. */
 export type Principal = {
   /** The isolation domain of its sessions; `default` if callers are not authenticated. */

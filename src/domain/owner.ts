@@ -48,6 +48,11 @@ export function userIdOfOwner(owner: string): string {
   return user.startsWith(ANONYMOUS_MARK) ? "" : decodeURIComponent(user);
 }
 
+/** Returns true if the owner is that of an anonymous session, `<tenant>:@…`: no user's id has this character in an owner. */
+export function isAnonymousOwner(owner: string): boolean {
+  return owner[owner.indexOf(":") + 1] === "@";
+}
+
 /** Returns the partition of an owner, 0 to 255. Part of the stored format: never change it. */
 export function partitionOfOwner(owner: string): number {
   return hash("sha256", owner, "buffer")[0]!;

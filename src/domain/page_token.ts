@@ -12,14 +12,15 @@ export function encodePageToken(scope: string, position: string): string {
 
 /**
  * Returns the position after which the page begins, or an empty text for an empty token, which means the first page.
+ * `field` is the field of the request that has the token.
  *
  * @throws SessionError INVALID_REQUEST for a malformed token and for one of another list.
  */
-export function decodePageToken(scope: string, token: string): string {
+export function decodePageToken(scope: string, token: string, field = "page_token"): string {
   if (token === "") return "";
   const [position = "", mark, ...rest] = token.split(".");
   if (mark !== scopeMark(scope) || rest.length > 0 || !/^[A-Za-z0-9_-]+$/.test(position)) {
-    throw invalidField("page_token", "is not a next_page_token of this list");
+    throw invalidField(field, "is not a token of this list");
   }
   return position;
 }

@@ -1,7 +1,9 @@
 // What the methods of SessionService are built on. Each family of methods takes from it what it needs.
 
 import type { TokenKeyRing } from "../domain/token.ts";
+import type { AdminEndStore } from "../store/admin_end.ts";
 import type { AdminSessionStore } from "../store/admin_sessions.ts";
+import type { AdminUserStore } from "../store/admin_users.ts";
 import type { AuditStore } from "../store/audit.ts";
 import type { SessionCreator } from "../store/create_session.ts";
 import type { DeviceSessionStore } from "../store/device_sessions.ts";
@@ -30,6 +32,8 @@ export type SessionStores = {
   readonly sessionUpdates: SessionUpdateStore;
   readonly audit: AuditStore;
   readonly adminSessions: AdminSessionStore;
+  readonly adminEnd: AdminEndStore;
+  readonly adminUsers: AdminUserStore;
   readonly ipBinding: IpBindingStore;
   readonly sweep: SweepStore;
   readonly changes: ChangeLog;

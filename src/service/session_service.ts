@@ -1,5 +1,6 @@
 // Assembles the implementation of SessionService from its families of methods.
 
+import { createAdminService } from "./admin.ts";
 import { createAuditService } from "./audit.ts";
 import { createBulkValidationService } from "./bulk_validation.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
@@ -36,6 +37,7 @@ export function createSessionService(
       ...createDeviceSessionService(dependencies),
       ...createRegenerationService(dependencies),
       ...createSessionUpdateService(dependencies),
+      ...createAdminService(dependencies),
       ...createAuditService(dependencies),
       ...createWatchService(dependencies),
       ...bulk.methods,

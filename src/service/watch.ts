@@ -2,7 +2,6 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { RevocationReason, RevocationReasonSchema } from "../../gen/session/v1/session_pb.ts";
 import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
@@ -15,6 +14,7 @@ import { LEASE_MS, type WatchBroadcaster } from "../watch/broadcaster.ts";
 import { replay } from "../watch/resume.ts";
 import { toPushStream } from "../watch/subscription.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
+import { revocationWord } from "./revocation.ts";
 import type { SessionReferences } from "./session_references.ts";
 
 /** Longer than a lease, because the clock of a cache may run a little slower than this one. */
@@ -47,7 +47,7 @@ export function createWatchService(deps: WatchDeps) {
   return {
     async invalidateSession(request, call) {
       const { userId, note, actor } = request;
-      const revocationReason = wordOf(request.reason);
+      const revocationReason = revocationWord(request.reason);
       const sessionId = references.idOf(request.sessionId, call);
       const deleted = await sessions.remove(
         sessionId,
@@ -97,10 +97,4 @@ export function createWatchService(deps: WatchDeps) {
       return {};
     },
   } satisfies SessionServiceImpl;
-}
-
-/** Returns the word of the store for what a caller gives as its reason; empty for none. */
-function wordOf(reason: RevocationReason): string {
-  if (reason === RevocationReason.UNSPECIFIED) return "";
-  return RevocationReasonSchema.value[reason]!.localName.toLowerCase();
 }

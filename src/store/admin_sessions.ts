@@ -18,6 +18,12 @@ export type TenantSessionList = {
   readonly sessions: AsyncGenerator<TenantSession, void, undefined>;
 };
 
+export type ListOptions = {
+  readonly order: ListOrder;
+  /** Undefined: all users of the tenant. The list of some users has no order. */
+  readonly userIds: readonly string[] | undefined;
+};
+
 const PARTITIONS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partition);
 
 export type AdminSessionStore = ReturnType<typeof createAdminSessionStore>;
@@ -62,18 +68,24 @@ export function createAdminSessionStore({ connection, scripts, settings }: Store
    *
    * @throws SessionError INVALID_REQUEST for a text that is no position.
    */
-  async function list(
-    tenant: string,
-    order: ListOrder,
-    position: string,
-    call: CallDeadline,
-  ): Promise<TenantSessionList> {
+  async function list(tenant: string, { order, userIds }: ListOptions, position: string, call: CallDeadline) {
     const after = decodeIndexPosition(position);
-    const ordered = position === "" ? await isIndexed(tenant, call) : after !== undefined;
+    const isFirst = position === "" && userIds === undefined;
+    const ordered = isFirst ? await isIndexed(tenant, call) : after !== undefined;
     const sessions = ordered
       ? mergePartitions(scripts, { tenant, order, after }, call)
-      : walkUsers({ connection, scripts }, { tenant, after: decodeWalkPosition(position) }, call);
-    return { ordered, sessions };
+      : walk(tenant, userIds, position, call);
+    return { ordered, sessions } satisfies TenantSessionList as TenantSessionList;
+  }
+
+  /**
+   * Lists the same sessions user by user, and only those of some users if they are given. A session whose id changes keeps
+   * its place.
+   *
+   * @throws SessionError INVALID_REQUEST for a text that is no position.
+   */
+  function walk(tenant: string, userIds: readonly string[] | undefined, position: string, call: CallDeadline) {
+    return walkUsers({ connection, scripts }, { tenant, userIds, after: decodeWalkPosition(position) }, call);
   }
 
   /** Returns whether the index has all sessions of the tenant: not if some were created while SA_TENANT_INDEX was false. */
@@ -81,5 +93,5 @@ export function createAdminSessionStore({ connection, scripts, settings }: Store
     return settings.tenantIndex && (await sumOf("unindexed", tenant, call)) === 0;
   }
 
-  return { count, tenants, list };
+  return { count, tenants, list, walk };
 }

@@ -4,7 +4,9 @@ import { readFileSync } from "node:fs";
 
 /** The files of src/store/lua, which a test checks. */
 export const SCRIPT_NAMES = [
+  "admin_sessions_end",
   "admin_sessions_page",
+  "admin_users_count",
   "audit_explain_session",
   "audit_list_events",
   "create_session",

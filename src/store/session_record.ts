@@ -1,5 +1,6 @@
 // The stored record of a session. src/store/lua/includes/record.lua documents the layout and writes it.
 
+import { hash } from "node:crypto";
 import { userIdOfOwner } from "../domain/owner.ts";
 
 /** What opens a session, as the record's kind byte. */
@@ -22,6 +23,7 @@ export type IpBindingFlag = (typeof IP_BINDING)[keyof typeof IP_BINDING];
 
 const IP_BINDING_MASK = 3;
 const DEVICE_TYPE_SHIFT = 2;
+const DEVICE_TYPE_MASK = 7;
 const EVICTABLE = 1 << 5;
 
 /** Returns the flags of a record. `deviceType` is the contract's number, 0 without a device. */
@@ -66,6 +68,11 @@ export class SessionRecord {
 
   get byteLength(): number {
     return this.#bytes.length;
+  }
+
+  /** The device's type as the contract numbers it; 0 without a device. */
+  get deviceType(): number {
+    return (this.flags >> DEVICE_TYPE_SHIFT) & DEVICE_TYPE_MASK;
   }
 
   get flags(): number {
@@ -178,6 +185,12 @@ export class SessionRecord {
   /** An encoded session.v1.Session that has only `data`; empty if there is none. */
   get data(): Uint8Array {
     return this.#bytes.subarray(this.#identityEnd, this.#identityEnd + this.#bytes.readUInt32BE(12));
+  }
+
+  /** An encoded session.v1.Session that has only `labels`. */
+  get labels(): Uint8Array {
+    const start = this.#identityEnd + this.#bytes.readUInt32BE(12);
+    return this.#bytes.subarray(start, this.#authenticationStart);
   }
 
   /** An encoded session.v1.Session that has only ip_address, user_agent, device, data and labels. */

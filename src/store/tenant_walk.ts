@@ -3,7 +3,7 @@
 import { hash } from "node:crypto";
 import type { CallDeadline } from "../domain/call.ts";
 import { invalidField } from "../domain/errors.ts";
-import { ownerPrefixOf, PARTITION_COUNT } from "../domain/owner.ts";
+import { ownerOf, ownerPrefixOf, partitionOfOwner, PARTITION_COUNT } from "../domain/owner.ts";
 import { decodeSessionPosition, encodeSessionPosition } from "../domain/session_position.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { partitionKeys } from "./keys.ts";
@@ -13,7 +13,12 @@ import type { TenantSession } from "./stored_session.ts";
 /** A place in the list: a user by the hash of its owner, and when a session of that user was created. */
 type WalkPosition = { readonly partition: number; readonly user: string; readonly session: number };
 
-type WalkOptions = { readonly tenant: string; readonly after: WalkPosition | undefined };
+type WalkOptions = {
+  readonly tenant: string;
+  /** Undefined: all users of the tenant. */
+  readonly userIds: readonly string[] | undefined;
+  readonly after: WalkPosition | undefined;
+};
 type WalkDependencies = Pick<StoreDependencies, "connection" | "scripts">;
 type User = { readonly owner: string; readonly mark: string };
 
@@ -26,12 +31,14 @@ const POSITION = new RegExp(`^w([A-Za-z0-9_-]{2})([A-Za-z0-9_-]{${MARK_LENGTH}})
 /** Yields the live sessions of a tenant. */
 export async function* walkUsers(
   store: WalkDependencies,
-  { tenant, after }: WalkOptions,
+  { tenant, userIds, after }: WalkOptions,
   call: CallDeadline,
 ): AsyncGenerator<TenantSession, void, undefined> {
+  const given = userIds && Map.groupBy(new Set(userIds.map((id) => ownerOf(tenant, id))), partitionOfOwner);
   for (let partition = after?.partition ?? 0; partition < PARTITION_COUNT; partition++) {
     const start = partition === after?.partition ? after : undefined;
-    const users = await usersOf(store, partition, tenant, call);
+    const owners = given ? (given.get(partition) ?? []) : await ownersOf(store, partition, tenant, call);
+    const users = inOrder(owners);
     const rest = users.filter(({ mark }) => start === undefined || mark >= start.user);
     for (let i = 0; i < rest.length; i += USERS_PER_ROUND) {
       yield* sessionsOf(store, partition, rest.slice(i, i + USERS_PER_ROUND), start, call);
@@ -66,13 +73,13 @@ async function* sessionsOf(
   }
 }
 
-/** Reads the users of a tenant that have sessions in a partition. A user that has one all the time is among them. */
-async function usersOf(
+/** Reads the owners of a tenant that have sessions in a partition. One that has a session all the time is among them. */
+async function ownersOf(
   { connection }: WalkDependencies,
   partition: number,
   tenant: string,
   call: CallDeadline,
-): Promise<User[]> {
+): Promise<Set<string>> {
   const key = partitionKeys(partition)[0];
   const prefix = ownerPrefixOf(tenant);
   const owners = new Set<string>();
@@ -86,6 +93,10 @@ async function usersOf(
     }
     cursor = String(next);
   } while (cursor !== "0");
+  return owners;
+}
+
+function inOrder(owners: Iterable<string>): User[] {
   const users = [...owners].map((owner) => ({ owner, mark: hash("sha256", owner, "base64url").slice(0, MARK_LENGTH) }));
   return users.toSorted((a, b) => (a.mark < b.mark ? -1 : 1));
 }

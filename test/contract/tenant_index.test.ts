@@ -12,6 +12,7 @@ import { callOf, listInPages, startTenantStore, type TenantStore } from "../help
 const skip = redisServerMissing();
 const HISTORIES = rounds({ quick: 1, all: 40, variable: "TENANT_INDEX_RUNS" });
 
+const NEWEST = { order: "newest", userIds: undefined } as const;
 const NOTHING_SAID = { actor: "", note: "" };
 
 let store: TenantStore;
@@ -132,15 +133,15 @@ describe("a listing in pages", { skip }, () => {
   test("goes on from its position, and refuses the text of no position", async () => {
     const tenant = "positions";
     const [oldest, newest] = await createMany(tenant, 2, 2);
-    const list = await store.indexed.admin.list(tenant, "newest", "", callOf(tenant));
+    const list = await store.indexed.admin.list(tenant, NEWEST, "", callOf(tenant));
     const { value } = await list.sessions.next();
     assert.equal(value!.stored.record.sessionId, newest);
     assert.match(value!.position, /^[A-Za-z0-9_-]+$/);
     await store.remove(tenant, newest!);
-    const rest = await store.indexed.admin.list(tenant, "newest", value!.position, callOf(tenant));
+    const rest = await store.indexed.admin.list(tenant, NEWEST, value!.position, callOf(tenant));
     assert.equal((await rest.sessions.next()).value!.stored.record.sessionId, oldest);
     for (const position of ["o", "x", "w", "oAAAA", "________________", "wAA", `o${"_".repeat(12)}`]) {
-      await assert.rejects(store.indexed.admin.list(tenant, "newest", position, callOf(tenant)), /page_token/);
+      await assert.rejects(store.indexed.admin.list(tenant, NEWEST, position, callOf(tenant)), /page_token/);
     }
   });
 });

@@ -136,7 +136,7 @@ export async function listInPages(
   let position = "";
   let ordered = true;
   for (;;) {
-    const list = await admin.list(tenant, order, position, callOf(tenant));
+    const list = await admin.list(tenant, { order, userIds: undefined }, position, callOf(tenant));
     ordered &&= list.ordered;
     let taken = 0;
     for await (const { stored, position: next } of list.sessions) {

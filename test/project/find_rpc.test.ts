@@ -20,6 +20,7 @@ const MISSING_PLACES: Readonly<Record<string, { readonly places: readonly Place[
 /** RPCs that no script names in its header. */
 const WITHOUT_SCRIPT: Readonly<Record<string, string>> = {
   GetServerTime: "the store's command TIME",
+  CountSessions: "plain reads of the counters",
 };
 
 /** Users of a script that are no RPC. */

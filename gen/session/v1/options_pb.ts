@@ -58,7 +58,8 @@ export const Scope = {
   WATCH: 4,
 
   /**
-   * The caller may list, count and end sessions across the users of its tenant. No method requires it yet.
+   * The caller may list, count and end sessions across the users of its tenant, or of all tenants if the key is one for all
+   * tenants.
    *
    * @generated from enum value: SCOPE_ADMIN = 5;
    */

@@ -1,8 +1,8 @@
-#!lua
+#!lua flags=allow-oom
 -- Reads one page of a user's live sessions in the order of creation or against it. No access and no regeneration changes
 -- this order. A page ends only between two times of creation, because nothing but the id, which a regeneration changes,
 -- distinguishes sessions of one time.
--- Used by ListUserSessions, ListUserDevices
+-- Used by ListUserSessions, ListUserDevices, ListSessions, EndSessions
 -- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META
 -- ARGV  order ('oldest' or 'newest' first), after_created (ms with a fraction; empty: from the beginning), page_size,
 --       page_bytes (a page of so many bytes is full), which ('all', or 'devices': only those on a device)
