@@ -50,7 +50,7 @@ export function userIdOfOwner(owner: string): string {
 
 /** Returns true if the owner is that of an anonymous session, `<tenant>:@…`: no user's id has this character in an owner. */
 export function isAnonymousOwner(owner: string): boolean {
-  return owner[owner.indexOf(":") + 1] === "@";
+  return owner[owner.indexOf(":") + 1] === ANONYMOUS_MARK;
 }
 
 /** Returns the partition of an owner, 0 to 255. Part of the stored format: never change it. */

@@ -3,7 +3,7 @@
 import type { ListSessionsRequest } from "../../gen/session/v1/admin_pb.ts";
 import { ListOrder } from "../../gen/session/v1/session_pb.ts";
 import type { CallContext } from "../domain/call.ts";
-import { isAnonymousOwner, tenantOfOwner, userIdOfOwner } from "../domain/owner.ts";
+import { tenantOfOwner, userIdOfOwner } from "../domain/owner.ts";
 import { decodePageToken, encodePageToken } from "../domain/page_token.ts";
 import type { SessionRecord } from "../store/session_record.ts";
 import { endSessions } from "./admin_end.ts";
@@ -35,9 +35,8 @@ export function createAdminService(deps: ServiceDependencies) {
     async listTopUsers(request, call) {
       const limit = request.pageSize || DEFAULT_PAGE_SIZE;
       const users = await adminUsers.top(ownTenant(request.tenant, call), limit, call);
-      const named = users.filter(({ owner }) => !isAnonymousOwner(owner));
       return {
-        users: named.map(({ owner, count }) => ({
+        users: users.map(({ owner, count }) => ({
           tenant: tenantOfOwner(owner),
           userId: userIdOfOwner(owner),
           sessionCount: BigInt(count),

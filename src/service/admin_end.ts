@@ -10,7 +10,13 @@ import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { SessionRecord } from "../store/session_record.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import { revocationWord } from "./revocation.ts";
-import { filterScope, hasCondition, sessionMatcher, type SessionMatcher } from "./session_filter.ts";
+import {
+  changeableConditions,
+  filterScope,
+  hasCondition,
+  sessionMatcher,
+  type SessionMatcher,
+} from "./session_filter.ts";
 import {
   decodeTenantPosition,
   encodeTenantPosition,
@@ -54,7 +60,7 @@ export async function* endSessions(
   let [endedCount, examinedCount, reportedMs] = [0, 0, performance.now()];
   let at = place ?? { tenant: "", position: "" };
   for (const { tenant, position: from } of placesFrom(await tenantsOf(requested, deps.adminSessions, step), place)) {
-    const ender = createEnder(deps, request, tenant, matches, step);
+    const ender = createEnder(deps, request, step);
     for await (const { stored, position } of deps.adminSessions.walk(tenant, userIds, from, step)) {
       examinedCount++;
       if (matches(stored.record)) ender.add(stored.record);
@@ -87,32 +93,13 @@ function deadlinePerStep(call: CallContext, timeoutMs: number): CallContext {
   };
 }
 
-/** Collects sessions of a tenant and ends them together. */
-function createEnder(
-  { adminEnd }: Dependencies,
-  { dryRun, reason, actor, note }: EndSessionsRequest,
-  tenant: string,
-  matches: SessionMatcher,
-  call: CallContext,
-) {
-  const how = { tenant, revocationReason: revocationWord(reason), actor, note };
+/** Collects sessions and ends them together. */
+function createEnder({ adminEnd }: Dependencies, request: EndSessionsRequest, call: CallContext) {
+  const { dryRun, reason, actor, note } = request;
+  const how = { revocationReason: revocationWord(reason), actor, note };
+  const conditions = changeableConditions(request.filter);
   let collected: SessionRecord[] = [];
   let workedSinceMs = performance.now();
-
-  /** Ends sessions; one that was changed or regenerated in the meantime is evaluated again. Returns how many ended. */
-  async function end(records: readonly SessionRecord[]): Promise<number> {
-    let ended = 0;
-    for (let pending = [...records]; pending.length > 0;) {
-      const groups = Map.groupBy(pending, ({ sessionId }) => partitionOfSessionId(sessionId));
-      pending = [];
-      for (const group of groups.values()) {
-        const { endedCount, changed } = await adminEnd.end(group, how, call);
-        ended += endedCount;
-        pending.push(...changed.filter(matches));
-      }
-    }
-    return ended;
-  }
 
   return {
     add: (record: SessionRecord) => void collected.push(record),
@@ -122,7 +109,9 @@ function createEnder(
     async flush(): Promise<number> {
       const records = collected;
       collected = [];
-      const ended = dryRun ? records.length : await end(records);
+      let ended = dryRun ? records.length : 0;
+      const groups = Map.groupBy(dryRun ? [] : records, ({ sessionId }) => partitionOfSessionId(sessionId));
+      for (const group of groups.values()) ended += await adminEnd.end(group, conditions, how, call);
       await sleep((performance.now() - workedSinceMs) * PAUSE_SHARE, undefined, { signal: call.signal });
       workedSinceMs = performance.now();
       return ended;

@@ -8,7 +8,9 @@ import { DeviceType, SessionSchema } from "../../gen/session/v1/session_pb.ts";
 import { invalidField } from "../domain/errors.ts";
 import { isAnonymousOwner } from "../domain/owner.ts";
 import { canonicalIpAddress } from "../lib/ip_address.ts";
+import type { ChangeableConditions } from "../store/admin_end.ts";
 import type { SessionRecord } from "../store/session_record.ts";
+import { encodeLabels } from "./session_message.ts";
 
 export type SessionMatcher = (record: SessionRecord) => boolean;
 
@@ -35,6 +37,16 @@ export function sessionMatcher(filter: SessionFilter | undefined): SessionMatche
   if (labels.length > 0) conditions.push((record) => hasLabels(record, labels));
   if (filter.addressPrefix !== "") conditions.push(addressCondition(filter.addressPrefix));
   return (record) => conditions.every((condition) => condition(record));
+}
+
+/** Returns the conditions of a filter that the script which ends a session evaluates again. */
+export function changeableConditions(filter: SessionFilter | undefined): ChangeableConditions {
+  return {
+    accessedFromMs: filter?.accessedAfter && timestampMs(filter.accessedAfter),
+    accessedUntilMs: filter?.accessedBefore && timestampMs(filter.accessedBefore),
+    deviceType: filter?.deviceType ?? DeviceType.UNSPECIFIED,
+    labels: Object.entries(filter?.labels ?? {}).map(([key, value]) => encodeLabels({ [key]: value })),
+  };
 }
 
 /** Returns a text that only equal filters have, to which the tokens of a list are bound. */

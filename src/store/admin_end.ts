@@ -1,58 +1,50 @@
-// Ends sessions of many users: each only if it is still as the caller has seen it.
+// Ends sessions of many users: each only if it still meets a filter.
 
 import type { CallContext } from "../domain/call.ts";
-import { ownerPrefixOf } from "../domain/owner.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
-import { auditArgs, type StoreDependencies } from "./dependencies.ts";
+import { asBuffer, auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { partitionKeys } from "./keys.ts";
-import { readUserSessions } from "./session_lists.ts";
-import { SessionRecord } from "./session_record.ts";
+import type { SessionRecord } from "./session_record.ts";
 import type { Justification } from "./simple_sessions.ts";
 
 /** How the sessions end: with the reason `revoked`. `revocationReason` is what the caller gives, in lower case, or empty. */
-export type AdminEnd = Justification & { readonly tenant: string; readonly revocationReason: string };
+export type AdminEnd = Justification & { readonly revocationReason: string };
 
-/** What happened to sessions that were to end. */
-export type AdminEndResult = {
-  readonly endedCount: number;
-  /** The present records of sessions that have changed, or that have another id since a regeneration. They live on. */
-  readonly changed: readonly SessionRecord[];
+/** The conditions that a change of a session can affect. */
+export type ChangeableConditions = {
+  /** Unset: from the beginning. */
+  readonly accessedFromMs: number | undefined;
+  /** Exclusive. Unset: without an end. */
+  readonly accessedUntilMs: number | undefined;
+  /** As the contract numbers it; 0 for any. */
+  readonly deviceType: number;
+  /** Each an encoded session.v1.Session that has only this label. */
+  readonly labels: readonly Uint8Array[];
 };
-
-/** Less than the time between two creates, and more than the precision of a time. */
-const BEFORE_MS = 0.0005;
 
 export type AdminEndStore = ReturnType<typeof createAdminEndStore>;
 
 export function createAdminEndStore({ connection, scripts, settings }: StoreDependencies) {
-  /** Ends sessions of one partition. Keep them few: the store is blocked meanwhile. Works with full memory. */
-  async function end(records: readonly SessionRecord[], how: AdminEnd, call: CallContext): Promise<AdminEndResult> {
-    const [retention, by] = auditArgs(settings, call, how.actor);
-    const sessions = records.flatMap((record) => [record.sessionId, record.fingerprint]);
-    const args = [ownerPrefixOf(how.tenant), how.revocationReason, retention, by, how.note, ...sessions];
+  /**
+   * Ends sessions of one partition that still meet the conditions; returns how many. One that was regenerated ends under its
+   * present id. Keep them few: the store is blocked meanwhile. Works with full memory.
+   */
+  async function end(
+    records: readonly SessionRecord[],
+    conditions: ChangeableConditions,
+    { revocationReason, actor, note }: AdminEnd,
+    call: CallContext,
+  ): Promise<number> {
+    const { accessedFromMs = 0, accessedUntilMs = Number.MAX_SAFE_INTEGER, deviceType, labels } = conditions;
+    const args = [
+      ...[revocationReason, ...auditArgs(settings, call, actor), note],
+      ...[accessedFromMs, accessedUntilMs, deviceType, labels.length].map(String),
+      ...labels.map(asBuffer),
+      ...records.flatMap(({ sessionId, owner, createdExactMs }) => [sessionId, owner, String(createdExactMs)]),
+    ];
     const keys = [...partitionKeys(partitionOfSessionId(records[0]!.sessionId)!)];
     const { values } = await scripts.run("admin_sessions_end", keys, args, call);
-    let endedCount = 0;
-    const changed: SessionRecord[] = [];
-    for (const [i, value] of values.entries()) {
-      if (Buffer.isBuffer(value)) changed.push(new SessionRecord(records[i]!.sessionId, value));
-      else if (Number(value) === 1) endedCount++;
-      else changed.push(...(await successors(records[i]!, call)));
-    }
-    return { endedCount, changed };
-  }
-
-  /** Returns the session that a regeneration has given another id: the one of the same user and time of creation. */
-  async function successors({ owner, createdExactMs, sessionId }: SessionRecord, call: CallContext) {
-    const after = createdExactMs - BEFORE_MS;
-    const { sessions } = await readUserSessions(
-      scripts,
-      owner,
-      { which: "all", order: "oldest", after, pageSize: 1 },
-      call,
-    );
-    const records = sessions.map(({ record }) => record);
-    return records.filter((record) => record.createdExactMs === createdExactMs && record.sessionId !== sessionId);
+    return Number(values[0]);
   }
 
   /** Returns the store's time in ms, with its microseconds as a fraction. */

@@ -8,7 +8,7 @@ import { partitionKeys } from "./keys.ts";
 type OwnerCount = { readonly owner: string; readonly count: number };
 
 const USERS_PER_SCRIPT = 500;
-const PARTITIONS_AT_ONCE = 4;
+const PARTITIONS_AT_ONCE = 16;
 
 export type AdminUserStore = ReturnType<typeof createAdminUserStore>;
 

@@ -1,6 +1,5 @@
 // The stored record of a session. src/store/lua/includes/record.lua documents the layout and writes it.
 
-import { hash } from "node:crypto";
 import { userIdOfOwner } from "../domain/owner.ts";
 
 /** What opens a session, as the record's kind byte. */
@@ -175,11 +174,6 @@ export class SessionRecord {
   /** An encoded session.v1.Session that has only ip_address, user_agent and device. */
   get identity(): Buffer {
     return this.#bytes.subarray(this.#deviceEnd, this.#identityEnd);
-  }
-
-  /** An encoded session.v1.Session that has only `labels`. */
-  get labels(): Uint8Array {
-    return this.#bytes.subarray(this.#identityEnd + this.#bytes.readUInt32BE(12), this.#authenticationStart);
   }
 
   /** An encoded session.v1.Session that has only `data`; empty if there is none. */

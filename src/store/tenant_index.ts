@@ -24,6 +24,8 @@ type Lane = {
   edge: string;
   edgeIncluded: boolean;
   isAtEnd: boolean;
+  /** How many sessions the next read asks for. */
+  count: number;
 };
 
 /** The first read asks each partition for a few sessions, because a page needs few of most; later ones ask for more. */
@@ -40,10 +42,10 @@ export async function* mergePartitions(
 ): AsyncGenerator<TenantSession, void, undefined> {
   const sign = options.order === "newest" ? -1 : 1;
   const lanes = Array.from({ length: PARTITION_COUNT }, (_, partition) => laneAfter(partition, options.after));
-  for (let count = FIRST_COUNT; ; count = Math.min(count * 2, MOST_COUNT)) {
+  for (;;) {
     // One round trip also fills the lanes that will soon be empty.
-    const low = lanes.filter(({ entries, isAtEnd }) => !isAtEnd && entries.length <= count / 4);
-    await Promise.all(low.map((lane) => fill(scripts, lane, options, count, call)));
+    const low = lanes.filter(({ entries, isAtEnd, count }) => !isAtEnd && entries.length <= Math.floor(count / 8));
+    await Promise.all(low.map((lane) => fill(scripts, lane, options, call)));
     for (;;) {
       const lane = leadingLane(lanes, sign);
       if (lane === undefined) return;
@@ -57,7 +59,7 @@ export async function* mergePartitions(
 function laneAfter(partition: number, after: IndexPosition | undefined): Lane {
   const edge = after === undefined ? "" : String(after.order);
   const edgeIncluded = after !== undefined && partition > after.partition;
-  return { partition, entries: [], edge, edgeIncluded, isAtEnd: false };
+  return { partition, entries: [], edge, edgeIncluded, isAtEnd: false, count: FIRST_COUNT };
 }
 
 /** Returns a lane that has to be filled, otherwise the one whose next session is next in the list; undefined at the end. */
@@ -74,15 +76,9 @@ function leadingLane(lanes: readonly Lane[], sign: 1 | -1): Lane | undefined {
   return leading;
 }
 
-async function fill(
-  scripts: Scripts,
-  lane: Lane,
-  { tenant, order }: IndexListOptions,
-  count: number,
-  call: CallDeadline,
-) {
+async function fill(scripts: Scripts, lane: Lane, { tenant, order }: IndexListOptions, call: CallDeadline) {
   const key = tenantKeys(lane.partition, tenant).index;
-  const limits = [String(count), String(PAGE_BYTES)];
+  const limits = [String(lane.count), String(PAGE_BYTES)];
   const args = [encodeURIComponent(tenant), order, lane.edge, String(lane.edgeIncluded), ...limits];
   // The order that the reply has got to, then order, session_id and record of each session.
   const [edge, ...rest] = (await scripts.run("admin_sessions_page", [key], args, call)).values;
@@ -92,6 +88,7 @@ async function fill(
   lane.edge = String(edge);
   lane.edgeIncluded = false;
   lane.isAtEnd = lane.edge === "";
+  lane.count = Math.min(lane.count * 2, MOST_COUNT);
 }
 
 function encodeIndexPosition({ order, partition }: IndexPosition): string {

@@ -29,6 +29,7 @@ const EXPECTED: Record<string, RegExp[]> = {
   "docs/session-updates.md": [/"203.0.113.9"/, /"stepUpRequired": true[^]*"level": 2/, /"time": "20/],
   "docs/session-limits.md": [/SESSION_LIMIT_REACHED/, /REVOKED_SINCE_LOGIN/],
   "docs/ip-binding.md": [/"ipMismatch": true/, /IP_MISMATCH/],
+  "docs/admin.md": [/"sessionCount"/, /"endedCount": "3"[^]*"endedCount": "1"[^]*"endedCount": "2"/, /shop is closed/],
   "docs/audit.md": [/USER_REVOKED/, /SESSION_STATE_ENDED/],
 };
 

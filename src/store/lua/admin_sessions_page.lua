@@ -34,6 +34,12 @@ end
 
 local reply, bytes, reads = { 'ok', '' }, 0, 0
 
+local function is_alive(raw)
+  local r = {}
+  r.accessed, r.absolute, r.idle = struct.unpack('>ddd', raw, ACCESSED_OFFSET + 1)
+  return deadline(r) >= now
+end
+
 -- Adds the session of an entry to the reply if it is alive. Returns true if the reply is full.
 local function visit(segment, at)
   local order, packed = struct.unpack('>d', segment, at), string.sub(segment, at + ORDER_BYTES, at + ENTRY_BYTES - 1)
@@ -41,9 +47,8 @@ local function visit(segment, at)
   reads = reads + 1
   reply[2] = order_text(order)
   local id = id_unpack(packed)
-  local r = record_read_exact(id)
-  if r then
-    local raw = record_pack(r)
+  local raw = redis.call('GET', record_key(id))
+  if raw and is_alive(raw) then
     bytes = bytes + #raw
     reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = reply[2], id, raw
   end

@@ -43,11 +43,14 @@ local function id_unpack(bytes)
   local text = {}
   for i = 1, ID_BYTES, 3 do
     local a, b, c = string.byte(bytes, i, i + 2)
-    local bits = a * 65536 + b * 256 + c
-    for _, unit in ipairs({ 262144, 4096, 64, 1 }) do
-      local value = math.floor(bits / unit) % 64
-      text[#text + 1] = string.sub(BASE64URL, value + 1, value + 1)
-    end
+    local first, second, third = (a - a % 4) / 4, a % 4 * 16 + (b - b % 16) / 16, b % 16 * 4 + (c - c % 64) / 64
+    local fourth = c % 64
+    text[#text + 1] = string.char(
+      string.byte(BASE64URL, first + 1),
+      string.byte(BASE64URL, second + 1),
+      string.byte(BASE64URL, third + 1),
+      string.byte(BASE64URL, fourth + 1)
+    )
   end
   return table.concat(text)
 end
