@@ -118,6 +118,7 @@ describe("a filter", { skip }, () => {
     await login({ userId: "v6", ipAddress: "2001:DB8:0:0::7", labels: { app: "shop" } });
     await login({ userId: "mapped", ipAddress: "::ffff:203.0.113.9", labels: { app: "mail" } });
     await login({ userId: "nowhere" });
+    await login({ userId: "" });
     const middle = await acme.client.createSession({ userId: "middle" });
     const middleMs = timestampMs(middle.session!.createTime!);
     await admin.authorities.nextMs();
@@ -125,7 +126,7 @@ describe("a filter", { skip }, () => {
     await acme.client.getSession({ sessionId: middle.session!.sessionId });
     const touched = await acme.client.getSession({ sessionId: middle.session!.sessionId, touch: false });
     const accessed = touched.session!.lastAccessTime!;
-    const all = ["last", "mapped", "middle", "nowhere", "pc", "phone", "v6"];
+    const all = ["", "last", "mapped", "middle", "nowhere", "pc", "phone", "v6"];
 
     const cases: [Filter, string[]][] = [
       [{}, all],
@@ -136,8 +137,8 @@ describe("a filter", { skip }, () => {
       [{ labels: { app: "shop", sid: "1" } }, ["phone"]],
       [{ labels: { app: "shop", sid: "2" } }, []],
       [{ labels: { toString: "x" } }, []],
-      [{ anonymous: false }, all],
-      [{ anonymous: true }, []],
+      [{ anonymous: false }, all.slice(1)],
+      [{ anonymous: true }, [""]],
       [{ addressPrefix: "203.0.113.0/24" }, ["mapped", "phone"]],
       [{ addressPrefix: "203.0.112.0/22" }, ["mapped", "pc", "phone"]],
       [{ addressPrefix: "203.0.113.7" }, ["phone"]],
