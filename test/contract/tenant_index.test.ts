@@ -10,7 +10,7 @@ import { rounds } from "../helpers/rounds.ts";
 import { callOf, listInPages, startTenantStore, type TenantStore } from "../helpers/tenant_store.ts";
 
 const skip = redisServerMissing();
-const HISTORIES = rounds({ quick: 1, all: 40, variable: "TENANT_INDEX_RUNS" });
+const HISTORIES = rounds({ quick: 1, all: 8, variable: "TENANT_INDEX_RUNS" });
 
 const NEWEST = { order: "newest", userIds: undefined } as const;
 const NOTHING_SAID = { actor: "", note: "" };
