@@ -75,8 +75,7 @@ async function main(): Promise<number> {
   const reporter = new TestReporter({ directory: process.cwd(), isFiltered });
   if (files.length > 0) {
     await runFiles(reporter, files, options, LANES);
-    // node:test now and then loses the last events of a file. Such a file runs again in any case: it may have passed.
-    const failed = reporter.takeFailed(process.env["TEST_RERUN_FAILED"] === "1" ? "all" : "incomplete");
+    const failed = process.env["TEST_RERUN_FAILED"] === "1" ? reporter.takeFailed() : [];
     if (failed.length > 0) await runFiles(reporter, failed, { ...options, coverage: false }, 1);
   }
   if (leftOut.length > 0) {
@@ -99,6 +98,7 @@ async function runFiles(
     timeout: Number(process.env["TEST_TIMEOUT_MS"] ?? DEFAULT_TIMEOUT_MS),
     // Handles that a failed test left open must not keep its process, and with it the whole run, alive.
     forceExit: !options.watch,
+    execArgv: ["--import", new URL("test_process.ts", import.meta.url).href],
     watch: options.watch,
     only: options["test-only"],
     testNamePatterns: options["test-name-pattern"],

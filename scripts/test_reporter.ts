@@ -16,8 +16,6 @@ type FileResults = Totals & {
   readonly openNames: string[];
   /** The nestings at which a test has ended whose parent has not. */
   readonly endedAt: Set<number>;
-  /** True if the file's process ended before its summary arrived. */
-  isIncomplete?: true;
 };
 
 type EndEvent = Extract<TestEvent, { type: "test:pass" | "test:fail" }>;
@@ -70,14 +68,9 @@ export class TestReporter {
     }
   }
 
-  /**
-   * Forgets the files that failed, or only those whose summary has not arrived, so that a further run() can run them again.
-   * Returns their paths.
-   */
-  takeFailed(which: "all" | "incomplete"): string[] {
-    const failed = [...this.#files].filter(([, { failed, isIncomplete }]) =>
-      which === "all" ? failed > 0 : isIncomplete === true,
-    );
+  /** Forgets the files that failed, so that a further run() can run them again. Returns their paths. */
+  takeFailed(): string[] {
+    const failed = [...this.#files].filter(([, results]) => results.failed > 0);
     for (const [file, results] of failed) {
       this.#totals.passed -= results.passed;
       this.#totals.failed -= results.failed;
@@ -123,7 +116,6 @@ export class TestReporter {
   *#finishAll(): Generator<string> {
     for (const [file, results] of this.#files) {
       if (!this.#finished.has(file) && results.passed + results.skipped > 0) {
-        results.isIncomplete = true;
         results.failed++;
         results.failures.push({ name: "(the file)", reason: "its summary did not arrive: tests may be missing" });
       }
