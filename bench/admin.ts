@@ -3,11 +3,11 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { ListOrder, Verdict } from "../gen/session/v1/session_pb.ts";
-import { encodeIdentity, encodeLabels } from "../src/service/session_message.ts";
 import { startAdmin } from "../test/helpers/admin.ts";
 import type { AuthorityClient } from "../test/helpers/grpc_client.ts";
-import { seedTenant } from "./admin_seed.ts";
 import { machine } from "./report.ts";
+import { seedSessions } from "./seed.ts";
+import { typicalSegments } from "./typical_session.ts";
 
 const SESSIONS = Number(process.env["BENCH_SESSIONS"] ?? 1_000_000);
 const USERS = SESSIONS / 5;
@@ -16,11 +16,8 @@ const SLOW_SCRIPT_US = 5000;
 
 const admin = await startAdmin(["acme", "other"]);
 const { redis, control } = admin.authorities;
-const text = (bytes: Uint8Array) => Buffer.from(bytes).toString("latin1");
-const identity = text(encodeIdentity({ ipAddress: "203.0.113.7", userAgent: "Mozilla/5.0" }, undefined));
-const labels = text(encodeLabels({ app: "shop" }));
-await seedTenant(redis, { tenant: "acme", count: SESSIONS, users: USERS, identity, labels });
-const others = await seedTenant(redis, { tenant: "other", count: VALIDATED, users: VALIDATED, identity, labels });
+await seedSessions(redis, { tenant: "acme", count: SESSIONS, users: USERS, ...typicalSegments() });
+const others = await seedSessions(redis, { tenant: "other", count: VALIDATED, users: VALIDATED, ...typicalSegments() });
 const [acme, other] = [admin.tenant("acme"), admin.tenant("other").client];
 console.log(`${machine()}; ${SESSIONS} sessions of ${USERS} users`);
 

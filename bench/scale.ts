@@ -7,8 +7,8 @@ import { startRedisServer, type RedisServer } from "../test/helpers/redis_server
 import { startServerProcess, type ServerProcess } from "../test/helpers/server_process.ts";
 import { cpuMicros } from "./process_cpu.ts";
 import { machine, median } from "./report.ts";
-import { seedSessions } from "./scale_seed.ts";
-import { typicalLogin } from "./typical_session.ts";
+import { seedSessions } from "./seed.ts";
+import { typicalLogin, typicalSegments } from "./typical_session.ts";
 
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 21);
 const WARM_UPS = 3;
@@ -37,7 +37,10 @@ const large = await start();
 console.log(`${machine()}; ${ROUNDS} rounds, medians; CPU us for each call`);
 
 const fewIds = await inParallel(FEW, (n) => create(small, `user-${n}`));
-const someOfMany = await seedSessions(large.redis, await create(large, "user-0000000"), MANY);
+const someOfMany = await seedSessions(large.redis, {
+  ...{ tenant: "default", count: MANY, users: MANY },
+  ...typicalSegments(),
+});
 for (const sessionId of someOfMany) await validate(large, sessionId);
 console.log(await large.redis.command("DBSIZE"), `keys in the store of ${MANY.toLocaleString("en")} sessions`);
 const idsOfOneUser = await inParallel(MANY_OF_ONE_USER, () => create(small, "one user"));

@@ -2,6 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { DeviceType } from "../gen/session/v1/session_pb.ts";
+import { encodeData, encodeIdentity, encodeLabels } from "../src/service/session_message.ts";
 
 export const SESSION_TTL_MS = 86_400_000;
 
@@ -19,6 +20,15 @@ const DATA = {
 
 export function typicalLogin() {
   return { ipAddress: IP_ADDRESS, userAgent: USER_AGENT, data: DATA };
+}
+
+/** Returns segments of the record of a typical login. */
+export function typicalSegments() {
+  return {
+    identity: encodeIdentity(typicalLogin(), undefined),
+    labels: encodeLabels({ app: "shop" }),
+    data: encodeData(DATA),
+  };
 }
 
 export function typicalDevice() {

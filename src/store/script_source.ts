@@ -64,14 +64,17 @@ export function assembleScript(name: string, read: (name: string) => string | un
       throw new Error(`${file}.lua does not exist${path.length === 0 ? "" : `, but ${path.at(-1)}.lua includes it`}`);
     }
     const trail = [...path, file];
-    return text.split("\n").flatMap((line, index) => {
-      const target = INCLUDE.exec(line)?.[1];
-      if (target === undefined) return { text: line, file, line: index + 1 };
-      if (trail.includes(target)) throw new Error(`includes run in a circle: ${[...trail, target].join(" -> ")}`);
-      if (included.has(target)) return [];
-      included.add(target);
-      return expand(target, trail);
-    });
+    return text
+      .replace(/\n$/, "")
+      .split("\n")
+      .flatMap((line, index) => {
+        const target = INCLUDE.exec(line)?.[1];
+        if (target === undefined) return { text: line, file, line: index + 1 };
+        if (trail.includes(target)) throw new Error(`includes run in a circle: ${[...trail, target].join(" -> ")}`);
+        if (included.has(target)) return [];
+        included.add(target);
+        return expand(target, trail);
+      });
   }
 
   return expand(name, []);
