@@ -64,7 +64,7 @@ export function verifyToken(ring: TokenKeyRing, tenant: string, token: string): 
 }
 
 /** What a secret is derived for: no two purposes derive the same one. */
-export type SecretPurpose = "rotate" | "regenerate";
+export type SecretPurpose = "rotate" | "regenerate" | "authenticate";
 
 /**
  * Returns the secret that replaces that of a genuine token in a call with a request id: always the same for the same token and

@@ -3,7 +3,7 @@
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { UpdateSessionRequest } from "../../gen/session/v1/session_updates_pb.ts";
 import { invalidField, SessionError } from "../domain/errors.ts";
-import { mintToken, newSecret, verifyToken } from "../domain/token.ts";
+import { deriveSecret, mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import { recordFlags, type SessionRecord } from "../store/session_record.ts";
 import type { SessionUpdate } from "../store/session_updates.ts";
@@ -32,19 +32,26 @@ export function createSessionUpdateService({ sessions, sessionUpdates, keyRing }
       }
     },
 
-    async recordAuthentication({ sessionId, token, authentication, rotate, userId, actor }, call) {
+    async recordAuthentication(request, call) {
+      const { token, authentication, requestId } = request;
       const { tenant } = call.principal;
-      const verified = token === "" ? { sessionId, digest: undefined } : verifyToken(keyRing(), tenant, token);
+      const ring = keyRing();
+      const verified =
+        token === "" ? { sessionId: request.sessionId, digest: undefined } : verifyToken(ring, tenant, token);
       if (verified === undefined) throw sessionNotFound();
-      const secret = rotate ? newSecret() : undefined;
+      const repeatable = request.rotate && requestId !== "";
+      const nextSecret = () =>
+        repeatable ? deriveSecret(ring, tenant, token, "authenticate", requestId) : newSecret();
+      const secret = request.rotate ? nextSecret() : undefined;
       const stored = await sessionUpdates.authenticate(
-        { sessionId: verified.sessionId, userId },
+        { sessionId: verified.sessionId, userId: request.userId },
         {
           authentication: encodeAuthentication(authentication),
           authenticatedAtMs: authenticatedAtMs(authentication),
           presented: verified.digest,
           next: secret?.digest,
-          actor,
+          repeatable,
+          actor: request.actor,
         },
         call,
       );

@@ -3,7 +3,14 @@
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
-import { asBuffer, auditArgs, ownerArg, type OwnedSession, type StoreDependencies } from "./dependencies.ts";
+import {
+  asBuffer,
+  auditArgs,
+  ownerArg,
+  REQUEST_ID_TTL_MS,
+  type OwnedSession,
+  type StoreDependencies,
+} from "./dependencies.ts";
 import { auditKeys, rotateScriptKeys } from "./keys.ts";
 import { sessionNotFound } from "./script_outcomes.ts";
 import type { SessionRecord } from "./session_record.ts";
@@ -28,6 +35,8 @@ export type NewAuthentication = {
   readonly authenticatedAtMs: number;
   readonly presented: Buffer | undefined;
   readonly next: Buffer | undefined;
+  /** Whether the call may be repeated, as in SecretRotation. */
+  readonly repeatable: boolean;
   readonly actor: string;
 };
 
@@ -59,16 +68,20 @@ export function createSessionUpdateStore({ connection, scripts, settings }: Stor
     return reply.outcome === "ok" ? storedSessionFromReply(reply.values) : undefined;
   }
 
-  /** @throws SessionError SESSION_NOT_FOUND, ROTATED_CONCURRENTLY, AUTHENTICATED_IN_FUTURE. */
+  /**
+   * Records an authentication; changes nothing if the call is repeated.
+   * @throws SessionError SESSION_NOT_FOUND, AUTHENTICATED_IN_FUTURE; ROTATED_CONCURRENTLY as for a rotation.
+   */
   async function authenticate(
     { sessionId, userId }: OwnedSession,
-    { authentication, authenticatedAtMs, presented, next, actor }: NewAuthentication,
+    { authentication, authenticatedAtMs, presented, next, repeatable, actor }: NewAuthentication,
     call: CallContext,
   ): Promise<StoredSession> {
     if (partitionOfSessionId(sessionId) === undefined) throw sessionNotFound();
     const args = [
       ...[sessionId, ownerPrefixOf(call.principal.tenant), ownerArg(userId, call)],
-      ...[presented ?? NO_SECRET, next ?? NO_SECRET, String(settings.rotationGraceMs)],
+      ...[presented ?? NO_SECRET, next ?? NO_SECRET],
+      ...[repeatable ? REQUEST_ID_TTL_MS : 0, settings.rotationGraceMs].map(String),
       ...[asBuffer(authentication), String(authenticatedAtMs), ...auditArgs(settings, call, actor)],
     ];
     const { values } = await scripts.run("session_updates_authenticate", rotateScriptKeys(sessionId), args, call);

@@ -192,6 +192,48 @@ describe("RecordAuthentication", { skip }, () => {
     );
   });
 
+  test("with rotate, a retry with the same request_id returns the token again and changes nothing", async () => {
+    const { session, token } = await client.createSecureSession({ userId: "retried step up" });
+    const { sessionId } = session!;
+    const request = { token, authentication: { level: 2 }, rotate: true, requestId: "first" };
+    const first = await client.recordAuthentication(request);
+    const retry = await client.recordAuthentication({ ...request, authentication: { level: 3 } });
+    assert.deepEqual([retry.token, retry.session], [first.token, first.session]);
+    const { requestId: _, ...withoutId } = request;
+    const others = [{ ...request, requestId: "second" }, withoutId];
+    for (const other of others) {
+      await assert.rejects(client.recordAuthentication(other), { reason: "ROTATED_CONCURRENTLY" });
+    }
+    // The caller has not received the token: the one before it may be replaced once more.
+    await authorities.ageRotation(sessionId, 2000);
+    const { token: third } = await client.recordAuthentication(withoutId);
+    assert.equal((await client.validateToken({ token: third })).verdict, Verdict.VALID);
+    await authorities.passGrace(sessionId);
+    await assert.rejects(client.recordAuthentication(request), notFound, "a stolen older token ends the session");
+    assert.equal((await client.validateToken({ token: third })).verdict, Verdict.INVALID);
+  });
+
+  test("with rotate, of concurrent calls one wins, and retries of one call are the same", async () => {
+    const other = authorities.clients[1]!;
+    await race(ROUNDS, async (index) => {
+      const { token } = await client.createSecureSession({ userId: `step-up-${index}` });
+      const stepUp = (from: AuthorityClient, requestId: string) =>
+        from.recordAuthentication({ token, authentication: { level: 2 }, rotate: true, requestId });
+      const [one, two, three, rotated] = await rivals(
+        () => stepUp(client, "same"),
+        () => stepUp(other, "same"),
+        () => stepUp(client, "another"),
+        () => other.rotateToken({ token, requestId: "same" }),
+      );
+      const won = [one, two, three, rotated].filter((outcome) => outcome.status === "fulfilled");
+      const tokens = new Set(won.map((outcome) => outcome.value.token));
+      assert.equal(tokens.size, 1);
+      assert.equal(one.status, two.status);
+      assert.equal(won.length, one.status === "fulfilled" ? 2 : 1);
+      assert.equal((await other.validateToken({ token: [...tokens][0]! })).verdict, Verdict.VALID);
+    });
+  });
+
   test("by id, in the future, of another user, of nobody", async () => {
     const { sessionId } = await login("by id");
     const time = timestampFromMs((await authorities.nextMs()) - 1000);
