@@ -34,7 +34,7 @@ export async function loginAnonymousSession(
   request: RegenerateSessionRequest,
   call: CallContext,
 ): Promise<Login | undefined> {
-  const { regeneration, create, deviceSessions, sessions, checkIpBinding } = deps;
+  const { regeneration, create, sessions, checkIpBinding } = deps;
   const { requestId, ipAddress } = request;
   const what = { sessionId, requestId, ...(secrets && { secrets }) };
   const moveId = randomUUID();
@@ -66,18 +66,19 @@ export async function loginAnonymousSession(
     await sessions.remove(created.record.sessionId, end, call);
     throw sessionNotFound();
   }
-  if (created.record.deviceId !== "") await deviceSessions.remember(created.record, call);
+  await rememberLogin(deps, created.record, call);
   return { stored: created, ipMismatch };
 }
 
 /** The login has been made before with this request id, and its response was lost. */
 async function retriedLogin(
-  { sessions, hashSessions }: ServiceDependencies,
+  deps: ServiceDependencies,
   successorId: string,
   { secrets }: PresentedSession,
   { userId }: RegenerateSessionRequest,
   call: CallContext,
 ): Promise<Login> {
+  const { sessions, hashSessions } = deps;
   const [record] = await sessions.readRecords([successorId], call);
   const isSame =
     record?.sessionId === successorId &&
@@ -85,7 +86,17 @@ async function retriedLogin(
     record.isOpenedByToken === (secrets !== undefined) &&
     (secrets === undefined || record.secretDigest.equals(secrets.next));
   if (!isSame) throw sessionNotFound();
+  await rememberLogin(deps, record, call);
   return { stored: { record, fields: await hashSessions.get(successorId, [], false, call) }, ipMismatch: false };
+}
+
+/** The session is older than the login, whose time is that of the last access. See createNewSession for a failure of this. */
+function rememberLogin(
+  { deviceSessions }: ServiceDependencies,
+  record: SessionRecord,
+  call: CallContext,
+): Promise<void> {
+  return deviceSessions.remember(record, record.lastAccessedMs, call);
 }
 
 /** Returns the user's session with everything that the anonymous one has. */

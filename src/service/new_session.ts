@@ -48,7 +48,7 @@ export async function createNewSession(
   const created = await create(newSession(request, method, defaults), call, secretDigest);
   // The hint is in another slot, so it cannot be part of the create's step. If this fails, the caller gets UNAVAILABLE,
   // and its retry with the same request_id writes the hint.
-  if (created.record.deviceId !== "" && request.userId !== "") await deviceSessions.remember(created.record, call);
+  await deviceSessions.remember(created.record, created.record.createdMs, call);
   return created;
 }
 

@@ -21,7 +21,8 @@ export function createSessionUpdateService({ sessions, sessionUpdates, keyRing }
       // By compare-and-swap: if another change came in between, the update is made of the session after that change.
       for (;;) {
         const [record] = await sessions.readRecords([request.sessionId], call);
-        if (record === undefined) throw sessionNotFound();
+        if (record === undefined || (request.userId !== "" && record.userId !== request.userId))
+          throw sessionNotFound();
         const isExpected = request.expectedVersion === 0n || request.expectedVersion === record.version;
         if (!isExpected) {
           throw new SessionError("VERSION_MISMATCH", "the session has another version than expected_version");

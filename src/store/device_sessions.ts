@@ -32,10 +32,14 @@ export function createDeviceSessionStore({ connection, scripts, settings }: Stor
     return outcome === "ok";
   }
 
-  /** Remembers the user of a new session on its device, as a hint: its reader must check it against the user's devices. */
-  async function remember(record: SessionRecord, call: CallContext): Promise<void> {
+  /**
+   * Remembers the user who logged in on the device of a session, as a hint: its reader must check it against the user's
+   * devices. Does nothing for a session without a device, and for one of no user. `loginMs` is by the store's clock.
+   */
+  async function remember(record: SessionRecord, loginMs: number, call: CallContext): Promise<void> {
+    if (record.deviceId === "" || record.userId === "") return;
     const key = deviceHintKey(call.principal.tenant, record.deviceId);
-    const args = [record.owner, String(record.createdMs), String(record.absoluteExpiresMs)];
+    const args = [record.owner, String(loginMs), String(record.absoluteExpiresMs)];
     await scripts.run("device_sessions_remember_login", [key], args, call);
   }
 

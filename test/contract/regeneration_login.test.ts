@@ -115,6 +115,16 @@ describe("a login of an anonymous session", { skip }, () => {
     await assert.rejects(client.regenerateSession({ sessionId, userId: "ada" }), notFound);
   });
 
+  test("is the last login on its device, though the session is older than the one before", async () => {
+    const device = { deviceId: "kiosk" };
+    const { session: visit } = await client.createSession({ device });
+    await authorities.nextMs();
+    await client.createSession({ userId: "kiosk user 1", device });
+    await client.regenerateSession({ sessionId: visit!.sessionId, userId: "kiosk user 2" });
+    const { session } = await client.getDeviceSession(device);
+    assert.equal(session!.userId, "kiosk user 2");
+  });
+
   test("gives a new token, and a retry gets the same one", async () => {
     const { token } = await client.createSecureSession(CART);
     const request = { token, userId: "grace", requestId: "login" };

@@ -11,6 +11,9 @@ import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 type Methods = typeof SessionService.method;
 type UnaryName = { [K in keyof Methods]: Methods[K] extends DescMethodUnary ? K : never }[keyof Methods];
 
+type EndInput = Methods["endSessions"]["input"];
+type EndOutput = Methods["endSessions"]["output"];
+
 export type CallOptions = {
   /** Default: 5,000. */
   timeoutMs?: number;
@@ -23,6 +26,8 @@ export type AuthorityClient = {
     options?: CallOptions,
   ) => Promise<MessageShape<Methods[K]["output"]>>;
 } & {
+  /** Runs an EndSessions to its end. Returns the last report of its progress. */
+  endSessions(request: MessageInitShape<EndInput>, options?: CallOptions): Promise<MessageShape<EndOutput>>;
   /** Sends an encoded request. Returns the encoded response. */
   raw(method: UnaryName, request: Uint8Array, options?: CallOptions): Promise<Buffer>;
   close(): void;
@@ -72,8 +77,6 @@ export function createAuthorityClient(address: string, { ownConnection = false }
   });
 
   function raw(name: UnaryName, request: Uint8Array, options: CallOptions = {}): Promise<Buffer> {
-    const metadata = new Metadata();
-    for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
     const method = SessionService.method[name];
     return new Promise((resolve, reject) => {
       client.makeUnaryRequest(
@@ -81,8 +84,8 @@ export function createAuthorityClient(address: string, { ownConnection = false }
         (bytes: Uint8Array) => Buffer.from(bytes),
         (bytes: Buffer) => bytes,
         request,
-        metadata,
-        { deadline: Date.now() + (options.timeoutMs ?? 5000) },
+        metadataOf(options),
+        { deadline: deadlineOf(options) },
         (error, response) => (error ? reject(new CallError(error)) : resolve(response!)),
       );
     });
@@ -96,5 +99,31 @@ export function createAuthorityClient(address: string, { ownConnection = false }
       return fromBinary(method.output, bytes);
     };
   }
-  return { ...unary, raw, close: () => client.close() } as AuthorityClient;
+  function endSessions(request: MessageInitShape<EndInput>, options: CallOptions = {}) {
+    const { input, output, name } = SessionService.method.endSessions;
+    const stream = client.makeServerStreamRequest(
+      `/${SessionService.typeName}/${name}`,
+      (message: MessageShape<EndInput>) => Buffer.from(toBinary(input, message)),
+      (bytes: Buffer) => fromBinary(output, bytes),
+      create(input, request),
+      metadataOf(options),
+      { deadline: deadlineOf(options) },
+    );
+    return new Promise<MessageShape<EndOutput>>((resolve, reject) => {
+      let last: MessageShape<EndOutput>;
+      stream.on("data", (progress: MessageShape<EndOutput>) => (last = progress));
+      stream.on("end", () => resolve(last));
+      stream.on("error", (error: ServiceError) => reject(new CallError(error)));
+    });
+  }
+
+  return { ...unary, endSessions, raw, close: () => client.close() } as AuthorityClient;
 }
+
+function metadataOf(options: CallOptions): Metadata {
+  const metadata = new Metadata();
+  for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
+  return metadata;
+}
+
+const deadlineOf = ({ timeoutMs = 5000 }: CallOptions) => Date.now() + timeoutMs;

@@ -12,6 +12,7 @@ import { Run, type Step } from "./steps_run.ts";
 import { assertAllAudited, regenerationAndAuditSteps } from "./steps_audit.ts";
 import { simpleAndHashSteps } from "./steps_simple_and_hash_sessions.ts";
 import { secureSteps } from "./steps_secure_sessions.ts";
+import { adminSteps, updateSteps } from "./steps_updates_and_admin.ts";
 
 const RUNS = rounds({ quick: 400, all: 3_000, variable: "PROPERTY_RUNS" });
 /** Histories that run concurrently; they share the store but no user. */
@@ -37,6 +38,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: secureSteps },
   { weight: 2, arbitrary: deviceSteps },
   { weight: 4, arbitrary: regenerationAndAuditSteps },
+  { weight: 3, arbitrary: updateSteps },
+  { weight: 1, arbitrary: adminSteps },
 );
 
 test(`${RUNS} random histories agree with the model`, { skip }, async () => {

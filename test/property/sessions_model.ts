@@ -3,9 +3,11 @@
 
 import { LimitPer } from "../../gen/session/v1/session_pb.ts";
 import {
+  DAY_MS,
   incremented,
   LIMIT_LABEL,
   rfc7396MergePatch,
+  type Admission,
   type Attempt,
   type Data,
   type Explained,
@@ -14,19 +16,30 @@ import {
   type ModelSession,
   type ModelToken,
   type Outcome,
+  type Update,
 } from "./sessions_model_values.ts";
 
 const NOT_FOUND = { error: "SESSION_NOT_FOUND" };
 const FIELDS_MAX = 128;
+const DEFAULT_ABSOLUTE_MS = 30 * DAY_MS;
 
 /** Returns whether a session counts against the limit of a login. */
-function isCounted(other: ModelSession, { limit, deviceType, labels }: Login): boolean {
+function isCounted(other: ModelSession, { limit, deviceType, labels }: Admission): boolean {
   if (limit?.per === LimitPer.DEVICE_TYPE) return other.deviceType === deviceType;
   return limit?.per !== LimitPer.LABEL || other.labels[LIMIT_LABEL] === labels[LIMIT_LABEL];
 }
 
 /** A presented token's session, and whether its secret is the current one, within its grace, reused, or of no session. */
 type Presented = { readonly session?: ModelSession; readonly secret: "current" | "grace" | "reused" | "none" };
+
+type Regenerated = {
+  readonly requestId: string;
+  readonly newId: string;
+  readonly from: number;
+  readonly to: number;
+  /** True if it made an anonymous session that of a user. */
+  readonly isLogin: boolean;
+};
 
 export class SessionsModel {
   step = 0;
@@ -35,7 +48,7 @@ export class SessionsModel {
   readonly #forwards = new Map<string, string>();
   readonly #ended = new Map<string, { userId: string; reason: string }>();
   /** By former id: the regenerations with a request id, and the secrets that they replaced and made. */
-  readonly #regenerations = new Map<string, { requestId: string; newId: string; from: number; to: number }>();
+  readonly #regenerations = new Map<string, Regenerated>();
   /** By user and request id. */
   readonly #createdByRequest = new Map<string, ModelToken & { kind: Kind }>();
   /** The session of the last login on each device, of any user. */
@@ -66,7 +79,29 @@ export class SessionsModel {
     const requestKey = `${userId}\n${login.requestId}`;
     const earlier = login.requestId === "" ? undefined : this.#createdByRequest.get(requestKey);
     if (earlier) return this.#retry(earlier, login);
-    if (login.authenticated !== undefined && login.authenticated <= (this.#revokedAt.get(userId) ?? -1)) {
+    const refused = this.#admit(login);
+    if (refused) return refused;
+
+    if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
+    const session: ModelSession = {
+      ...{ id, userId, kind, device, version: 1n, idleMs: login.idleMs, data: login.data, secret: login.secret },
+      ...{ deviceType: login.deviceType, labels: login.labels, deviceName: "", level: 0 },
+      ...{ absoluteMs: DEFAULT_ABSOLUTE_MS, authenticated: login.authenticated },
+      fields: new Map(Object.entries(login.fields)),
+      ...{ graces: new Set<number>(), voids: new Set<number>(), former: new Set<number>(), parent: undefined },
+      ...{ rotations: new Map<string, number>(), created: this.step, accessed: this.step },
+    };
+    this.#live.set(id, session);
+    if (login.requestId !== "") this.#createdByRequest.set(requestKey, { id, secret: login.secret, kind });
+    this.#loggedIn(session);
+    return { value: session };
+  }
+
+  /** Ends the sessions that give way to a login, or returns why the login is refused. An anonymous one is always accepted. */
+  #admit(login: Admission): { error: string } | undefined {
+    const { userId, device, authenticated } = login;
+    if (userId === "") return undefined;
+    if (authenticated !== undefined && authenticated <= (this.#revokedAt.get(userId) ?? -1)) {
       return { error: "REVOKED_SINCE_LOGIN" };
     }
     const replaced = this.#sessionOnDevice(userId, device);
@@ -77,20 +112,13 @@ export class SessionsModel {
     const oldest = counted.toSorted((a, b) => a.accessed - b.accessed).slice(0, excess);
     if (replaced) this.#end(replaced, "device_replaced");
     for (const session of oldest) this.#end(session, "evicted");
+    return undefined;
+  }
 
-    if (this.#live.has(id) || this.#ended.has(id)) throw new Error(`${id} is used twice`);
-    const session: ModelSession = {
-      ...{ id, userId, kind, device, version: 1n, idleMs: login.idleMs, data: login.data, secret: login.secret },
-      ...{ deviceType: login.deviceType, labels: login.labels },
-      fields: new Map(Object.entries(login.fields)),
-      ...{ graces: new Set<number>(), voids: new Set<number>(), former: new Set<number>(), parent: undefined },
-      ...{ rotations: new Map<string, number>(), created: this.step, accessed: this.step },
-    };
-    this.#live.set(id, session);
-    if (login.requestId !== "") this.#createdByRequest.set(requestKey, { id, secret: login.secret, kind });
-    if (device !== "") this.#lastOnDevice.set(device, session);
+  #loggedIn(session: ModelSession): void {
+    const { device, userId } = session;
+    if (device !== "" && userId !== "") this.#lastOnDevice.set(device, session);
     this.#addToAudit(session, "created");
-    return { value: session };
   }
 
   #retry(earlier: ModelToken & { kind: Kind }, { kind, secret }: Login): Outcome<ModelSession> {
@@ -155,14 +183,59 @@ export class SessionsModel {
     return "error" in outcome ? outcome : { value: BigInt(outcome.value.fields.get(field)!) };
   }
 
+  updateSession(id: string, userId: string, update: Update, expectedVersion: bigint): Outcome<ModelSession> {
+    const change = (session: ModelSession) => {
+      if (update.deviceName !== undefined && session.device === "") return "INVALID_REQUEST";
+      session.idleMs = update.idleMs ?? session.idleMs;
+      session.absoluteMs = update.absoluteMs ?? session.absoluteMs;
+      session.labels = update.labels ?? session.labels;
+      session.deviceName = update.deviceName ?? session.deviceName;
+      return undefined;
+    };
+    return this.#change(this.#findOf(userId, id), expectedVersion, false, change, "updated");
+  }
+
+  /** @param presented The token or the id of a session. @param newSecret Undefined if the token stays. */
+  recordAuthentication(
+    presented: string | ModelToken,
+    userId: string,
+    level: number,
+    newSecret: number | undefined,
+    attempt: Attempt,
+  ): Outcome<ModelSession> {
+    const record = (session: ModelSession): Outcome<ModelSession> => {
+      session.level = level;
+      session.authenticated = this.step;
+      return this.#touch(session);
+    };
+    if (typeof presented === "string") {
+      return this.#change(this.#findOf(userId, presented), 0n, true, record, "authenticated");
+    }
+    if (this.#findOf(userId, presented.id) === undefined) return NOT_FOUND;
+    if (newSecret !== undefined) return this.#rotate(presented, newSecret, attempt, "authenticated", record);
+    const { session, secret } = this.#present(presented);
+    if (secret !== "current" && secret !== "grace") return NOT_FOUND;
+    return this.#change(session, 0n, true, record, "authenticated");
+  }
+
   validateToken(token: ModelToken, touch: boolean): Outcome<ModelSession> {
     const { session, secret } = this.#present(token);
     if (secret !== "current" && secret !== "grace") return NOT_FOUND;
     return touch ? this.#touch(session) : { value: session! };
   }
 
-  rotate(token: ModelToken, newSecret: number, { requestId, age }: Attempt): Outcome<ModelSession> {
-    const attempt = `${token.id} ${token.secret} ${requestId}`;
+  rotate(token: ModelToken, newSecret: number, attempt: Attempt): Outcome<ModelSession> {
+    return this.#rotate(token, newSecret, attempt, "rotated");
+  }
+
+  #rotate(
+    token: ModelToken,
+    newSecret: number,
+    { requestId, age }: Attempt,
+    event: "rotated" | "authenticated",
+    change: (session: ModelSession) => unknown = () => undefined,
+  ): Outcome<ModelSession> {
+    const attempt = `${event} ${token.id} ${token.secret} ${requestId}`;
     const derived = requestId === "" ? undefined : this.find(token.id)?.rotations.get(attempt);
     const isRetry = derived !== undefined && derived === this.find(token.id)!.secret && age !== "expired";
     if (isRetry) return { value: this.find(token.id)! };
@@ -174,7 +247,8 @@ export class SessionsModel {
     session!.graces.add(session!.secret);
     session!.parent = token.secret;
     session!.rotations.set(attempt, newSecret);
-    return this.#replaceSecret(session!, newSecret);
+    change(session!);
+    return this.#replaceSecret(session!, newSecret, event);
   }
 
   revokeToken(token: ModelToken): boolean {
@@ -183,26 +257,35 @@ export class SessionsModel {
     return secret !== "none";
   }
 
-  /** @param presented The token of a secure session, the id of any other. */
+  /**
+   * @param presented The token of a secure session, the id of any other.
+   * @param userId The owner of the session, the user who logs in if the session is anonymous, or empty.
+   */
   regenerate(
     presented: string | ModelToken,
     newId: string,
     grace: boolean,
     secret: number,
     attempt: Attempt,
+    userId: string,
+    limit: Login["limit"],
   ): Outcome<ModelSession> {
     const byToken = typeof presented !== "string";
     const id = byToken ? presented.id : presented;
     const session = this.#live.get(id);
-    if (!session) return this.#regenerated(id, byToken ? presented.secret : undefined, attempt);
+    if (!session) return this.#regenerated(id, byToken ? presented.secret : undefined, attempt, userId);
     if ((session.kind === "secure") !== byToken) return NOT_FOUND;
+    const isLogin = userId !== "" && session.userId === "";
+    if (userId !== "" && !isLogin && session.userId !== userId) return NOT_FOUND;
     if (byToken && this.#present(presented).secret !== "current") return NOT_FOUND;
+    const refused = isLogin ? this.#admit({ ...session, userId, limit }) : undefined;
+    if (refused) return refused;
     if (this.#live.has(newId) || this.#ended.has(newId)) throw new Error(`${newId} is used twice`);
     this.#live.delete(session.id);
     this.#ended.set(session.id, { userId: session.userId, reason: "regenerated" });
     if (grace) this.#forwards.set(session.id, newId);
     const { requestId } = attempt;
-    if (requestId !== "") this.#regenerations.set(id, { requestId, newId, from: session.secret, to: secret });
+    if (requestId !== "") this.#regenerations.set(id, { requestId, newId, from: session.secret, to: secret, isLogin });
     const formerId = session.id;
     session.id = newId;
     this.#live.set(newId, session);
@@ -211,16 +294,28 @@ export class SessionsModel {
     if (byToken) session.secret = secret;
     session.parent = undefined;
     session.version += 1n;
-    this.#addToAudit(session, "regenerated", formerId);
+    if (isLogin) {
+      session.userId = userId;
+      for (const secrets of [session.graces, session.voids, session.former]) secrets.clear();
+      this.#loggedIn(session);
+    } else {
+      this.#addToAudit(session, "regenerated", formerId);
+    }
     return this.#touch(session);
   }
 
   /** A regeneration of an id that is gone: a retry, or too late. */
-  #regenerated(id: string, secret: number | undefined, { requestId, age }: Attempt): Outcome<ModelSession> {
+  #regenerated(
+    id: string,
+    secret: number | undefined,
+    { requestId, age }: Attempt,
+    userId: string,
+  ): Outcome<ModelSession> {
     const first = this.#regenerations.get(id);
     if (!first || first.requestId !== requestId || age === "expired") return NOT_FOUND;
     const session = this.#live.get(first.newId);
     if (!session || (session.kind === "secure") !== (secret !== undefined)) return NOT_FOUND;
+    if (userId !== session.userId && (userId !== "" || first.isLogin)) return NOT_FOUND;
     const isSameToken = secret === undefined || (secret === first.from && session.secret === first.to);
     return isSameToken ? { value: session } : NOT_FOUND;
   }
@@ -247,10 +342,23 @@ export class SessionsModel {
     return session !== undefined;
   }
 
-  end(id: string, reason: "deleted" | "revoked" | "expired", userId = ""): ModelSession | undefined {
+  /** The timeout ends the session that comes first; a history takes no time against any of them. */
+  expire(id: string): ModelSession | undefined {
+    const session = this.find(id);
+    if (session) this.#end(session, session.absoluteMs < session.idleMs ? "absolute_timeout" : "expired");
+    return session;
+  }
+
+  end(id: string, reason: "deleted" | "revoked", userId = ""): ModelSession | undefined {
     const session = this.#findOf(userId, id);
     if (session) this.#end(session, reason);
     return session;
+  }
+
+  /** Returns the sessions that a filter by users and by a label selects. */
+  select(userIds: readonly string[], app: string | undefined): ModelSession[] {
+    const sessions = userIds.flatMap((userId) => this.sessionsOf(userId));
+    return sessions.filter(({ labels }) => app === undefined || labels[LIMIT_LABEL] === app);
   }
 
   endAllOf(userId: string, exceptId: string): number {
@@ -289,11 +397,11 @@ export class SessionsModel {
     return { secret: "reused" };
   }
 
-  #replaceSecret(session: ModelSession, secret: number): Outcome<ModelSession> {
+  #replaceSecret(session: ModelSession, secret: number, event = "rotated"): Outcome<ModelSession> {
     session.former.add(session.secret);
     session.secret = secret;
     session.version += 1n;
-    this.#addToAudit(session, "rotated");
+    this.#addToAudit(session, event);
     return this.#touch(session);
   }
 
@@ -301,14 +409,15 @@ export class SessionsModel {
     session: ModelSession | undefined,
     expectedVersion: bigint,
     touch: boolean,
-    change: (session: ModelSession) => string | void,
+    change: (session: ModelSession) => unknown,
+    event = "data_updated",
   ): Outcome<ModelSession> {
     if (!session) return NOT_FOUND;
     if (expectedVersion !== 0n && expectedVersion !== session.version) return { error: "VERSION_MISMATCH" };
     const fault = change(session);
-    if (fault) return { error: fault };
+    if (typeof fault === "string") return { error: fault };
     session.version += 1n;
-    this.#addToAudit(session, "data_updated");
+    this.#addToAudit(session, event);
     return touch ? this.#touch(session) : { value: session };
   }
 

@@ -2,6 +2,8 @@
 
 import type { DeviceType, LimitPer } from "../../gen/session/v1/session_pb.ts";
 
+export const DAY_MS = 86_400_000;
+
 /** The label that limits go by. */
 export const LIMIT_LABEL = "app";
 
@@ -11,6 +13,7 @@ export type Data = Record<string, unknown> | undefined;
 
 /** A Create request. */
 export type Login = {
+  /** Empty for an anonymous session. */
   readonly userId: string;
   readonly kind: Kind;
   readonly data: Data;
@@ -28,8 +31,20 @@ export type Login = {
   readonly secret: number;
 };
 
-export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "deviceType" | "labels" | "idleMs"> & {
+/** What decides whether a login is refused, and what it ends. */
+export type Admission = Pick<Login, "userId" | "device" | "deviceType" | "labels" | "limit" | "authenticated">;
+
+export type ModelSession = Pick<Login, "kind" | "device" | "deviceType"> & {
   id: string;
+  userId: string;
+  idleMs: number;
+  /** From the creation to the absolute deadline. */
+  absoluteMs: number;
+  labels: Record<string, string>;
+  deviceName: string;
+  level: number;
+  /** The step of the last authentication, undefined if none is known. */
+  authenticated: number | undefined;
   version: bigint;
   data: Data;
   fields: Map<string, string>;
@@ -42,11 +57,19 @@ export type ModelSession = Pick<Login, "userId" | "kind" | "device" | "deviceTyp
   readonly former: Set<number>;
   /** The secret that was presented for the last rotation under this id: within its grace, it may rotate again. */
   parent: number | undefined;
-  /** The secrets of rotations with a request id, by token and request id. */
+  /** The secrets of rotations and step-ups with a request id, by token and request id. */
   readonly rotations: Map<string, number>;
   readonly created: number;
   /** The step of the last access that slid the idle timeout. */
   accessed: number;
+};
+
+/** An UpdateSession request; what is undefined stays. */
+export type Update = {
+  readonly idleMs: number | undefined;
+  readonly absoluteMs: number | undefined;
+  readonly labels: Record<string, string> | undefined;
+  readonly deviceName: string | undefined;
 };
 
 /** A token: the id and the number of the secret that it was minted for. */

@@ -3,32 +3,59 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { AuditEventType, SessionState } from "../../gen/session/v1/audit_pb.ts";
-import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
-import { ACTOR, allPages, attempt, nameOf, outcomeOf, stepOf, two, which, type Run, type Step } from "./steps_run.ts";
+import { InvalidationReason, LimitPer } from "../../gen/session/v1/session_pb.ts";
+import { limit, limitMessage } from "./steps_create.ts";
+import {
+  ACTOR,
+  allPages,
+  attempt,
+  nameOf,
+  outcomeOf,
+  sometimes,
+  stepOf,
+  two,
+  userOrNone,
+  which,
+  type Run,
+  type Step,
+} from "./steps_run.ts";
 
 const GRACE = { seconds: 60n, nanos: 0 };
 
 const regenerate = stepOf(
   "regenerate",
-  fc.record({ n: which, byToken: fc.boolean(), grace: fc.boolean(), attempt }),
+  fc.record({
+    ...{ n: which, byToken: fc.boolean(), grace: fc.boolean(), attempt },
+    ...{ user: sometimes(2, two), limit: sometimes(3, limit) },
+  }),
   async (run, s) => {
     const [id, token] = [run.id(s.n), run.token(s.n)];
     const credential = s.byToken ? { token: token.token } : { sessionId: id };
     await run.ageRotation(s.byToken ? token.id : id, s.attempt);
     const { requestId } = s.attempt;
-    const request = { ...credential, requestId, ...(s.grace && { grace: GRACE }) };
+    const userId = s.user === undefined ? "" : run.user(s.user);
+    // A login has no grace, and only a login has a limit.
+    const grace = s.grace && userId === "";
+    const limit = userId === "" || s.limit?.per === LimitPer.LABEL ? undefined : s.limit;
+    const request = {
+      ...{ ...credential, requestId, userId },
+      ...(grace && { grace: GRACE }),
+      ...(limit && { limit: limitMessage(limit) }),
+    };
     const actual = await outcomeOf(run.client.regenerateSession(request));
     const newId = "value" in actual ? actual.value.session!.sessionId : "";
-    const expected = run.model.regenerate(s.byToken ? token : id, newId, s.grace, run.nextSecret, s.attempt);
+    const expected = run.model.regenerate(
+      ...([s.byToken ? token : id, newId, grace, run.nextSecret, s.attempt, userId, limit] as const),
+    );
     run.assertSame("value" in actual ? { value: actual.value.session! } : actual, expected);
     if ("value" in actual) run.noteSession(actual.value.session!, actual.value.token);
   },
 );
 
-const passGrace = stepOf("passGrace", two, (run, n) => run.passGrace(run.user(n)));
+const passGrace = stepOf("passGrace", userOrNone, (run, n) => run.passGrace(run.user(n)));
 
 const expire = stepOf("expire", which, async (run, n) => {
-  const session = run.model.end(run.id(n), "expired");
+  const session = run.model.expire(run.id(n));
   if (!session) return;
   await run.authorities.expireNow(session.id);
   run.unswept.add(session.id);
@@ -51,9 +78,11 @@ async function assertExplained(run: Run, sessionId: string): Promise<void> {
 /** What a caller requests to end; everything else that ends a session is a consequence of another call. */
 const ENDS = ["deleted", "revoked", "device_revoked", "user_revoked"];
 
+const TIMEOUTS = ["expired", "absolute_timeout"];
+
 /** @param event What ended the session, or any audit event; undefined if the session has not ended. */
 function assertDoneBy(actual: { principal: string; actor: string }, event: string | undefined): void {
-  const principal = event === undefined || event === "expired" ? "" : "anonymous";
+  const principal = event === undefined || TIMEOUTS.includes(event) ? "" : "anonymous";
   // A RevokeToken with a reused token ends the session as any other use of it does.
   const isNamed = ENDS.includes(event ?? "") || (event === "token_reused" && actual.actor !== "");
   assert.deepEqual(actual, { principal, actor: isNamed ? ACTOR : "" });
@@ -84,12 +113,24 @@ async function assertAudited(run: Run, userId: string, pageSize: number): Promis
     return `${type} ${event.sessionId} ${event.deviceId} ${detail}`;
   });
   const expected = run.model.audit(userId);
-  const isExpiry = (entry: string) => entry.startsWith("expired ");
+  for (const entries of [actual, expected]) sortRevoked(entries);
+  const isExpiry = (entry: string) => TIMEOUTS.includes(entry.slice(0, entry.indexOf(" ")));
   assert.deepEqual(
     actual.filter((entry) => !isExpiry(entry)),
     expected.filter((entry) => !isExpiry(entry)),
   );
   assert.deepEqual(actual.filter(isExpiry).toSorted(), expected.filter(isExpiry).toSorted());
+}
+
+/** Sorts each row of adjacent revocations: an EndSessions ends sessions in no order. */
+function sortRevoked(entries: string[]): void {
+  const isRevoked = (entry: string | undefined) => entry?.startsWith("revoked ") ?? false;
+  for (let from = 0; from < entries.length; from++) {
+    let until = from;
+    while (isRevoked(entries[until])) until++;
+    entries.splice(from, until - from, ...entries.slice(from, until).toSorted());
+    from = until;
+  }
 }
 
 /** The last step of every run: the trails of both users are complete. */

@@ -4,8 +4,8 @@ import fc from "fast-check";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { DeviceType, LimitPer, OnExceed, type Session } from "../../gen/session/v1/session_pb.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
-import { LIMIT_LABEL, type Data, type Kind } from "./sessions_model_values.ts";
-import { DAY_MS, outcomeOf, sometimes, stepOf, two, type Run } from "./steps_run.ts";
+import { DAY_MS, LIMIT_LABEL, type Data, type Kind } from "./sessions_model_values.ts";
+import { outcomeOf, sometimes, stepOf, two, userOrNone, type Run } from "./steps_run.ts";
 import { data, fields } from "./steps_values.ts";
 
 type Options = {
@@ -23,23 +23,23 @@ type Options = {
   readonly loginAgo: number | undefined;
 };
 
-const limit = fc.record({
+export const limit = fc.record({
   max: fc.integer({ min: 1, max: 4 }),
   evict: fc.boolean(),
   per: fc.constantFrom(LimitPer.UNSPECIFIED, LimitPer.DEVICE_TYPE, LimitPer.LABEL),
 });
 
+export const app = fc.constantFrom("web", "shop");
+export const labels = fc.record({ [LIMIT_LABEL]: app, sid: fc.string({ maxLength: 20 }) }, { noNullPrototype: true });
+
 const options: fc.Arbitrary<Options> = fc.record({
-  user: two,
+  user: userOrNone,
   kind: fc.constantFrom<Kind>("simple", "hash", "secure", "secure", "device", "device"),
   data,
   fields,
   device: sometimes(2, two),
   deviceType: fc.constantFrom(DeviceType.MOBILE, DeviceType.DESKTOP, DeviceType.UNKNOWN),
-  labels: fc.record(
-    { [LIMIT_LABEL]: fc.constantFrom("web", "shop"), sid: fc.string({ maxLength: 20 }) },
-    { noNullPrototype: true },
-  ),
+  labels,
   requestId: fc.oneof({ weight: 3, arbitrary: fc.constant("") }, fc.constantFrom("r1", "r2")),
   // Different ones, so that the session accessed first is not always the first to expire.
   idleMs: fc.constantFrom(DAY_MS, DAY_MS, 2 * DAY_MS, DAY_MS / 24),
@@ -50,12 +50,15 @@ const options: fc.Arbitrary<Options> = fc.record({
 export const createSteps = stepOf("create", options, async (run, o) => {
   const step = Math.max(0, run.model.step - (o.loginAgo ?? 0));
   const authenticated = o.loginAgo === undefined ? undefined : step;
-  const { kind, requestId, idleMs, data, fields, labels, limit } = o;
+  const { kind, idleMs, data, fields, labels } = o;
+  const userId = run.user(o.user);
+  // An anonymous session has no limit.
+  const limit = userId === "" ? undefined : o.limit;
   const needsDevice = kind === "device" || limit?.per === LimitPer.DEVICE_TYPE;
   const device = o.device ?? (needsDevice ? 0 : undefined);
   const login = {
-    ...{ userId: run.user(o.user), secret: run.nextSecret },
-    ...{ kind, requestId, idleMs, data, fields, labels, limit, authenticated },
+    ...{ userId, secret: run.nextSecret, requestId: run.requestId(o.requestId) },
+    ...{ kind, idleMs, data, fields, labels, limit, authenticated },
     device: device === undefined ? "" : run.device(device),
     deviceType: device === undefined ? DeviceType.UNSPECIFIED : o.deviceType,
   };
@@ -66,16 +69,20 @@ export const createSteps = stepOf("create", options, async (run, o) => {
   if ("value" in actual) run.noteSession(actual.value.session, actual.value.token);
 });
 
+/** Returns a limit as a request has it. */
+export function limitMessage({ max, evict, per }: NonNullable<Options["limit"]>) {
+  const onExceed = evict ? OnExceed.EVICT_OLDEST : OnExceed.REJECT;
+  return { maxSessions: max, onExceed, per, labelKey: per === LimitPer.LABEL ? LIMIT_LABEL : "" };
+}
+
 type Login = Parameters<Run["model"]["create"]>[1];
 
 async function send(client: AuthorityClient, run: Run, login: Login): Promise<{ session: Session; token: string }> {
   const { userId, requestId, device: deviceId, deviceType: type, limit, fields, labels } = login;
-  const onExceed = limit?.evict ? OnExceed.EVICT_OLDEST : OnExceed.REJECT;
-  const labelKey = limit?.per === LimitPer.LABEL ? LIMIT_LABEL : "";
   const request = {
     ...{ userId, requestId, idleTimeout: durationFromMs(login.idleMs), data: login.data as never, fields, labels },
     ...(deviceId !== "" && { device: { deviceId, type } }),
-    ...(limit && { limit: { maxSessions: limit.max, onExceed, per: limit.per, labelKey } }),
+    ...(limit && { limit: limitMessage(limit) }),
     ...(login.authenticated !== undefined && { authentication: { time: run.instant(login.authenticated) } }),
   };
   switch (login.kind) {

@@ -7,7 +7,7 @@ import { CredentialKind, type Session } from "../../gen/session/v1/session_pb.ts
 import type { Authorities } from "../helpers/authority.ts";
 import { CallError, type AuthorityClient } from "../helpers/grpc_client.ts";
 import { SessionsModel } from "./sessions_model.ts";
-import type { Age, Attempt, ModelSession, ModelToken, Outcome } from "./sessions_model_values.ts";
+import { type Age, type Attempt, type ModelSession, type ModelToken, type Outcome } from "./sessions_model_values.ts";
 
 /** Calls the service and the model, and compares their responses. */
 export type Step = (run: Run) => Promise<void>;
@@ -16,7 +16,6 @@ export type Token = ModelToken & { readonly token: string };
 
 /** The actor that every end names. */
 export const ACTOR = "somebody";
-export const DAY_MS = 86_400_000;
 /** A recent rotation stays recent for a minute; a retry is accepted for ten. */
 const AGE_MS: Readonly<Record<Age, number>> = { recent: -60_000, late: 2_000, expired: 660_000 };
 const UNKNOWN_ID = "A".repeat(28);
@@ -33,6 +32,8 @@ export class Run {
   readonly #name: string;
   /** The start of each step by the store's clock, later than everything in the step before. */
   readonly #clockMs: number[] = [];
+  /** When the sessions were created, by all their ids. */
+  readonly #createdMs = new Map<string, number>();
 
   constructor(authorities: Authorities, name: string) {
     this.authorities = authorities;
@@ -51,7 +52,10 @@ export class Run {
     return clients[this.model.step % clients.length]!;
   }
 
-  user = (n: number) => `${this.#name}/user ${n}`;
+  /** No user for 2: an anonymous session. */
+  user = (n: number) => (n === 2 ? "" : `${this.#name}/user ${n}`);
+  /** Anonymous sessions of all runs share their request ids. */
+  requestId = (id: string) => (id === "" ? "" : `${this.#name}/${id}`);
   device = (n: number) => `${this.#name}/device:${n}`;
   id = (n: number) => this.#pick(this.ids, n, (id) => id) ?? UNKNOWN_ID;
   token = (n: number) => this.#pick(this.tokens, n, ({ id }) => id) ?? UNKNOWN_TOKEN;
@@ -79,7 +83,8 @@ export class Run {
   }
 
   /** Notes the id of a session that the service returned, and its token if there is one. A retry returns an earlier one. */
-  noteSession({ sessionId }: Session, token: string): void {
+  noteSession({ sessionId, createTime }: Session, token: string): void {
+    this.#createdMs.set(sessionId, timestampMs(createTime!));
     if (!this.ids.includes(sessionId)) this.ids.push(sessionId);
     if (token === "") return;
     const { secret } = this.model.find(sessionId)!;
@@ -91,6 +96,11 @@ export class Run {
   /** Returns the session's version for -1, and any other number as it is. 0 means that it is not checked. */
   expectedVersion(id: string, version: number): bigint {
     return version < 0 ? (this.model.find(id)?.version ?? 1n) : BigInt(version);
+  }
+
+  /** Returns the instant so long after the creation of a session, or any instant for an id that no session has. */
+  afterCreation(id: string, ms: number): Timestamp {
+    return timestampFromMs((this.#createdMs.get(id) ?? this.#clockMs[0]!) + ms);
   }
 
   instant(step: number): Timestamp {
@@ -105,14 +115,18 @@ export class Run {
     assert.equal(session.version, model.version);
     assert.equal(session.device?.deviceId ?? "", model.device);
     assert.equal(session.device?.type ?? 0, model.deviceType);
+    assert.equal(session.device?.name ?? "", model.deviceName);
     assert.deepEqual(session.data, model.data);
     assert.deepEqual(session.labels, model.labels);
     assert.equal(session.credentialKind, model.kind === "secure" ? CredentialKind.TOKEN : CredentialKind.SESSION_ID);
     if (withFields) assert.deepEqual(new Map(Object.entries(session.fields)), model.fields);
     const created = this.#assertInStep("create_time", session.createTime!, model.created);
     const accessed = this.#assertInStep("last_access_time", session.lastAccessTime!, model.accessed);
-    assert.equal(timestampMs(session.absoluteExpireTime!), created + 30 * DAY_MS);
-    assert.equal(timestampMs(session.expireTime!), accessed + model.idleMs);
+    const absolute = created + model.absoluteMs;
+    assert.equal(timestampMs(session.absoluteExpireTime!), absolute);
+    assert.equal(timestampMs(session.expireTime!), Math.min(accessed + model.idleMs, absolute));
+    assert.equal(session.authentication?.level ?? 0, model.level);
+    if (model.level > 0) this.#assertInStep("authentication.time", session.authentication!.time!, model.authenticated!);
   }
 
   #assertInStep(what: string, at: Timestamp, step: number): number {
@@ -176,3 +190,5 @@ export const attempt: fc.Arbitrary<Attempt> = fc.record({
 export const which = fc.nat(11);
 /** Picks a user or a device. */
 export const two = fc.nat(1);
+/** Picks a user, or none. */
+export const userOrNone = fc.constantFrom(0, 0, 1, 1, 2);
