@@ -57,16 +57,16 @@ func (s *service) newSession() (token, key string, value []byte, err error) {
 	}
 	now := time.Now()
 	encoded, err := proto.Marshal(&sessionv1.Session{
-		SessionId:         sessionID,
-		Version:           1,
-		CreatedAt:         timestamppb.New(now),
-		LastAccessedAt:    timestamppb.New(now),
-		ExpiresAt:         timestamppb.New(now.Add(idleTimeout)),
-		AbsoluteExpiresAt: timestamppb.New(now.Add(absoluteTimeout)),
-		UserId:            randomUserID(),
-		IpAddress:         ipAddress,
-		UserAgent:         userAgent,
-		Data:              data,
+		SessionId:          sessionID,
+		Version:            1,
+		CreateTime:         timestamppb.New(now),
+		LastAccessTime:     timestamppb.New(now),
+		ExpireTime:         timestamppb.New(now.Add(idleTimeout)),
+		AbsoluteExpireTime: timestamppb.New(now.Add(absoluteTimeout)),
+		UserId:             randomUserID(),
+		IpAddress:          ipAddress,
+		UserAgent:          userAgent,
+		Data:               data,
 	})
 	digest := sha256.Sum256(signed[kidBytes+sessionIDBytes:])
 	token = prefix + base64.RawURLEncoding.EncodeToString(append(signed, s.mac(signed)...))
