@@ -33,6 +33,7 @@ export const LONG_FILES: readonly LongFile[] = [
   { file: "test/fault/topologies.test.ts", seconds: 18 },
   { file: "test/watch/load.test.ts", seconds: 16, onlyInAll: true },
   { file: "test/contract/cli.test.ts", seconds: 12 },
+  { file: "test/project/bench_peers.test.ts", seconds: 12, onlyInAll: true },
   { file: "test/project/package.test.ts", seconds: 12, onlyInAll: true },
   { file: "test/property/tokens.test.ts", seconds: 11 },
 ];
