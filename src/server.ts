@@ -14,7 +14,7 @@ import { createCallLog } from "./ops/call_log.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createOpenApiPage } from "./ops/openapi.ts";
-import { createReadiness, readinessPage } from "./ops/readiness.ts";
+import { createReadiness, readinessPage, type ReadinessSwitch } from "./ops/readiness.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
@@ -28,7 +28,9 @@ import { createAdminUserStore } from "./store/admin_users.ts";
 import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
-import { createStoreConnection } from "./store/connection/connection.ts";
+import { startRightsRecheck } from "./store/compatibility/rights_recheck.ts";
+import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
+import { STORE_FAULTS } from "./store/connection/faults.ts";
 import { createSessionCreator } from "./store/create_session.ts";
 import type { StoreDependencies } from "./store/dependencies.ts";
 import { createDeviceSessionStore } from "./store/device_sessions.ts";
@@ -73,7 +75,6 @@ const PROBE_TIMEOUT_MS = 20_000;
 const MIN_AGE_GRACE_MS = 10_000;
 /** The share of the drain time that the listeners may use; the rest is for the store. */
 const DRAIN_SHARE = 0.8;
-const STORE_DOWN = "the store is out of reach";
 const DRAINING = "shutting down";
 
 /** Starts the service and resolves when it serves. Rejects, with nothing left running, if it cannot start. */
@@ -101,7 +102,8 @@ type Startup = {
 async function openStore({ config, log, undo }: Startup) {
   const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
   if (embedded) undo.defer(() => embedded.stop());
-  const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log });
+  const { fenceTimeoutMs } = config;
+  const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log, fenceTimeoutMs });
   undo.defer(() => connection.close());
 
   // Never aborted: if time runs out, the deadline's error names the store as the cause.
@@ -141,7 +143,12 @@ async function buildService(startup: Startup, { connection, shebang }: Awaited<R
   const validation = createRequestValidation();
   validation.warm();
   const readiness = createReadiness();
-  const metrics = createMetrics(readiness, () => broadcaster.size, siblings?.metricsText);
+  const metrics = createMetrics({
+    readiness,
+    openWatchers: () => broadcaster.size,
+    storeFaults: { all: STORE_FAULTS, current: connection.fault },
+    aggregatedText: siblings?.metricsText,
+  });
   siblings?.handle({ metrics: metrics.report, renewWatch: broadcaster.renew });
   const pipeline = createPipeline({
     routes: [
@@ -157,9 +164,23 @@ async function buildService(startup: Startup, { connection, shebang }: Awaited<R
     observers: [createCallLog(log, config.logSample), metrics.calls.observe],
   });
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
-  undo.defer(connection.onReadyChange((ready) => (ready ? readiness.clear(STORE_DOWN) : readiness.block(STORE_DOWN))));
+  undo.defer(followStore(connection, readiness));
+  undo.defer(startRightsRecheck(connection));
   undo.defer(startSweep(stores.sweep, connection, log));
   return { pipeline, readiness, metrics };
+}
+
+/** Keeps the instance out of traffic, with the cause, while the store is not ready. Returns a function that stops it. */
+function followStore(connection: StoreConnection, readiness: ReadinessSwitch): () => void {
+  let cause: string | undefined;
+  const update = () => {
+    const before = cause;
+    cause = connection.unreadyCause();
+    if (before !== undefined && before !== cause) readiness.clear(before);
+    if (cause !== undefined) readiness.block(cause);
+  };
+  update();
+  return connection.onReadyChange(update);
 }
 
 function createSessionStores(store: StoreDependencies, log: Logger): SessionStores {

@@ -162,6 +162,7 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     /** Undefined: idle/100 of each session, at most 60 s. 0: every access slides the idle timeout. */
     touchIntervalMs: values.SA_TOUCH_INTERVAL,
     requestTimeoutMs: values.SA_REQUEST_TIMEOUT,
+    fenceTimeoutMs: values.SA_FENCE_TIMEOUT,
     auditRetentionMs: values.SA_AUDIT_RETENTION,
     /** How long a rotated-away token stays valid. */
     rotationGraceMs: values.SA_ROTATION_GRACE,

@@ -81,6 +81,11 @@ export const VARIABLES = {
     default: "5s",
     doc: "A unary call ends after this long, or at its own deadline if that is earlier.",
   },
+  SA_FENCE_TIMEOUT: {
+    parser: duration("1s", "1m"),
+    default: "3s",
+    doc: "A store node that has accepted no write for this long is not believed any more: validations fail with UNAVAILABLE, and watches get no checkpoint.",
+  },
   SA_AUDIT_RETENTION: {
     parser: duration("1s", "3650d"),
     default: "90d",

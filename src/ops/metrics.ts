@@ -8,15 +8,17 @@ import type { Readiness } from "./readiness.ts";
 /** What one process reports, as data. */
 export type MetricsReport = readonly MetricObjectWithValues<MetricValue<string>>[];
 
-/**
- * Creates the metrics of this process. With `aggregatedText`, the page shows that text instead: the reports of all workers,
- * each metric combined by its aggregator.
- */
-export function createMetrics(
-  readiness: Readiness,
-  openWatchers: () => number,
-  aggregatedText?: () => Promise<string>,
-) {
+export type MetricsSources = {
+  readonly readiness: Readiness;
+  readonly openWatchers: () => number;
+  /** All causes for which the store can be unusable, and the present one. */
+  readonly storeFaults: { readonly all: readonly string[]; readonly current: () => string | undefined };
+  /** The reports of all workers, each metric combined by its aggregator: the page shows this text instead of this process's. */
+  readonly aggregatedText: (() => Promise<string>) | undefined;
+};
+
+/** Creates the metrics of this process. */
+export function createMetrics({ readiness, openWatchers, storeFaults, aggregatedText }: MetricsSources) {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -36,6 +38,16 @@ export function createMetrics(
     registers,
     collect() {
       this.set(openWatchers());
+    },
+  });
+  new Gauge({
+    name: "session_authority_store_fault",
+    help: "1 for the cause for which the store cannot be used at this moment.",
+    labelNames: ["cause"],
+    registers,
+    aggregator: "max",
+    collect() {
+      for (const cause of storeFaults.all) this.set({ cause }, cause === storeFaults.current() ? 1 : 0);
     },
   });
   if (aggregatedText !== undefined) {

@@ -1,7 +1,7 @@
 // The table from the outcome of a script, which is the first element of its reply, to the error that the caller gets.
 
 import { invalidField, SessionError } from "../domain/errors.ts";
-import type { StoreReply } from "./connection/node_connection.ts";
+import type { StoreReply } from "./connection/store_client.ts";
 
 /** The most fields that a session can have. */
 export const FIELDS_MAX = 128;

@@ -1,6 +1,6 @@
 // A session as the scripts return it: its record and its fields.
 
-import type { StoreReply } from "./connection/node_connection.ts";
+import type { StoreReply } from "./connection/store_client.ts";
 import { SessionRecord } from "./session_record.ts";
 
 export type StoredSession = { readonly record: SessionRecord; readonly fields: ReadonlyMap<string, string> };

@@ -30,12 +30,16 @@ const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => part
 export type ChangeLog = ReturnType<typeof createChangeLog>;
 
 export function createChangeLog({ connection, scripts }: Omit<StoreDependencies, "settings">, log: Logger) {
-  /** Reads the end of each partition's log, in order: by one MGET on a single node, by pipelined GETs in a cluster. */
+  /**
+   * Reads the end of each partition's log, in order: by one MGET on a single node, by pipelined GETs in a cluster. Only the
+   * replies of primaries count.
+   */
   async function readTails(call: CallDeadline): Promise<ChangeId[]> {
-    const replies =
+    const reading =
       connection.url.kind === "cluster"
-        ? await Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))
-        : ((await connection.send(TAIL_KEYS[0]!, ["MGET", ...TAIL_KEYS], call)) as (Buffer | null)[]);
+        ? Promise.all(TAIL_KEYS.map((key) => connection.send(key, ["GET", key], call)))
+        : (connection.send(TAIL_KEYS[0]!, ["MGET", ...TAIL_KEYS], call) as Promise<(Buffer | null)[]>);
+    const [replies] = await Promise.all([reading, connection.prove(call)]);
     return Promise.all(
       replies.map(async (reply, partition) => parseChangeId(String(reply ?? (await beginLog(partition, call))))),
     );

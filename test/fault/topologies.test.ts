@@ -135,7 +135,8 @@ describe("cluster", { skip: redisServerMissing() }, () => {
         await until("the loss is noticed", async () => !connection.isReady(), 2_500);
         assert.equal(await get(first), null);
         await cure();
-        await connection.whenReady(callOf(2_000));
+        // A primary that was restarted waits 2 s before it takes part in the cluster again.
+        await connection.whenReady(callOf(15_000));
         await until(
           "its slots are served",
           () =>

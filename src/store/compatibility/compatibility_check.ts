@@ -10,8 +10,8 @@ import {
   type StoreConnection,
   type StoreReply,
 } from "../connection/connection.ts";
-import { storeError, storeUnavailable } from "../connection/errors.ts";
-import { openClient } from "../connection/node_connection.ts";
+import { refusalOf, storeError, storeUnavailable } from "../connection/errors.ts";
+import { openClient } from "../connection/store_client.ts";
 import { PARTITION_TAGS } from "../partition_tags.ts";
 import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
@@ -113,7 +113,7 @@ async function unlessRefused(reply: Promise<StoreReply>): Promise<StoreReply | u
   try {
     return await reply;
   } catch (error) {
-    if (error instanceof StoreReplyError) return undefined;
+    if (refusalOf(error) !== undefined) return undefined;
     throw error;
   }
 }

@@ -85,7 +85,8 @@ export const PROBES: readonly Probe[] = [
     async run({ send, key }) {
       const [set, now] = await Promise.all([send("SET", key("ttl"), "x", "PX", TTL_MS), send("TIME")]);
       if (set !== "OK") return "SET does not support PX";
-      const deadline = milliseconds(now) + 30_123;
+      // Half a second away from the whole seconds, so that a store which rounds to them is always noticed.
+      const deadline = Math.floor(milliseconds(now) / 1000) * 1000 + 30_500;
       const [, before, left, after] = await Promise.all([
         send("PEXPIREAT", key("ttl"), String(deadline)),
         send("TIME"),

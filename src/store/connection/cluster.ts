@@ -6,14 +6,10 @@
 
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
-import {
-  NodeConnection,
-  withClient,
-  type RouterOptions,
-  type StoreArguments,
-  type StoreReply,
-  type StoreRouter,
-} from "./node_connection.ts";
+import { NodeConnection, type NodeFault } from "./node_connection.ts";
+import type { RouterOptions, StoreRouter } from "./router.ts";
+import { withClient, type StoreArguments, type StoreReply } from "./store_client.ts";
+import { fenceOf } from "./fence.ts";
 import { SLOT_COUNT, slotOf } from "./slots.ts";
 import { hostPortText, type ClusterStoreUrl, type HostPort, type NodeAddress } from "./store_url.ts";
 
@@ -71,6 +67,21 @@ export class ClusterRouter implements StoreRouter {
 
   isReady(): boolean {
     return this.#ready;
+  }
+
+  fault(): NodeFault | undefined {
+    if (this.#ready) return undefined;
+    const faults = [...this.#primaries.values()].map(({ connection }) => connection.fault());
+    return faults.find((fault) => fault !== undefined) ?? { fault: "CLUSTERDOWN", node: undefined };
+  }
+
+  async prove(): Promise<void> {
+    if (!this.#ready) throw storeUnavailable();
+    await Promise.all([...this.#primaries.values()].map(({ connection }) => connection.prove()));
+  }
+
+  rightsRestored(): void {
+    for (const { connection } of this.#primaries.values()) connection.rightsRestored();
   }
 
   nodeAddress(): NodeAddress | undefined {
@@ -131,10 +142,15 @@ export class ClusterRouter implements StoreRouter {
     const name = hostPortText(address);
     let primary = this.#primaries.get(name);
     if (primary === undefined) {
-      const { log, maxPending } = this.#options;
+      const { log, maxPending, fenceTimeoutMs } = this.#options;
       const onReadyChange = () => this.#updateReady();
       const locate = () => address;
-      const connection = new NodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange });
+      // A node that refuses the fence may have lost its slots to another primary.
+      const fence = {
+        ...fenceOf((slot) => this.#owners[slot]?.address === address, fenceTimeoutMs),
+        onRefused: () => void this.#refresh(),
+      };
+      const connection = new NodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange, fence });
       primary = { address, connection };
       this.#primaries.set(name, primary);
     }
@@ -145,7 +161,7 @@ export class ClusterRouter implements StoreRouter {
   #updateReady(): void {
     const connections = [...this.#primaries.values()].map(({ connection }) => connection);
     const ready = !this.#closed && connections.every((node) => node.isReady()) && !this.#owners.includes(undefined);
-    if (ready === this.#ready) return;
+    if (ready && this.#ready) return;
     this.#ready = ready;
     this.#options.onReadyChange(ready);
     if (!ready && !this.#closed) void this.#refresh();

@@ -6,17 +6,15 @@ import { deadlineExceeded, SessionError } from "../../domain/errors.ts";
 import { withTimeout } from "./call_deadline.ts";
 import { ClusterRouter } from "./cluster.ts";
 import { storeUnavailable } from "./errors.ts";
-import {
-  NodeConnection,
-  type RouterOptions,
-  type StoreArguments,
-  type StoreReply,
-  type StoreRouter,
-} from "./node_connection.ts";
+import { describeFault, type StoreFault } from "./faults.ts";
+import { fenceOf } from "./fence.ts";
+import { NodeConnection } from "./node_connection.ts";
+import type { RouterOptions, StoreRouter } from "./router.ts";
+import type { StoreArguments, StoreReply } from "./store_client.ts";
 import { createSentinelRouter } from "./sentinel.ts";
 import { describeStoreUrl, type StoreUrl } from "./store_url.ts";
 
-export type { StoreArguments, StoreReply } from "./node_connection.ts";
+export type { StoreArguments, StoreReply } from "./store_client.ts";
 export { StoreReplyError } from "./errors.ts";
 
 export type StoreConnection = ReturnType<typeof createStoreConnection>;
@@ -26,16 +24,24 @@ export type StoreConnectionOptions = {
   readonly log: Logger;
   /** The commands that may wait for a reply on one node; further ones are refused as STORE_OVERLOADED. */
   readonly maxPending?: number;
+  /** A node that has accepted no write for so long is not believed any more. Default: 3 s, the lease of a cache. */
+  readonly fenceTimeoutMs?: number;
 };
 
-export function createStoreConnection({ url, log, maxPending }: StoreConnectionOptions) {
+const DEFAULT_FENCE_TIMEOUT_MS = 3_000;
+
+export function createStoreConnection(options: StoreConnectionOptions) {
+  const { url, log, maxPending, fenceTimeoutMs = DEFAULT_FENCE_TIMEOUT_MS } = options;
   const listeners = new Set<(ready: boolean) => void>();
-  const router = createRouter(url, { log, maxPending, onReadyChange: notify });
   let closed = false;
+  const router = createRouter(url, { log, maxPending, fenceTimeoutMs, onReadyChange: notify });
 
   function notify(ready: boolean): void {
     for (const listener of listeners) listener(ready);
   }
+
+  /** Returns the fault of a store that is not ready; undefined if it is. */
+  const fault = () => router.fault()?.fault;
 
   /**
    * Sends one command to the node of `key`; commands of one tick are pipelined. Ends by the call's deadline whatever the
@@ -48,7 +54,15 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
     return withTimeout(call, router.send(args, key));
   }
 
-  /** Calls the listener with each change of isReady(); returns a function that removes it. */
+  /**
+   * Resolves once every primary has accepted a write that was sent after all commands before this call, so that their replies
+   * were those of primaries. @throws what send throws.
+   */
+  function prove(call: CallDeadline): Promise<void> {
+    return withTimeout(call, router.prove());
+  }
+
+  /** Calls the listener with each change of isReady() and of the cause; returns a function that removes it. */
   function onReadyChange(listener: (ready: boolean) => void): () => void {
     listeners.add(listener);
     return () => listeners.delete(listener);
@@ -66,7 +80,8 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
     try {
       await withTimeout(call, promise);
     } catch (error) {
-      throw error instanceof SessionError && error.reason === "STORE_TIMEOUT" ? storeUnavailable(error) : error;
+      if (!(error instanceof SessionError && error.reason === "STORE_TIMEOUT")) throw error;
+      throw storeUnavailable(error, causeOf(fault()));
     } finally {
       removeListener();
     }
@@ -85,8 +100,14 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
     /** The store's URL without credentials, for logs. */
     description: describeStoreUrl(url),
     send,
+    prove,
     /** Returns true if commands can be sent: to the node, or to a primary for every slot of the cluster. */
     isReady: () => router.isReady(),
+    fault,
+    /** Returns why the store is not ready, in words and without the address of the node; undefined if it is. */
+    unreadyCause: () => causeOf(fault()),
+    /** Reports that every command has been tried, after a fault NOPERM. */
+    rightsRestored: () => router.rightsRestored(),
     onReadyChange,
     whenReady,
     /** Returns a connected node, for connections that any node can serve (pub/sub); undefined if there is none. */
@@ -95,13 +116,19 @@ export function createStoreConnection({ url, log, maxPending }: StoreConnectionO
   };
 }
 
+function causeOf(fault: StoreFault | undefined): string | undefined {
+  return fault && `the store ${describeFault(fault).text}`;
+}
+
 function createRouter(url: StoreUrl, options: RouterOptions): StoreRouter {
   switch (url.kind) {
     case "cluster":
       return new ClusterRouter(url, options);
     case "sentinel":
       return createSentinelRouter(url, options);
-    case "single":
-      return new NodeConnection({ locate: () => url.address, access: url, ...options });
+    case "single": {
+      const fence = fenceOf(() => true, options.fenceTimeoutMs);
+      return new NodeConnection({ locate: () => url.address, access: url, ...options, fence });
+    }
   }
 }

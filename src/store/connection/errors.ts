@@ -6,6 +6,10 @@ import { SessionError } from "../../domain/errors.ts";
 /** The retry hint of failures that a reconnect cures. */
 const RETRY_AFTER_MS = 250;
 
+/** What a script gets for a command that the store's user has no right to: some stores give it no code of its own. */
+const NO_PERMISSION_IN_SCRIPT =
+  /The user executing the script can't (run this command|access at least one of the keys)/;
+
 /** An error reply that no caller can act on: a defect, or a misconfigured store. `code` is its first word. */
 export class StoreReplyError extends Error {
   override readonly name = "StoreReplyError";
@@ -16,7 +20,7 @@ export class StoreReplyError extends Error {
   constructor(reply: string) {
     super(`the store refused a command: ${reply}`);
     this.reply = reply;
-    this.code = /^[A-Z][A-Z0-9_]*/.exec(reply)?.[0] ?? "ERR";
+    this.code = NO_PERMISSION_IN_SCRIPT.test(reply) ? "NOPERM" : (/^[A-Z][A-Z0-9_]*/.exec(reply)?.[0] ?? "ERR");
   }
 }
 
@@ -30,6 +34,8 @@ export function storeError(error: unknown): Error {
     const reply = new StoreReplyError(error.message);
     if (reply.code === "OOM")
       return new SessionError("STORE_FULL", "the store is out of memory", { retryAfterMs: 1_000, cause: reply });
+    if (reply.code === "NOPERM")
+      return storeUnavailable(reply, "the store refused a command that its user has no right to");
     return UNAVAILABLE_CODES.test(reply.code) ? storeUnavailable(reply) : reply;
   }
   // The encoder refused an argument that is neither text nor bytes: a defect of the caller's.
@@ -38,8 +44,15 @@ export function storeError(error: unknown): Error {
   return storeUnavailable(error);
 }
 
-export function storeUnavailable(cause?: unknown): SessionError {
-  return new SessionError("STORE_UNAVAILABLE", "the store is out of reach", { retryAfterMs: RETRY_AFTER_MS, cause });
+/** Returns the reply if an error is one that the store gave to this command alone, whatever the state of the store. */
+export function refusalOf(error: unknown): StoreReplyError | undefined {
+  if (error instanceof StoreReplyError) return error;
+  const cause = error instanceof SessionError ? error.cause : undefined;
+  return cause instanceof StoreReplyError && cause.code === "NOPERM" ? cause : undefined;
+}
+
+export function storeUnavailable(cause?: unknown, message = "the store is out of reach"): SessionError {
+  return new SessionError("STORE_UNAVAILABLE", message, { retryAfterMs: RETRY_AFTER_MS, cause });
 }
 
 export function storeOverloaded(): SessionError {

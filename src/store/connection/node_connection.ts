@@ -4,23 +4,26 @@
 // address, and what a connection must do before it counts as ready.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { createClient, RESP_TYPES } from "redis";
+import { ErrorReply } from "redis";
 import type { Logger } from "pino";
 import { storeOverloaded, storeUnavailable } from "./errors.ts";
+import type { Fence } from "./fence.ts";
+import { describeFault, faultOfReply, type StoreFault } from "./faults.ts";
+import { NodeHealth } from "./node_health.ts";
 import { SILENCE_MS, startPinging } from "./ping.ts";
+import {
+  CONNECT_TIMEOUT_MS,
+  isPrimary,
+  MAX_PENDING,
+  openClient,
+  type StoreArguments,
+  type StoreClient,
+  type StoreReply,
+} from "./store_client.ts";
 import { hostPortText, type NodeAddress, type StoreAccess } from "./store_url.ts";
 
-/** A reply of the store: bulk strings are Buffers, a simple status is a string, arrays nest. */
-export type StoreReply = Buffer | number | string | null | StoreReply[];
-export type StoreArguments = readonly (string | Buffer)[];
-
-/** What each topology of the store implements: single node, Sentinel, Cluster. */
-export type StoreRouter = Pick<NodeConnection, "isReady" | "nodeAddress" | "close"> & {
-  /** Sends a command to the node of `key`; the errors are those of NodeConnection. */
-  send(args: StoreArguments, key: string): Promise<StoreReply>;
-};
-
-export type RouterOptions = Pick<NodeConnectionOptions, "log" | "maxPending" | "onReadyChange">;
+/** What is wrong, and with which node. */
+export type NodeFault = { readonly fault: StoreFault; readonly node: string | undefined };
 
 export type NodeConnectionOptions = {
   /** Called before every attempt for the address to connect to. */
@@ -29,59 +32,17 @@ export type NodeConnectionOptions = {
   readonly log: Logger;
   /** Called with each change of isReady(). */
   readonly onReadyChange: (ready: boolean) => void;
-  /** Checks or sets up a new connection before it becomes ready; a rejection ends the connection. */
+  /** Sets up a new connection before it becomes ready; a rejection ends the connection. */
   readonly prepare?: (client: StoreClient) => Promise<void>;
+  /** The node must be a primary, and proves it by this. Without a fence, any node will do. */
+  readonly fence?: Fence;
   readonly maxPending?: number | undefined;
 };
 
-/** The commands that may wait for their replies, so that a hung store does not use up the memory of the process. */
-const MAX_PENDING = 10_000;
-const CONNECT_TIMEOUT_MS = 1_500;
 const RECONNECT_MIN_MS = 20;
 const RECONNECT_MAX_MS = 250;
 
-export type StoreClient = ReturnType<typeof openClient>;
-
-/** Makes a client of node-redis with the options of every connection to the store; it never reconnects. */
-export function openClient(address: NodeAddress, access: StoreAccess, maxPending: number = MAX_PENDING) {
-  const shared = { connectTimeout: CONNECT_TIMEOUT_MS, socketTimeout: SILENCE_MS, reconnectStrategy: false as const };
-  const tls = access.tls ? { tls: true as const } : undefined;
-  return createClient({
-    RESP: 2,
-    socket:
-      address.host === undefined
-        ? { path: address.path, ...shared }
-        : { host: address.host, port: address.port, ...tls, ...shared },
-    username: access.username,
-    password: access.password,
-    database: access.database,
-    disableOfflineQueue: true,
-    disableClientInfo: true,
-    maintNotifications: "disabled",
-    // More than our own bound, so that pings can be sent when that is reached.
-    commandsQueueMaxLength: maxPending + 16,
-    commandOptions: { timeout: 0, typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } },
-  });
-}
-
-/** Runs `use` on a connection of its own. Rejects what is pending after `timeoutMs`. */
-export async function withClient<Result>(
-  address: NodeAddress,
-  access: StoreAccess,
-  timeoutMs: number,
-  use: (client: StoreClient) => Promise<Result>,
-): Promise<Result> {
-  const client = openClient(address, access);
-  client.on("error", () => undefined);
-  const timer = setTimeout(() => client.destroy(), timeoutMs);
-  try {
-    await client.connect();
-    return await use(client);
-  } finally {
-    clearTimeout(timer);
-    client.destroy();
-  }
-}
+class NotPrimaryError extends Error {}
 
 export class NodeConnection {
   readonly #options: NodeConnectionOptions;
@@ -90,21 +51,27 @@ export class NodeConnection {
   readonly #ended: Promise<void>;
   #client: StoreClient | undefined;
   #address: NodeAddress | undefined;
-  #ready = false;
+  readonly #health: NodeHealth;
+  /** True while commands can be sent. */
+  #connected = false;
   #pending = 0;
 
   constructor(options: NodeConnectionOptions) {
     this.#options = options;
     this.#maxPending = options.maxPending ?? MAX_PENDING;
+    this.#health = new NodeHealth({
+      ...{ log: options.log, onChange: options.onReadyChange, proofMs: options.fence?.timeoutMs ?? Infinity },
+      nodeName: () => this.#storeName(),
+    });
     this.#ended = this.#run();
   }
 
   /**
    * Returns the store's raw reply, or rejects with the client's raw error. Rejects at once with STORE_UNAVAILABLE if it is
-   * not ready, and with STORE_OVERLOADED if too many commands wait.
+   * not connected or has not proven itself for too long, and with STORE_OVERLOADED if too many commands wait.
    */
   send(args: StoreArguments): Promise<StoreReply> {
-    if (!this.#ready) return Promise.reject(storeUnavailable());
+    if (!this.#connected || !this.#health.isProven()) return Promise.reject(storeUnavailable());
     if (this.#pending >= this.#maxPending) return Promise.reject(storeOverloaded());
     return this.#count(this.#client!.sendCommand<StoreReply>(args));
   }
@@ -112,30 +79,38 @@ export class NodeConnection {
   /** Sends ASKING, then the command, with no other command in between. */
   sendAsking(args: StoreArguments): Promise<StoreReply> {
     // If the command is refused, ASKING must not come before another one.
-    if (this.#ready && this.#pending < this.#maxPending) this.#client!.sendCommand(["ASKING"]).catch(() => undefined);
+    if (this.#connected && this.#pending < this.#maxPending)
+      this.#client!.sendCommand(["ASKING"]).catch(() => undefined);
     return this.send(args);
   }
 
   isReady(): boolean {
-    return this.#ready;
+    return this.#health.fault === undefined;
+  }
+
+  /** Returns what is wrong with the node; undefined if it is ready. */
+  fault(): NodeFault | undefined {
+    const { fault } = this.#health;
+    return fault && { fault, node: this.#storeName() };
   }
 
   /** Returns the address of the node if it is connected. */
   nodeAddress(): NodeAddress | undefined {
-    return this.#ready ? this.#address : undefined;
+    return this.#connected ? this.#address : undefined;
   }
 
   /** Closes the current connection, which is of no use, so that another one is made; `why` is logged. */
-  drop(why: string): void {
-    if (this.#client === undefined || !this.#ready) return;
+  drop(why: string, fault?: StoreFault): void {
+    if (this.#client === undefined || !this.#connected) return;
     this.#options.log.warn({ store: this.#storeName(), why }, "dropping a connection to the store; making another");
-    this.#setReady(false);
+    this.#disconnected();
+    if (fault !== undefined) this.#health.failed(fault);
     this.#client.destroy();
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#setReady(false);
+    this.#disconnected();
     this.#client?.destroy();
     await this.#ended;
   }
@@ -152,6 +127,7 @@ export class NodeConnection {
       } catch (error) {
         if (signal.aborted) return;
         failures++;
+        this.#health.failed(error instanceof NotPrimaryError ? "replica" : (faultOfReply(error) ?? "unreachable"));
         // An absent store is tried several times a second, so only some of the failures are warnings.
         const level = failures === 1 || failures % 100 === 0 ? "warn" : "debug";
         const fields = { err: error, store: this.#storeName(), failures };
@@ -166,7 +142,7 @@ export class NodeConnection {
 
   /** Connects, serves until the connection ends, and cleans up. Throws if the connection never became ready. */
   async #serveOneConnection(): Promise<void> {
-    const { locate, access, log, prepare } = this.#options;
+    const { locate, access, log, prepare, fence } = this.#options;
     const address = await locate(this.#closing.signal);
     this.#address = address;
     if (this.#closing.signal.aborted) return;
@@ -181,13 +157,19 @@ export class NodeConnection {
       await client.connect();
       const failed = ended.then(() => Promise.reject(lastError ?? new Error("connection ended")));
       // The kernel accepts connections for a hung process; only a reply shows that the process runs.
-      const prepared = client.sendCommand(["PING"]).then(() => prepare?.(client));
+      const prepared = client
+        .sendCommand(["PING"])
+        .then(() => fence === undefined || isPrimary(client))
+        .then((isFit) => isFit || Promise.reject(new NotPrimaryError(describeFault("replica").text)))
+        .then(() => prepare?.(client));
       await Promise.race([prepared, failed]);
-      clearTimeout(readyTimer);
-      this.#setReady(true);
+      this.#connected = true;
       log.info({ store: this.#storeName() }, "connected to the store");
+      this.#health.connected();
+      if (fence !== undefined) await this.#sendFence(client, fence);
+      clearTimeout(readyTimer);
       const stopPinging = startPinging(
-        () => client.sendCommand(["PING"]),
+        () => (fence === undefined ? client.sendCommand(["PING"]) : this.#sendFence(client, fence)),
         () => this.drop(`no reply to a ping for ${SILENCE_MS} ms`),
       );
       await ended;
@@ -199,21 +181,66 @@ export class NodeConnection {
       clearTimeout(readyTimer);
       this.#client = undefined;
       client.destroy();
-      this.#setReady(false);
+      this.#disconnected();
     }
   }
 
-  #setReady(ready: boolean): void {
-    if (this.#ready === ready) return;
-    this.#ready = ready;
-    this.#options.onReadyChange(ready);
+  /**
+   * Resolves once the node has accepted a fence that was sent after every command before this call. @throws SessionError
+   * STORE_UNAVAILABLE if it has refused it, and the client's error if the connection was lost.
+   */
+  async prove(): Promise<void> {
+    const { fence } = this.#options;
+    const isAccepted = this.#connected && fence !== undefined && (await this.#sendFence(this.#client!, fence));
+    if (!isAccepted) throw storeUnavailable();
+  }
+
+  /** Sends the fence. Resolves to whether the node has accepted it, and rejects if the connection is lost. */
+  async #sendFence(client: StoreClient, fence: Fence): Promise<boolean> {
+    const command = fence.command() ?? ["PING"];
+    const sentMs = performance.now();
+    try {
+      await client.sendCommand(command);
+    } catch (error) {
+      if (!(error instanceof ErrorReply)) throw error;
+      this.#refused(error);
+      fence.onRefused?.(error);
+      return false;
+    }
+    if (!this.#connected || client !== this.#client) return false;
+    this.#health.proven(sentMs);
+    return true;
+  }
+
+  /** Draws the conclusion from an error reply, to a fence or to any other command. */
+  #refused(error: unknown): void {
+    const fault = faultOfReply(error);
+    if (fault === undefined || !this.#connected) return;
+    const { text, endsConnection } = describeFault(fault);
+    if (endsConnection) this.drop(`it ${text}`, fault);
+    else this.#health.failed(fault);
+  }
+
+  #disconnected(): void {
+    this.#connected = false;
+    this.#health.disconnected();
+  }
+
+  /** Forgets that a right is missing, once the commands have been tried. */
+  rightsRestored(): void {
+    this.#health.rightsRestored();
   }
 
   readonly #settled = (): void => void this.#pending--;
 
+  readonly #failed = (error: unknown): void => {
+    this.#pending--;
+    if (this.#options.fence !== undefined && error instanceof ErrorReply) this.#refused(error);
+  };
+
   #count(reply: Promise<StoreReply>): Promise<StoreReply> {
     this.#pending++;
-    reply.then(this.#settled, this.#settled);
+    reply.then(this.#settled, this.#failed);
     return reply;
   }
 

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { withClient } from "../connection/node_connection.ts";
+import { withClient } from "../connection/store_client.ts";
 
 export const NO_CREDENTIALS = { tls: false, username: undefined, password: undefined, database: 0 };
 /** The kernel's limit is 108 with the final zero on Linux and 104 elsewhere. */
