@@ -14,7 +14,7 @@ import { createCallLog } from "./ops/call_log.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createOpenApiPage } from "./ops/openapi.ts";
-import { createReadiness, readinessPage, type ReadinessSwitch } from "./ops/readiness.ts";
+import { createReadiness, followStore, readinessPage } from "./ops/readiness.ts";
 import { reflectionRoutes } from "./ops/reflection.ts";
 import { createPipeline } from "./rpc/pipeline.ts";
 import { createRequestValidation } from "./rpc/request_validation.ts";
@@ -29,13 +29,14 @@ import { createAuditStore } from "./store/audit.ts";
 import { createChangeLog } from "./store/watch_change_log.ts";
 import { startStoreClock } from "./store/store_clock.ts";
 import { startRightsRecheck } from "./store/compatibility/rights_recheck.ts";
-import { createStoreConnection, type StoreConnection } from "./store/connection/connection.ts";
+import { createStoreConnection } from "./store/connection/connection.ts";
 import { STORE_FAULTS } from "./store/connection/faults.ts";
 import { createSessionCreator } from "./store/create_session.ts";
 import type { StoreDependencies } from "./store/dependencies.ts";
 import { createDeviceSessionStore } from "./store/device_sessions.ts";
 import { createHashSessionStore } from "./store/hash_sessions.ts";
 import { createIpBindingStore } from "./store/ip_binding.ts";
+import { createRecovery, type Recovery } from "./store/recovery.ts";
 import { createRegenerationStore } from "./store/regeneration.ts";
 import { createSecureSessionStore } from "./store/secure_sessions.ts";
 import { createSessionUpdateStore } from "./store/session_updates.ts";
@@ -102,8 +103,11 @@ type Startup = {
 async function openStore({ config, log, undo }: Startup) {
   const embedded = config.storeUrl ? undefined : await startEmbeddedStore({ dataDir: config.dataDir, log });
   if (embedded) undo.defer(() => embedded.stop());
-  const { fenceTimeoutMs } = config;
-  const connection = createStoreConnection({ url: config.storeUrl ?? embedded!.url, log, fenceTimeoutMs });
+  const { auditRetentionMs, fenceTimeoutMs } = config;
+  let takesShebang = true;
+  const recovery = createRecovery({ auditRetentionMs, shebang: () => takesShebang, log });
+  const url = config.storeUrl ?? embedded!.url;
+  const connection = createStoreConnection({ url, log, fenceTimeoutMs, recover: recovery.recover });
   undo.defer(() => connection.close());
 
   // Never aborted: if time runs out, the deadline's error names the store as the cause.
@@ -111,12 +115,19 @@ async function openStore({ config, log, undo }: Startup) {
   const within = (timeoutMs: number) => ({ deadlineMs: performance.now() + timeoutMs, signal });
   await connection.whenReady(within(STORE_CONNECT_TIMEOUT_MS));
   const { shebang, description, warnings } = await probeStore(connection, within(PROBE_TIMEOUT_MS));
+  takesShebang = shebang;
   for (const warning of warnings) log.warn(warning);
-  return { connection, description: embedded ? `${embedded.description} (${description})` : description, shebang };
+  return {
+    connection,
+    recovery,
+    description: embedded ? `${embedded.description} (${description})` : description,
+    shebang,
+  };
 }
 
 /** Creates everything between the store and the listeners. */
-async function buildService(startup: Startup, { connection, shebang }: Awaited<ReturnType<typeof openStore>>) {
+async function buildService(startup: Startup, store: Awaited<ReturnType<typeof openStore>>) {
+  const { connection, recovery, shebang } = store;
   const { config, log, siblings, undo } = startup;
   if (!existsSync(config.tokenKeysFile)) generateTokenKeysFile(config.tokenKeysFile);
   const tokenKeys = watchParsedFile(config.tokenKeysFile, { parse: parseTokenKeys, log, what: "token keys" });
@@ -125,7 +136,7 @@ async function buildService(startup: Startup, { connection, shebang }: Awaited<R
   undo.defer(() => authentication.close());
 
   const scripts = createScripts({ connection, shebang });
-  const stores = createSessionStores({ connection, scripts, settings: config }, log);
+  const stores = createSessionStores({ connection, scripts, settings: config }, log, recovery);
   const broadcaster = await startWatchBroadcaster(stores.changes, tokenKeys.current, log);
   undo.defer(() => broadcaster.stop());
   const clock = startStoreClock(connection);
@@ -170,20 +181,7 @@ async function buildService(startup: Startup, { connection, shebang }: Awaited<R
   return { pipeline, readiness, metrics };
 }
 
-/** Keeps the instance out of traffic, with the cause, while the store is not ready. Returns a function that stops it. */
-function followStore(connection: StoreConnection, readiness: ReadinessSwitch): () => void {
-  let cause: string | undefined;
-  const update = () => {
-    const before = cause;
-    cause = connection.unreadyCause();
-    if (before !== undefined && before !== cause) readiness.clear(before);
-    if (cause !== undefined) readiness.block(cause);
-  };
-  update();
-  return connection.onReadyChange(update);
-}
-
-function createSessionStores(store: StoreDependencies, log: Logger): SessionStores {
+function createSessionStores(store: StoreDependencies, log: Logger, recovery: Recovery): SessionStores {
   return {
     create: createSessionCreator(store),
     sessions: createSessionStore(store),
@@ -198,7 +196,7 @@ function createSessionStores(store: StoreDependencies, log: Logger): SessionStor
     adminUsers: createAdminUserStore(store),
     ipBinding: createIpBindingStore(store),
     sweep: createSweepStore(store),
-    changes: createChangeLog(store, log),
+    changes: createChangeLog(store, log, recovery.remember),
   };
 }
 

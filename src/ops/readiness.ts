@@ -35,6 +35,26 @@ export function createReadiness(): ReadinessSwitch {
   };
 }
 
+/** What readiness follows of the store. */
+type StoreState = {
+  /** Undefined while the store is ready. */
+  unreadyCause(): string | undefined;
+  onReadyChange(listener: () => void): () => void;
+};
+
+/** Keeps the instance out of traffic, with the cause, while the store is not ready. Returns a function that stops it. */
+export function followStore(store: StoreState, readiness: ReadinessSwitch): () => void {
+  let cause: string | undefined;
+  const update = () => {
+    const before = cause;
+    cause = store.unreadyCause();
+    if (before !== undefined && before !== cause) readiness.clear(before);
+    if (cause !== undefined) readiness.block(cause);
+  };
+  update();
+  return store.onReadyChange(update);
+}
+
 /** The page /readyz: 200 if the instance is ready, else 503 with the reasons. */
 export function readinessPage(readiness: Readiness): Page {
   const reasons = readiness.reasons();

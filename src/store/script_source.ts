@@ -18,6 +18,7 @@ export const SCRIPT_NAMES = [
   "hash_sessions_increment_field",
   "hash_sessions_set_fields",
   "ip_binding_record_mismatch",
+  "recovery_reapply_end",
   "regeneration_begin_move",
   "regeneration_end_move",
   "regeneration_regenerate",

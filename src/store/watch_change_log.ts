@@ -29,7 +29,12 @@ const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => part
 
 export type ChangeLog = ReturnType<typeof createChangeLog>;
 
-export function createChangeLog({ connection, scripts }: Omit<StoreDependencies, "settings">, log: Logger) {
+/** `onSeen` is called with each change that is published or read. */
+export function createChangeLog(
+  { connection, scripts }: Omit<StoreDependencies, "settings">,
+  log: Logger,
+  onSeen: (change: Change) => void = () => undefined,
+) {
   /**
    * Reads the end of each partition's log, in order: by one MGET on a single node, by pipelined GETs in a cluster. Only the
    * replies of primaries count.
@@ -55,7 +60,9 @@ export function createChangeLog({ connection, scripts }: Omit<StoreDependencies,
     const key = partitionKeys(partition)[1];
     const after = `(${end.epoch}-${end.seq}`;
     const reply = await connection.send(key, ["XRANGE", key, after, "+", "COUNT", String(count)], call);
-    return (reply as [Buffer, [Buffer, Buffer]][]).map(([, [, change]]) => parseChange(change));
+    const changes = (reply as [Buffer, [Buffer, Buffer]][]).map(([, [, change]]) => parseChange(change));
+    changes.forEach(onSeen);
+    return changes;
   }
 
   /**
@@ -72,7 +79,16 @@ export function createChangeLog({ connection, scripts }: Omit<StoreDependencies,
       access: connection.url,
       log,
       onReadyChange,
-      prepare: (client) => client.subscribe(CHANGES_CHANNEL, (message) => onChange(parseChange(message)), true),
+      prepare: (client) =>
+        client.subscribe(
+          CHANGES_CHANNEL,
+          (message) => {
+            const change = parseChange(message);
+            onSeen(change);
+            onChange(change);
+          },
+          true,
+        ),
     });
   }
 

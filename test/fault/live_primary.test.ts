@@ -2,62 +2,23 @@
 // validation trusts it for longer than SA_FENCE_TIMEOUT.
 
 import assert from "node:assert/strict";
-import { Writable } from "node:stream";
 import { describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
-import { loadConfig } from "../../src/config/config.ts";
-import { createLogger } from "../../src/ops/logger.ts";
-import { startServer } from "../../src/server.ts";
 import { startClientProxy } from "../helpers/client_proxy.ts";
-import { createAuthorityClient, type CallError } from "../helpers/grpc_client.ts";
+import type { CallError } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { startInstance, type StoreInstance } from "../helpers/store_instance.ts";
+import { until } from "../helpers/until.ts";
 
 const skip = redisServerMissing();
 const HOST = "127.0.0.1";
-/** Generous, for a busy machine; docs/guarantees.md has the measured times. */
-const PATIENCE_MS = 30_000;
-
-type Instance = Awaited<ReturnType<typeof startInstance>>;
 
 async function startStore(t: TestContext, ...args: string[]): Promise<RedisServer> {
   const store = await startRedisServer({ args });
   t.after(() => store.stop());
   return store;
-}
-
-async function startInstance(t: TestContext, storeAddress: string, dataDir: string) {
-  const lines: { msg: string; fault?: string; why?: string }[] = [];
-  const log = new Writable({
-    write(chunk, _encoding, done) {
-      lines.push(JSON.parse(String(chunk)));
-      done();
-    },
-  });
-  const config = loadConfig({
-    ...{ SA_STORE_URL: `redis://${storeAddress}`, SA_DATA_DIR: dataDir, SA_LOG_LEVEL: "info" },
-    ...{ SA_GRPC_LISTEN: `${HOST}:0`, SA_HTTP_LISTEN: `${HOST}:0` },
-  });
-  const server = await startServer(config, createLogger(config, log));
-  const client = createAuthorityClient(server.addresses.grpc!);
-  t.after(async () => {
-    client.close();
-    await server.close();
-  });
-  const readiness = async () => {
-    const response = await fetch(`http://${server.addresses.http!}/readyz`);
-    return ((await response.json()) as { reasons: string[] }).reasons;
-  };
-  return { client, lines, readiness, http: server.addresses.http! };
-}
-
-async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const deadlineMs = performance.now() + PATIENCE_MS;
-  while (!(await condition())) {
-    if (performance.now() > deadlineMs) assert.fail(`${what}: not within ${PATIENCE_MS} ms`);
-    await sleep(20);
-  }
 }
 
 /** Starts a replica of `primary`; resolves when it is in sync. */
@@ -69,7 +30,7 @@ async function startReplica(t: TestContext, primary: RedisServer, ...args: strin
   return replica;
 }
 
-const createWorks = ({ client }: Instance) =>
+const createWorks = ({ client }: StoreInstance) =>
   client.createSession({ userId: "again" }).then(
     () => true,
     (error: unknown) => {
@@ -79,7 +40,7 @@ const createWorks = ({ client }: Instance) =>
   );
 
 /** Keeps validating. Returns the verdicts, undefined for UNAVAILABLE, by the start of each call. */
-function validating({ client }: Instance, sessionId: string) {
+function validating({ client }: StoreInstance, sessionId: string) {
   const results: { readonly startedMs: number; readonly verdict: Verdict | undefined }[] = [];
   let stopped = false;
   const loop = async () => {
@@ -112,7 +73,7 @@ describe("behind a stable address", { skip }, () => {
     const successor = await startReplica(t, old);
     const front = await startClientProxy(`${HOST}:${old.port}`);
     t.after(() => front.stop());
-    const instance = await startInstance(t, front.address, old.dataDir);
+    const instance = await startInstance(t, `redis://${front.address}`, old.dataDir);
     const { session } = await instance.client.createSession({ userId: "ada" });
     await until("the session is replicated", async () => (await successor.command("DBSIZE")) !== ":0");
 
@@ -132,8 +93,8 @@ describe("behind a stable address", { skip }, () => {
     const successor = await startReplica(t, old);
     const front = await startClientProxy(`${HOST}:${old.port}`);
     t.after(() => front.stop());
-    const instance = await startInstance(t, front.address, old.dataDir);
-    const other = await startInstance(t, `${HOST}:${old.port}`, old.dataDir);
+    const instance = await startInstance(t, `redis://${front.address}`, old.dataDir);
+    const other = await startInstance(t, `redis://${HOST}:${old.port}`, old.dataDir);
     const { session } = await other.client.createSession({ userId: "ada" });
     const { sessionId } = session!;
     await until("the session is replicated", async () => (await successor.command("DBSIZE")) !== ":0");
@@ -141,7 +102,7 @@ describe("behind a stable address", { skip }, () => {
     // The front goes on sending everything to the old node, which no replication reaches.
     await successor.command("REPLICAOF", "NO", "ONE");
     await old.command("REPLICAOF", HOST, "1");
-    const onSuccessor = await startInstance(t, `${HOST}:${successor.port}`, old.dataDir);
+    const onSuccessor = await startInstance(t, `redis://${HOST}:${successor.port}`, old.dataDir);
     await until("not ready", async () =>
       (await instance.readiness()).includes("the store is a replica, not a primary"),
     );
@@ -164,12 +125,12 @@ describe("behind a stable address", { skip }, () => {
     );
     const front = await startClientProxy(`${HOST}:${old.port}`);
     t.after(() => front.stop());
-    const instance = await startInstance(t, front.address, old.dataDir);
+    const instance = await startInstance(t, `redis://${front.address}`, old.dataDir);
     const { session } = await instance.client.createSession({ userId: "ada" });
     const { sessionId } = session!;
 
     await successor.command("REPLICAOF", "NO", "ONE");
-    const other = await startInstance(t, `${HOST}:${successor.port}`, old.dataDir);
+    const other = await startInstance(t, `redis://${HOST}:${successor.port}`, old.dataDir);
     const validations = validating(instance, sessionId);
     assert.equal((await other.client.deleteSession({ sessionId })).deleted, true);
     const deletedMs = performance.now();
@@ -195,7 +156,7 @@ describe("behind a stable address", { skip }, () => {
 describe("a store that refuses commands (cases/failover.md 5)", { skip }, () => {
   test("rights taken away while connected: not ready, with the cause, until they are back", async (t) => {
     const store = await startStore(t);
-    const instance = await startInstance(t, `${HOST}:${store.port}`, store.dataDir);
+    const instance = await startInstance(t, `redis://${HOST}:${store.port}`, store.dataDir);
     await store.command("ACL", "SETUSER", "default", "-xadd");
     await assert.rejects(instance.client.createSession({ userId: "ada" }), { code: status.UNAVAILABLE });
     const cause = "the store refuses a command that the user has no right to";
@@ -210,7 +171,7 @@ describe("a store that refuses commands (cases/failover.md 5)", { skip }, () => 
 
   test("a store that cannot save: not ready until it can", async (t) => {
     const store = await startStore(t, "--save", "3600 1", "--enable-protected-configs", "yes");
-    const instance = await startInstance(t, `${HOST}:${store.port}`, store.dataDir);
+    const instance = await startInstance(t, `redis://${HOST}:${store.port}`, store.dataDir);
     await instance.client.createSession({ userId: "ada" });
     await store.command("CONFIG", "SET", "dir", "/proc");
     await store.command("BGSAVE");

@@ -42,6 +42,7 @@ const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   hash_sessions_increment_field: ONE_SESSION,
   hash_sessions_set_fields: ONE_SESSION,
   ip_binding_record_mismatch: ONE_SESSION,
+  recovery_reapply_end: ONE_SESSION,
   regeneration_begin_move: ONE_SESSION,
   regeneration_end_move: ONE_SESSION,
   regeneration_regenerate: regenerateScriptKeys(SESSION_ID, NEW_SESSION_ID),

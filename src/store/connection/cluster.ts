@@ -6,9 +6,10 @@
 
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
-import { NodeConnection, type NodeFault } from "./node_connection.ts";
-import type { RouterOptions, StoreRouter } from "./router.ts";
-import { withClient, type StoreArguments, type StoreReply } from "./store_client.ts";
+import { NodeConnection } from "./node_connection.ts";
+import type { NodeFault } from "./node_health.ts";
+import { recoverNode, type RouterOptions, type StoreRouter } from "./router.ts";
+import { withClient, type StoreArguments, type StoreClient, type StoreReply } from "./store_client.ts";
 import { fenceOf } from "./fence.ts";
 import { SLOT_COUNT, slotOf } from "./slots.ts";
 import { hostPortText, type ClusterStoreUrl, type HostPort, type NodeAddress } from "./store_url.ts";
@@ -146,11 +147,11 @@ export class ClusterRouter implements StoreRouter {
       const onReadyChange = () => this.#updateReady();
       const locate = () => address;
       // A node that refuses the fence may have lost its slots to another primary.
-      const fence = {
-        ...fenceOf((slot) => this.#owners[slot]?.address === address, fenceTimeoutMs),
-        onRefused: () => void this.#refresh(),
-      };
-      const connection = new NodeConnection({ locate, access: this.#url, log, maxPending, onReadyChange, fence });
+      const owns = (slot: number) => this.#owners[slot]?.address === address;
+      const fence = { ...fenceOf(owns, fenceTimeoutMs), onRefused: () => void this.#refresh() };
+      const prepare = (client: StoreClient) => recoverNode(this.#options, client, owns);
+      const options = { locate, access: this.#url, log, maxPending, onReadyChange, fence, prepare };
+      const connection = new NodeConnection(options);
       primary = { address, connection };
       this.#primaries.set(name, primary);
     }

@@ -9,8 +9,8 @@ import { storeUnavailable } from "./errors.ts";
 import { describeFault, type StoreFault } from "./faults.ts";
 import { fenceOf } from "./fence.ts";
 import { NodeConnection } from "./node_connection.ts";
-import type { RouterOptions, StoreRouter } from "./router.ts";
-import type { StoreArguments, StoreReply } from "./store_client.ts";
+import { recoverNode, type RouterOptions, type StoreRouter } from "./router.ts";
+import type { StoreArguments, StoreClient, StoreReply } from "./store_client.ts";
 import { createSentinelRouter } from "./sentinel.ts";
 import { describeStoreUrl, type StoreUrl } from "./store_url.ts";
 
@@ -26,15 +26,17 @@ export type StoreConnectionOptions = {
   readonly maxPending?: number;
   /** A node that has accepted no write for so long is not believed any more. Default: 3 s, the lease of a cache. */
   readonly fenceTimeoutMs?: number;
+  /** Brings each primary up to date before it is ready. */
+  readonly recover?: RouterOptions["recover"];
 };
 
 const DEFAULT_FENCE_TIMEOUT_MS = 3_000;
 
 export function createStoreConnection(options: StoreConnectionOptions) {
-  const { url, log, maxPending, fenceTimeoutMs = DEFAULT_FENCE_TIMEOUT_MS } = options;
+  const { url, log, maxPending, fenceTimeoutMs = DEFAULT_FENCE_TIMEOUT_MS, recover } = options;
   const listeners = new Set<(ready: boolean) => void>();
   let closed = false;
-  const router = createRouter(url, { log, maxPending, fenceTimeoutMs, onReadyChange: notify });
+  const router = createRouter(url, { log, maxPending, fenceTimeoutMs, recover, onReadyChange: notify });
 
   function notify(ready: boolean): void {
     for (const listener of listeners) listener(ready);
@@ -128,7 +130,8 @@ function createRouter(url: StoreUrl, options: RouterOptions): StoreRouter {
       return createSentinelRouter(url, options);
     case "single": {
       const fence = fenceOf(() => true, options.fenceTimeoutMs);
-      return new NodeConnection({ locate: () => url.address, access: url, ...options, fence });
+      const prepare = (client: StoreClient) => recoverNode(options, client, () => true);
+      return new NodeConnection({ locate: () => url.address, access: url, ...options, fence, prepare });
     }
   }
 }

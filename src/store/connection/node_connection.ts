@@ -9,7 +9,7 @@ import type { Logger } from "pino";
 import { storeOverloaded, storeUnavailable } from "./errors.ts";
 import type { Fence } from "./fence.ts";
 import { describeFault, faultOfReply, type StoreFault } from "./faults.ts";
-import { NodeHealth } from "./node_health.ts";
+import { NodeHealth, type NodeFault } from "./node_health.ts";
 import { SILENCE_MS, startPinging } from "./ping.ts";
 import {
   CONNECT_TIMEOUT_MS,
@@ -22,9 +22,6 @@ import {
 } from "./store_client.ts";
 import { hostPortText, type NodeAddress, type StoreAccess } from "./store_url.ts";
 
-/** What is wrong, and with which node. */
-export type NodeFault = { readonly fault: StoreFault; readonly node: string | undefined };
-
 export type NodeConnectionOptions = {
   /** Called before every attempt for the address to connect to. */
   readonly locate: (signal: AbortSignal) => NodeAddress | Promise<NodeAddress>;
@@ -33,7 +30,7 @@ export type NodeConnectionOptions = {
   /** Called with each change of isReady(). */
   readonly onReadyChange: (ready: boolean) => void;
   /** Sets up a new connection before it becomes ready; a rejection ends the connection. */
-  readonly prepare?: (client: StoreClient) => Promise<void>;
+  readonly prepare?: ((client: StoreClient) => Promise<void>) | undefined;
   /** The node must be a primary, and proves it by this. Without a fence, any node will do. */
   readonly fence?: Fence;
   readonly maxPending?: number | undefined;
@@ -157,12 +154,14 @@ export class NodeConnection {
       await client.connect();
       const failed = ended.then(() => Promise.reject(lastError ?? new Error("connection ended")));
       // The kernel accepts connections for a hung process; only a reply shows that the process runs.
-      const prepared = client
+      const checked = client
         .sendCommand(["PING"])
         .then(() => fence === undefined || isPrimary(client))
-        .then((isFit) => isFit || Promise.reject(new NotPrimaryError(describeFault("replica").text)))
-        .then(() => prepare?.(client));
-      await Promise.race([prepared, failed]);
+        .then((isFit) => isFit || Promise.reject(new NotPrimaryError(describeFault("replica").text)));
+      await Promise.race([checked, failed]);
+      readyTimer.refresh();
+      await Promise.race([prepare?.(client), failed]);
+      readyTimer.refresh();
       this.#connected = true;
       log.info({ store: this.#storeName() }, "connected to the store");
       this.#health.connected();

@@ -3,6 +3,9 @@
 import type { Logger } from "pino";
 import { describeFault, type StoreFault } from "./faults.ts";
 
+/** What is wrong, and with which node. */
+export type NodeFault = { readonly fault: StoreFault; readonly node: string | undefined };
+
 export type NodeHealthOptions = {
   readonly log: Logger;
   /** Called with each change of the fault. */

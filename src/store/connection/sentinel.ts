@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fenceOf } from "./fence.ts";
 import { storeUnavailable } from "./errors.ts";
 import { NodeConnection } from "./node_connection.ts";
-import type { RouterOptions, StoreRouter } from "./router.ts";
+import { recoverNode, type RouterOptions, type StoreRouter } from "./router.ts";
 import { SentinelWatcher } from "./sentinel_watcher.ts";
 import { hostPortText, type SentinelStoreUrl } from "./store_url.ts";
 
@@ -30,6 +30,7 @@ export function createSentinelRouter(url: SentinelStoreUrl, options: RouterOptio
     },
     access: url,
     ...options,
+    prepare: (client) => recoverNode(options, client, () => true),
     // A master that refuses writes may have a successor already.
     fence: { ...fenceOf(() => true, options.fenceTimeoutMs), onRefused: () => void sentinels.ask() },
   });
