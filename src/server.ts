@@ -42,6 +42,7 @@ import { createSecureSessionStore } from "./store/secure_sessions.ts";
 import { createSessionUpdateStore } from "./store/session_updates.ts";
 import { startEmbeddedStore } from "./store/embedded/embedded_store.ts";
 import { probeStore } from "./store/compatibility/compatibility_check.ts";
+import { createReplication } from "./store/replication.ts";
 import { createScripts } from "./store/scripts.ts";
 import { createSessionStore } from "./store/simple_sessions.ts";
 import { createSweepStore, startSweep } from "./store/sweep.ts";
@@ -196,6 +197,7 @@ function createSessionStores(store: StoreDependencies, log: Logger, recovery: Re
     adminUsers: createAdminUserStore(store),
     ipBinding: createIpBindingStore(store),
     sweep: createSweepStore(store),
+    replication: createReplication(store.connection),
     changes: createChangeLog(store, log, recovery.remember),
   };
 }

@@ -163,6 +163,7 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     touchIntervalMs: values.SA_TOUCH_INTERVAL,
     requestTimeoutMs: values.SA_REQUEST_TIMEOUT,
     fenceTimeoutMs: values.SA_FENCE_TIMEOUT,
+    revokeMinReplicas: values.SA_REVOKE_MIN_REPLICAS,
     auditRetentionMs: values.SA_AUDIT_RETENTION,
     /** How long a rotated-away token stays valid. */
     rotationGraceMs: values.SA_ROTATION_GRACE,

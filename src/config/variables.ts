@@ -111,6 +111,11 @@ export const VARIABLES = {
     otherwise: "no limit",
     doc: "The most sessions that a user may create in a period, for example `10/1h`.",
   },
+  SA_REVOKE_MIN_REPLICAS: {
+    parser: integer(0, 16),
+    default: "0",
+    doc: "The end of a session is acknowledged once this many replicas of the store have it. A call can ask for another number.",
+  },
   SA_TENANT_INDEX: {
     parser: boolean,
     default: "true",

@@ -27,6 +27,7 @@ const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
   CREDENTIAL_INVALID: Code.Unauthenticated,
   SCOPE_MISSING: Code.PermissionDenied,
   METHOD_NOT_IMPLEMENTED: Code.Unimplemented,
+  NOT_REPLICATED: Code.Unavailable,
   STORE_UNAVAILABLE: Code.Unavailable,
   STORE_TIMEOUT: Code.Unavailable,
   STORE_OVERLOADED: Code.Unavailable,

@@ -10,6 +10,7 @@ import type { DeviceSessionStore } from "../store/device_sessions.ts";
 import type { HashSessionStore } from "../store/hash_sessions.ts";
 import type { IpBindingStore } from "../store/ip_binding.ts";
 import type { RegenerationStore } from "../store/regeneration.ts";
+import type { Replication } from "../store/replication.ts";
 import type { SecureSessionStore } from "../store/secure_sessions.ts";
 import type { SessionUpdateStore } from "../store/session_updates.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
@@ -37,6 +38,7 @@ export type SessionStores = {
   readonly ipBinding: IpBindingStore;
   readonly sweep: SweepStore;
   readonly changes: ChangeLog;
+  readonly replication: Replication;
 };
 
 /** The server's values for what a request leaves unset. */
@@ -47,6 +49,8 @@ export type SessionDefaults = {
   /** The limit on a user's live sessions, 0 for none, and what happens to a create above it. */
   readonly maxSessionsPerUser: number;
   readonly onExceed: "reject" | "evict";
+  /** How many replicas must have the end of a session; 0 for none. */
+  readonly revokeMinReplicas: number;
 };
 
 export type ServiceDependencies = SessionStores & {

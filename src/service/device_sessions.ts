@@ -1,7 +1,9 @@
 // Device sessions: CreateDeviceSession, GetDeviceSession, ListUserDevices, RevokeDevice.
 
+import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
+import { awaitReplicas } from "./durability.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { createNewSession } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
@@ -29,7 +31,9 @@ export function createDeviceSessionService(deps: ServiceDependencies) {
     },
 
     async revokeDevice(request, call) {
-      return { deleted: await deviceSessions.revoke(request.userId, request.deviceId, request, call) };
+      const deleted = await deviceSessions.revoke(request.userId, request.deviceId, request, call);
+      const partition = partitionOfOwner(ownerOf(call.principal.tenant, request.userId));
+      return { deleted, replicaCount: await awaitReplicas(deps, partition, request.durability, call) };
     },
   } satisfies SessionServiceImpl;
 }

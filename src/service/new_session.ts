@@ -1,7 +1,6 @@
 // Creates sessions, for the four Create methods: their requests differ only in what they make mandatory.
 
 import type { Message } from "@bufbuild/protobuf";
-import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   DeviceType,
   IpBinding,
@@ -15,6 +14,7 @@ import type { CreateSessionRequest } from "../../gen/session/v1/simple_sessions_
 import type { CallContext } from "../domain/call.ts";
 import { invalidField } from "../domain/errors.ts";
 import { TIMEOUT_PROFILES } from "../domain/timeout_profiles.ts";
+import { durationToMs, wholeMs } from "../lib/duration.ts";
 import type { NewSession } from "../store/create_session.ts";
 import { IP_BINDING, RECORD_KIND, recordFlags, type IpBindingFlag } from "../store/session_record.ts";
 import type { StoredSession } from "../store/stored_session.ts";
@@ -95,15 +95,6 @@ export function authenticatedAtMs(authentication: Authentication | undefined): n
   if (authentication === undefined) return 0;
   // Rounded down, so that a login in the same millisecond as a DeleteUserSessions counts as before it.
   return authentication.time ? Math.max(1, wholeMs(authentication.time)) : -1;
-}
-
-/** Returns the whole milliseconds of a duration, rounded down, or undefined if it is unset. */
-export function durationToMs(duration: Duration | undefined): number | undefined {
-  return duration && wholeMs(duration);
-}
-
-export function wholeMs({ seconds, nanos }: Duration | Timestamp): number {
-  return Number(seconds) * 1000 + Math.floor(nanos / 1e6);
 }
 
 /** Returns the limit that applies to a login. An anonymous session has none. */

@@ -8,9 +8,9 @@ import type { StoredSession } from "../store/stored_session.ts";
 import { loginAnonymousSession, type PresentedSession } from "./anonymous_login.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { durationToMs } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
 import { changeFromAddress } from "./validation/ip_binding.ts";
+import { durationToMs } from "../lib/duration.ts";
 
 export function createRegenerationService(deps: ServiceDependencies) {
   const { regeneration, keyRing } = deps;

@@ -2,7 +2,9 @@
 
 import { deriveSecret, mintToken, newSecret, verifyToken } from "../domain/token.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
+import { awaitReplicas } from "./durability.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { createNewSession } from "./new_session.ts";
 import { sessionMessage } from "./session_message.ts";
@@ -43,7 +45,10 @@ export function createSecureSessionService(deps: ServiceDependencies) {
     async revokeToken(request, call) {
       const verified = verifyToken(keyRing(), call.principal.tenant, request.token);
       if (verified === undefined) return { deleted: false };
-      return { deleted: await secureSessions.revoke(verified.sessionId, verified.digest, request, call) };
+      const { sessionId, digest } = verified;
+      const deleted = await secureSessions.revoke(sessionId, digest, request, call);
+      const replicaCount = await awaitReplicas(deps, partitionOfSessionId(sessionId), request.durability, call);
+      return { deleted, replicaCount };
     },
   } satisfies SessionServiceImpl;
 

@@ -9,8 +9,9 @@ import { recordFlags, type SessionRecord } from "../store/session_record.ts";
 import type { SessionUpdate } from "../store/session_updates.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
-import { authenticatedAtMs, durationToMs, ipBindingFlag, wholeMs } from "./new_session.ts";
+import { authenticatedAtMs, ipBindingFlag } from "./new_session.ts";
 import { encodeAuthentication, encodeIdentity, encodeLabels, sessionMessage } from "./session_message.ts";
+import { durationToMs, wholeMs } from "../lib/duration.ts";
 
 const PATHS = ["idle_timeout", "absolute_expire_time", "device_name", "device_last_ip_address", "labels", "ip_binding"];
 

@@ -4,10 +4,13 @@
 import type { UpdateSessionDataRequest } from "../../gen/session/v1/simple_sessions_pb.ts";
 import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
+import { ownerOf, partitionOfOwner } from "../domain/owner.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
 import { mergePatch } from "../lib/merge_patch.ts";
 import { sessionNotFound } from "../store/script_outcomes.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import type { ServiceDependencies } from "./dependencies.ts";
+import { awaitReplicas } from "./durability.ts";
 import type { EncodedHandlers, SessionServiceImpl } from "./handlers.ts";
 import { createNewSession } from "./new_session.ts";
 import { decodeData, encodeData, sessionMessage } from "./session_message.ts";
@@ -47,12 +50,17 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     async deleteSession(request, call) {
       const { userId, actor, note } = request;
       const end = { reason: "deleted", revocationReason: "", userId, actor, note } as const;
-      return { deleted: await sessions.remove(references.idOf(request.sessionId, call), end, call) };
+      const sessionId = references.idOf(request.sessionId, call);
+      const deleted = await sessions.remove(sessionId, end, call);
+      const replicaCount = await awaitReplicas(deps, partitionOfSessionId(sessionId), request.durability, call);
+      return { deleted, replicaCount };
     },
 
     async deleteUserSessions(request, call) {
       const { userId, exceptSessionId } = request;
-      return { deletedCount: await sessions.removeAllOfUser(userId, exceptSessionId, request, call) };
+      const deletedCount = await sessions.removeAllOfUser(userId, exceptSessionId, request, call);
+      const partition = partitionOfOwner(ownerOf(call.principal.tenant, userId));
+      return { deletedCount, replicaCount: await awaitReplicas(deps, partition, request.durability, call) };
     },
 
     async listUserSessions(request, call) {

@@ -7,12 +7,14 @@ import type { CallContext } from "../domain/call.ts";
 import { SessionError } from "../domain/errors.ts";
 import { ownerOf, ownerPrefixOf } from "../domain/owner.ts";
 import { decodePosition, encodePosition, type Position } from "../domain/position.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { ChangeLog } from "../store/watch_change_log.ts";
 import type { SessionStore } from "../store/simple_sessions.ts";
 import { LEASE_MS, type WatchBroadcaster } from "../watch/broadcaster.ts";
 import { replay } from "../watch/resume.ts";
 import { toPushStream } from "../watch/subscription.ts";
+import { awaitReplicas, type DurabilityDependencies } from "./durability.ts";
 import type { SessionServiceImpl } from "./handlers.ts";
 import { revocationWord } from "./revocation.ts";
 import type { SessionReferences } from "./session_references.ts";
@@ -23,7 +25,7 @@ const BARRIER_MS = LEASE_MS * 1.02;
 /** Renews a subscription that another process of this instance holds; resolves to false if none holds it. */
 export type RenewOnSibling = (tenant: string, watchId: string, nonce: string) => Promise<boolean>;
 
-type WatchDeps = {
+type WatchDeps = DurabilityDependencies & {
   readonly sessions: SessionStore;
   readonly changes: ChangeLog;
   readonly broadcaster: WatchBroadcaster;
@@ -54,10 +56,11 @@ export function createWatchService(deps: WatchDeps) {
         { reason: "revoked", revocationReason, userId, note, actor },
         call,
       );
+      const replicaCount = await awaitReplicas(deps, partitionOfSessionId(sessionId), request.durability, call);
       // A cache whose lease was renewed earlier may serve the session until that lease ends. One that renews from now on
       // receives the invalidation first.
       if (request.barrier) await passBarrier(call);
-      return { deleted };
+      return { deleted, replicaCount };
     },
 
     async *watchInvalidations(request, call) {

@@ -18,6 +18,11 @@ export function partitionKeys(partition: number) {
   return PARTITIONS[partition]!.shared;
 }
 
+/** Returns the key that is written to wait for replicas of a partition. */
+export function replicationKey(partition: number): string {
+  return `${PARTITIONS[partition]!.base}wait`;
+}
+
 /** Returns the key of a session's record, or undefined if no session can have this id. */
 export function recordKey(sessionId: string): string | undefined {
   const partition = partitionOfSessionId(sessionId);

@@ -85,7 +85,8 @@ export class ClusterRouter implements StoreRouter {
     for (const { connection } of this.#primaries.values()) connection.rightsRestored();
   }
 
-  nodeAddress(): NodeAddress | undefined {
+  nodeAddress(key?: string): NodeAddress | undefined {
+    if (key !== undefined) return this.#owners[slotOf(key)]?.connection.nodeAddress();
     return [...this.#primaries.values()].find(({ connection }) => connection.isReady())?.address;
   }
 

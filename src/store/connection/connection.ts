@@ -112,8 +112,8 @@ export function createStoreConnection(options: StoreConnectionOptions) {
     rightsRestored: () => router.rightsRestored(),
     onReadyChange,
     whenReady,
-    /** Returns a connected node, for connections that any node can serve (pub/sub); undefined if there is none. */
-    nodeAddress: () => router.nodeAddress(),
+    /** Returns the node of a key or, without one, any connected node; undefined if it is not connected. */
+    nodeAddress: (key?: string) => router.nodeAddress(key),
     close,
   };
 }

@@ -3,6 +3,7 @@
 import type { NodeConnection, NodeConnectionOptions } from "./node_connection.ts";
 import { storeError } from "./errors.ts";
 import { slotOf } from "./slots.ts";
+import type { NodeAddress } from "./store_url.ts";
 import type { StoreArguments, StoreClient, StoreReply } from "./store_client.ts";
 
 /** A node that is about to be used. */
@@ -14,12 +15,11 @@ export type NewNode = {
 };
 
 /** A topology: a single node, Sentinel or Cluster. */
-export type StoreRouter = Pick<
-  NodeConnection,
-  "isReady" | "fault" | "prove" | "rightsRestored" | "nodeAddress" | "close"
-> & {
+export type StoreRouter = Pick<NodeConnection, "isReady" | "fault" | "prove" | "rightsRestored" | "close"> & {
   /** Sends a command to the node of `key`; the errors are those of NodeConnection. */
   send(args: StoreArguments, key: string): Promise<StoreReply>;
+  /** Returns the node of a key or, without one, any connected node; undefined if it is not connected. */
+  nodeAddress(key?: string): NodeAddress | undefined;
 };
 
 export type RouterOptions = Pick<NodeConnectionOptions, "log" | "maxPending" | "onReadyChange"> & {
