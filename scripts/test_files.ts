@@ -15,6 +15,7 @@ type LongFile = {
 export const LONG_FILES: readonly LongFile[] = [
   { file: "test/project/client_generation.test.ts", seconds: 250, onlyInAll: true },
   { file: "test/race/all_variants.test.ts", seconds: 188 },
+  { file: "test/fault/failover.test.ts", seconds: 130, onlyInAll: true },
   { file: "test/contract/tenant_index.test.ts", seconds: 117 },
   { file: "test/race/simple_and_hash_sessions.test.ts", seconds: 80 },
   { file: "test/property/sessions.test.ts", seconds: 58 },
@@ -26,6 +27,7 @@ export const LONG_FILES: readonly LongFile[] = [
   { file: "test/fault/workers.test.ts", seconds: 35, onlyInAll: true },
   { file: "test/race/end_sessions.test.ts", seconds: 33 },
   { file: "test/fault/staleness.test.ts", seconds: 30, onlyInAll: true },
+  { file: "test/fault/live_primary.test.ts", seconds: 25 },
   { file: "test/contract/watch.test.ts", seconds: 21 },
   { file: "test/contract/session_updates.test.ts", seconds: 20 },
   { file: "test/property/eviction_order.test.ts", seconds: 19 },

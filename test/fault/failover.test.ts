@@ -7,12 +7,20 @@ import { AuditEventType } from "../../gen/session/v1/audit_pb.ts";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startClientProxy } from "../helpers/client_proxy.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { rounds } from "../helpers/rounds.ts";
 import { startInstance, type StoreInstance } from "../helpers/store_instance.ts";
 import { until } from "../helpers/until.ts";
 
 const skip = redisServerMissing();
 const HOST = "127.0.0.1";
 const LANES = 8;
+/** By turns a planned failover and a kill of the primary. */
+const ROUNDS = rounds({ quick: 2, all: 6, variable: "FAILOVER_ROUNDS" });
+const SPLIT = [
+  [0, 5460],
+  [5461, 10922],
+  [10923, 16383],
+] as const;
 
 async function startStore(t: TestContext, ...args: string[]): Promise<RedisServer> {
   const store = await startRedisServer({ args });
@@ -88,61 +96,140 @@ test("ends that the new primary has lost are applied again before the instance i
   assert.equal(instance.lines.filter(({ sessions }) => sessions !== undefined).length, 1);
 });
 
+/** Keeps logging in and out. Returns the sessions whose logout was acknowledged. */
+function startLoad({ client }: StoreInstance) {
+  const loggedOut: string[] = [];
+  let stopped = false;
+  const lane = async (n: number) => {
+    for (let i = 0; !stopped; i++) {
+      try {
+        const { session } = await client.createSession({ userId: `user ${n} ${i}` });
+        const { deleted } = await client.deleteSession({ sessionId: session!.sessionId });
+        if (deleted) loggedOut.push(session!.sessionId);
+      } catch {
+        // Not acknowledged.
+      }
+      await sleep(20);
+    }
+  };
+  const lanes = Array.from({ length: LANES }, (_, n) => lane(n));
+  return {
+    loggedOut,
+    async more(what: string, count = 300) {
+      const before = loggedOut.length;
+      await until(what, () => loggedOut.length > before + count);
+    },
+    async stop() {
+      stopped = true;
+      await Promise.all(lanes);
+    },
+  };
+}
+
+async function assertNoneIsAlive(instance: StoreInstance, sessionIds: readonly string[]): Promise<void> {
+  const alive: string[] = [];
+  for (const sessionId of sessionIds) if (await isValid(instance, sessionId)) alive.push(sessionId);
+  assert.deepEqual(alive, [], `of ${sessionIds.length} logouts`);
+}
+
+const isMaster = async (store: RedisServer) => (await store.command("INFO", "replication")).includes("role:master");
+
 describe("Sentinel", { skip }, () => {
-  test("a planned failover under load undoes no acknowledged logout (cases/failover.md 1)", async (t) => {
-    const master = await startStore(t);
-    const replicas = await Promise.all(
-      [1, 2].map(() => startStore(t, "--replicaof", HOST, String(master.port), "--repl-diskless-sync-delay", "0")),
-    );
-    for (const replica of replicas) await until("the replica is in sync", () => isInSync(replica));
+  test(`${ROUNDS} planned failovers and kills under load undo no acknowledged logout (cases/failover.md 1)`, async (t) => {
+    const first = await startStore(t);
+    const asReplica = ["--replicaof", HOST, String(first.port), "--repl-diskless-sync-delay", "0"];
+    const stores = [first, ...(await Promise.all([1, 2].map(() => startStore(t, ...asReplica))))];
+    for (const replica of stores.slice(1)) await until("the replica is in sync", () => isInSync(replica));
     const conf = [
-      `sentinel monitor main ${HOST} ${master.port} 2`,
+      `sentinel monitor main ${HOST} ${first.port} 2`,
       "sentinel down-after-milliseconds main 1000",
-      "sentinel failover-timeout main 10000",
+      "sentinel failover-timeout main 3000",
     ];
     const sentinels = await Promise.all([1, 2, 3].map(() => startRedisServer({ sentinel: `${conf.join("\n")}\n` })));
     t.after(() => Promise.all(sentinels.map((sentinel) => sentinel.stop())));
-    for (const sentinel of sentinels) {
-      await until("the sentinels know each other", async () => {
-        const info = await sentinel.command("INFO", "sentinel");
-        return /slaves=2,sentinels=3/.test(info);
+    const areComplete = async () => {
+      const infos = await Promise.all(sentinels.map((sentinel) => sentinel.command("INFO", "sentinel")));
+      return infos.every((info) => /status=ok,.*slaves=2,sentinels=3/.test(info));
+    };
+    await until("the sentinels know each other", areComplete);
+    const hosts = sentinels.map(({ port }) => `${HOST}:${port}`).join(",");
+    const instance = await startInstance(t, `redis+sentinel://${hosts}/main`, first.dataDir);
+    const load = startLoad(instance);
+    let master = first;
+    for (let round = 0; round < ROUNDS; round++) {
+      await load.more("there is load", 100);
+      const isPlanned = round % 2 === 0;
+      if (isPlanned) {
+        await until("the failover begins", async () =>
+          (await sentinels[0]!.command("SENTINEL", "FAILOVER", "main")).startsWith("+OK"),
+        );
+      } else {
+        await master.kill();
+      }
+      const old = master;
+      await until("another master is named", async () => {
+        const named = await sentinels[0]!.command("SENTINEL", "get-master-addr-by-name", "main");
+        const next = stores.find((store) => store !== old && named.includes(`\r\n${store.port}`));
+        if (next !== undefined) master = next;
+        return next !== undefined;
+      });
+      await load.more("logouts work on the new master");
+      if (!isPlanned) await old.restart();
+      await until("the old master is demoted", async () => !(await isMaster(old)));
+      await until("all replicas are in sync", async () => {
+        const synced = await Promise.all(stores.filter((store) => store !== master).map(isInSync));
+        return synced.every(Boolean) && areComplete();
       });
     }
-    const hosts = sentinels.map(({ port }) => `${HOST}:${port}`).join(",");
-    const instance = await startInstance(t, `redis+sentinel://${hosts}/main`, master.dataDir);
+    await load.stop();
+    await assertNoneIsAlive(instance, load.loggedOut);
+  });
+});
 
-    const loggedOut: string[] = [];
-    let stopped = false;
-    const lane = async (n: number) => {
-      for (let i = 0; !stopped; i++) {
-        try {
-          const { session } = await instance.client.createSession({ userId: `user ${n} ${i}` });
-          const { deleted } = await instance.client.deleteSession({ sessionId: session!.sessionId });
-          if (deleted) loggedOut.push(session!.sessionId);
-        } catch {
-          // Not acknowledged.
-        }
-        await sleep(20);
-      }
+describe("Cluster", { skip }, () => {
+  test(`${ROUNDS} planned failovers and kills under load undo no acknowledged logout`, async (t) => {
+    const args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
+    const nodes = await Promise.all(Array.from({ length: 6 }, () => startStore(t, ...args)));
+    const idOf = async (node: RedisServer) => (await node.command("CLUSTER", "MYID")).split("\r\n")[1]!;
+    for (const [index, [from, to]] of SPLIT.entries()) {
+      await nodes[index]!.command("CLUSTER", "ADDSLOTSRANGE", String(from), String(to));
+    }
+    for (const [index, node] of nodes.entries()) await node.command("CLUSTER", "SET-CONFIG-EPOCH", String(index + 1));
+    for (const node of nodes.slice(1)) await nodes[0]!.command("CLUSTER", "MEET", HOST, String(node.port));
+    const isWhole = async () => {
+      const infos = await Promise.all(nodes.map((node) => node.command("CLUSTER", "INFO")));
+      return infos.every((info) => info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:6"));
     };
-    const lanes = Array.from({ length: LANES }, (_, n) => lane(n));
-    await until("there is load", () => loggedOut.length > 100);
-    await until(
-      "the failover begins",
-      async () => !(await sentinels[0]!.command("SENTINEL", "FAILOVER", "main")).startsWith("-"),
-    );
-    await until("the service has followed", () =>
-      instance.lines.some(({ why }) => why?.startsWith("the sentinels name another master") ?? false),
-    );
-    const followed = loggedOut.length;
-    await until("logouts work on the new master", () => loggedOut.length > followed + 300);
-    stopped = true;
-    await Promise.all(lanes);
-    await until("the old master is demoted", async () =>
-      (await master.command("INFO", "replication")).includes("role:slave"),
-    );
-    const alive: string[] = [];
-    for (const sessionId of loggedOut) if (await isValid(instance, sessionId)) alive.push(sessionId);
-    assert.deepEqual(alive, [], `of ${loggedOut.length} logouts`);
+    await until("the cluster is whole", isWhole);
+    for (const index of [0, 1, 2]) {
+      const primaryId = await idOf(nodes[index]!);
+      await until("the replica knows its primary", async () =>
+        (await nodes[index + 3]!.command("CLUSTER", "REPLICATE", primaryId)).startsWith("+OK"),
+      );
+    }
+    const areInSync = async () => {
+      const replicas = (await Promise.all(nodes.map(async (node) => ((await isMaster(node)) ? [] : [node])))).flat();
+      return replicas.length === 3 && (await Promise.all(replicas.map(isInSync))).every(Boolean);
+    };
+    await until("the replicas are in sync", areInSync);
+    const urls = nodes.map(({ port }) => `${HOST}:${port}`).join(",");
+    const instance = await startInstance(t, `redis+cluster://${urls}`, nodes[0]!.dataDir);
+    const load = startLoad(instance);
+    for (let round = 0; round < ROUNDS; round++) {
+      await load.more("there is load", 100);
+      // The nodes of a pair take turns as the primary of their slots.
+      const pair = [nodes[round % 3]!, nodes[(round % 3) + 3]!];
+      const [primary, replica] = (await isMaster(pair[0]!)) ? pair : pair.toReversed();
+      const isPlanned = round % 2 === 0;
+      if (isPlanned) assert.match(await replica!.command("CLUSTER", "FAILOVER"), /^\+OK/);
+      else await primary!.kill();
+      await until("the replica is promoted", () => isMaster(replica!));
+      await load.more("logouts work everywhere");
+      if (!isPlanned) await primary!.restart();
+      await until("the cluster is whole again", async () => (await isWhole()) && (await areInSync()));
+    }
+    await until("ready", async () => (await instance.readiness()).length === 0);
+    await load.stop();
+    await assertNoneIsAlive(instance, load.loggedOut);
   });
 });
