@@ -36,8 +36,10 @@ local function finish(r, retention_ms, reason, by, note, detail)
 end
 
 -- Records the end of a session that a timeout has ended; the caller calls index_settle after the last. The session stays
--- in the user's index until this has run, so this runs once for each.
+-- in the user's index until this has run, so this runs once for each. The store deletes an expired key when it comes to it,
+-- and would find the key alive if its clock went backwards before that: what is reported as ended is deleted here.
 local function finish_expired(id, owner, device, retention_ms)
+  redis.call('DEL', record_key(id), fields_key(id))
   local by_token, by_absolute = index_score_bits(redis.call('ZSCORE', user_key(owner), id))
   local r = {
     id = id, owner = owner, device = device, version = 0, absolute = math.huge, kind = by_token and KIND_TOKEN,
