@@ -85,7 +85,7 @@ describe("cluster", { skip: redisServerMissing() }, () => {
       const scripts = createScripts({ connection, shebang: true });
       for (const tag of [PARTITION_TAGS[0]!, PARTITION_TAGS[100]!, PARTITION_TAGS[255]!]) {
         const keys = ["s", "f", "t", "live", "log", "tail", "meta"].map((name) => `sa:{${tag}}:${name}`);
-        const args = ["a", "b", "0", "id"];
+        const args = ["a", "b", "0", ""];
         const reply = await scripts.run("simple_sessions_get", keys, args, callOf(2_000), ["not_found"]);
         assert.equal(reply.outcome, "not_found");
       }

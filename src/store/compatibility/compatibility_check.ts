@@ -17,7 +17,7 @@ import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
 /** How long a published message may take to reach a subscribed connection. */
 const DELIVERY_TIMEOUT_MS = 2000;
-const NO_SHEBANG = "scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full";
+const NO_SHEBANG = "scripts cannot declare flags: while the store's memory is full, no access slides an idle timeout";
 
 export type ProbedStore = {
   /** True if scripts may begin with `#!lua`. */
@@ -56,7 +56,7 @@ export async function probeStore(connection: StoreConnection, call: CallDeadline
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
     failures.push(...(await runProbes(tools)));
     if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
-    const script = "#!lua flags=allow-oom\nreturn {'ok'}";
+    const script = "#!lua flags=no-writes,allow-oom\nreturn {'ok'}";
     shebang &&= (await tools.trySend("EVAL", script, "1", tools.key("shebang"))) !== undefined;
   }
   if (!shebang) warnings.add(NO_SHEBANG);
