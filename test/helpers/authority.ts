@@ -145,7 +145,8 @@ function baseOf(sessionId: string): string {
 
 // Offsets are those of src/store/lua/includes/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
 // owner. The index entries stay, as after a real expiry, for the sweep to find.
-const EXPIRE_NOW = `
+// It works with full memory, too.
+const EXPIRE_NOW = `#!lua flags=allow-oom
   local raw = redis.call('GET', KEYS[1])
   local time = redis.call('TIME')
   local past = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - 1)
