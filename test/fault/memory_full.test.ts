@@ -313,7 +313,7 @@ describe("with full memory, on a store that takes no flags of scripts", { skip }
   setMaxListeners(0, signal);
   const callOf = (): CallContext => ({ deadlineMs: performance.now() + 5000, signal, principal });
 
-  test("reads and ends work; an access does not slide the idle timeout", async () => {
+  test("reads, accesses and ends work", async () => {
     const config = loadConfig({ SA_DATA_DIR: authorities.redis.dataDir, SA_TOUCH_INTERVAL: "0" });
     const connection = createStoreConnection({
       url: parseStoreUrl(authorities.redis.url).url!,
@@ -338,6 +338,7 @@ describe("with full memory, on a store that takes no flags of scripts", { skip }
         stored.map(({ record }) => record.sessionId),
         [sessionId, secureId, sessionId],
       );
+      for (const { record } of stored) assert.ok(record.lastAccessedMs > record.createdMs, "it has not slid");
       assert.equal((await createHashSessionStore(store).get(sessionId, [], true, callOf())).size, 2);
       const options = { which: "all", order: "newest", after: undefined, pageSize: 10 } as const;
       assert.equal((await sessions.listOfUser(userId, options, callOf())).sessions.length, 2);

@@ -17,7 +17,8 @@ import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
 /** How long a published message may take to reach a subscribed connection. */
 const DELIVERY_TIMEOUT_MS = 2000;
-const NO_SHEBANG = "scripts cannot declare flags: while the store's memory is full, no access slides an idle timeout";
+const NO_SHEBANG =
+  "scripts cannot declare allow-oom: while the store's memory is full, only the order of their writes lets sessions be used and ended";
 
 export type ProbedStore = {
   /** True if scripts may begin with `#!lua`. */
