@@ -19,6 +19,8 @@ export type AuthorityOptions = {
   /** Further SA_* variables. */
   env?: Record<string, string>;
   redisArgs?: readonly string[];
+  /** Further environment variables of the store's process. */
+  redisEnv?: Readonly<Record<string, string>>;
   /** Receives the log. Default: fatal lines go to stdout. */
   log?: DestinationStream;
 };
@@ -27,7 +29,7 @@ export type Authorities = Awaited<ReturnType<typeof startAuthorities>>;
 
 /** Starts a store and instances of the service on it; each instance has a client. */
 export async function startAuthorities(options: AuthorityOptions = {}) {
-  const redis = await startRedisServer({ socket: true, args: options.redisArgs ?? [] });
+  const redis = await startRedisServer({ socket: true, args: options.redisArgs ?? [], env: options.redisEnv ?? {} });
   try {
     return await startOn(redis, options);
   } catch (error) {

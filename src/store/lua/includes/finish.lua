@@ -14,7 +14,9 @@ local function tombstone_put(r, reason, by, note, detail)
 end
 
 -- Ends one of several sessions that have one audit entry together; the caller calls index_settle after the last. The
--- record is deleted first: with full memory, the store refuses the writes of a script until it has deleted something.
+-- record is deleted first: with full memory, the store refuses the writes of a script until it has deleted something. It is
+-- deleted even if its time has passed: a store deletes an expired key only when it comes to it, and finds the key alive if
+-- its clock has gone backwards until then.
 local function finish_unaudited(r, reason, by, note, detail)
   redis.call('DEL', record_key(r.id), fields_key(r.id))
   index_remove(r)
@@ -36,10 +38,8 @@ local function finish(r, retention_ms, reason, by, note, detail)
 end
 
 -- Records the end of a session that a timeout has ended; the caller calls index_settle after the last. The session stays
--- in the user's index until this has run, so this runs once for each. The store deletes an expired key when it comes to it,
--- and would find the key alive if its clock went backwards before that: what is reported as ended is deleted here.
+-- in the user's index until this has run, so this runs once for each.
 local function finish_expired(id, owner, device, retention_ms)
-  redis.call('DEL', record_key(id), fields_key(id))
   local by_token, by_absolute = index_score_bits(redis.call('ZSCORE', user_key(owner), id))
   local r = {
     id = id, owner = owner, device = device, version = 0, absolute = math.huge, kind = by_token and KIND_TOKEN,
