@@ -1,4 +1,4 @@
-// A store whose memory is full: whoever is logged in stays so and can be logged out; only what needs memory is refused.
+// A store whose memory is full: users who are logged in stay so and can be logged out; only what needs memory is refused.
 
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";

@@ -177,7 +177,7 @@ export const ErrorReason = {
   STORE_OVERLOADED: 20,
 
   /**
-   * RESOURCE_EXHAUSTED. The store's memory is full. Give it more; ends of sessions still work.
+   * RESOURCE_EXHAUSTED. The store's memory is full. Give it more; sessions can still be used and ended.
    *
    * @generated from enum value: ERROR_REASON_STORE_FULL = 21;
    */
