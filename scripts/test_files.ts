@@ -33,6 +33,7 @@ export const LONG_FILES: readonly LongFile[] = [
   { file: "test/property/eviction_order.test.ts", seconds: 19 },
   { file: "test/contract/cached_client.test.ts", seconds: 18 },
   { file: "test/fault/topologies.test.ts", seconds: 18 },
+  { file: "test/fault/clock_step.test.ts", seconds: 15 },
   { file: "test/watch/load.test.ts", seconds: 16, onlyInAll: true },
   { file: "test/contract/cli.test.ts", seconds: 12 },
   { file: "test/project/bench_peers.test.ts", seconds: 12, onlyInAll: true },
