@@ -178,7 +178,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
   undo.defer(followStore(connection, readiness));
   undo.defer(startRightsRecheck(connection));
-  undo.defer(startSweep(stores.sweep, connection, log));
+  undo.defer(startSweep(stores.sweep, log));
   return { pipeline, readiness, metrics };
 }
 

@@ -46,7 +46,7 @@ export async function loginAnonymousSession(
   let created: StoredSession;
   let ipMismatch = false;
   try {
-    const ip = await checkIpBinding(record, ipAddress, call);
+    const ip = await checkIpBinding(record, { sessionId, secretDigest: secrets?.presented }, ipAddress, call);
     if (ip === "ended") throw sessionNotFound();
     ipMismatch = ip === "mismatch";
     created = await create(movedSession(move.stored, request, deps), call, secrets?.next);
@@ -78,16 +78,12 @@ async function retriedLogin(
   { userId }: RegenerateSessionRequest,
   call: CallContext,
 ): Promise<Login> {
-  const { sessions, hashSessions } = deps;
-  const [record] = await sessions.readRecords([successorId], call);
-  const isSame =
-    record?.sessionId === successorId &&
-    record.userId === userId &&
-    record.isOpenedByToken === (secrets !== undefined) &&
-    (secrets === undefined || record.secretDigest.equals(secrets.next));
-  if (!isSame) throw sessionNotFound();
+  const stored = await deps.sessions.get({ sessionId: successorId, secretDigest: secrets?.next }, false, call);
+  const { record } = stored;
+  const hasNextSecret = secrets === undefined || record.secretDigest.equals(secrets.next);
+  if (record.sessionId !== successorId || record.userId !== userId || !hasNextSecret) throw sessionNotFound();
   await rememberLogin(deps, record, call);
-  return { stored: { record, fields: await hashSessions.get(successorId, [], false, call) }, ipMismatch: false };
+  return { stored, ipMismatch: false };
 }
 
 /** The session is older than the login, whose time is that of the last access. See createNewSession for a failure of this. */

@@ -21,7 +21,8 @@ export function createDeviceSessionService(deps: ServiceDependencies) {
       const userId = request.userId === "" ? await deviceSessions.lastUserId(deviceId, call) : request.userId;
       if (userId === undefined) throw sessionNotFound();
       const stored = await deviceSessions.get(userId, deviceId, request.touch ?? true, call);
-      const ip = await checkIpBinding(stored.record, request.ipAddress, call);
+      const { sessionId } = stored.record;
+      const ip = await checkIpBinding(stored.record, { sessionId }, request.ipAddress, call);
       if (ip === "ended") throw sessionNotFound();
       return { session: sessionMessage(stored), ipMismatch: ip === "mismatch" };
     },

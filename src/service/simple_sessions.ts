@@ -26,8 +26,9 @@ export function createSimpleSessionService(deps: ServiceDependencies) {
     },
 
     async getSession(request, call) {
-      const stored = await sessions.get(request.sessionId, "id", request.touch ?? true, call);
-      const ip = await checkIpBinding(stored.record, request.ipAddress, call);
+      const { sessionId, ipAddress, touch = true } = request;
+      const stored = await sessions.get({ sessionId }, touch, call);
+      const ip = await checkIpBinding(stored.record, { sessionId }, ipAddress, call);
       if (ip === "ended") throw sessionNotFound();
       return { session: sessionMessage(stored), ipMismatch: ip === "mismatch" };
     },

@@ -61,11 +61,6 @@ export function ownerArg(userId: string, call: CallContext): string {
   return userId === "" ? "" : ownerOf(call.principal.tenant, userId);
 }
 
-/** Returns the ARGV touch_interval_ms: -1 for the session's default, -2 for a call that is no access. */
-export function touchArg(settings: StoreSettings, touch: boolean): string {
-  return touch ? String(settings.touchIntervalMs ?? -1) : "-2";
-}
-
 /** Returns the ARGV slides of a change: whether it is an access. */
 export function slidesArg(touch: boolean): string {
   return touch ? "1" : "0";

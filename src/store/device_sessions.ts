@@ -2,7 +2,8 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf, userIdOfOwner } from "../domain/owner.ts";
-import { auditArgs, touchArg, type StoreDependencies } from "./dependencies.ts";
+import { runAccess } from "./access.ts";
+import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import { deviceHintKey, userScriptKeys } from "./keys.ts";
 import type { SessionRecord } from "./session_record.ts";
 import type { Justification } from "./simple_sessions.ts";
@@ -14,8 +15,9 @@ export function createDeviceSessionStore({ connection, scripts, settings }: Stor
   /** Reads the live session of a user on a device; `touch` slides its idle timeout. @throws SessionError SESSION_NOT_FOUND */
   async function get(userId: string, deviceId: string, touch: boolean, call: CallContext): Promise<StoredSession> {
     const keys = userScriptKeys(ownerOf(call.principal.tenant, userId));
-    const args = [encodeURIComponent(deviceId), touchArg(settings, touch)];
-    const { values } = await scripts.run("device_sessions_get", keys, args, call);
+    const { values } = await runAccess(settings, touch, (touchIntervalMs, flags) =>
+      scripts.run("device_sessions_get", keys, [encodeURIComponent(deviceId), touchIntervalMs], call, [], flags),
+    );
     return storedSessionFromReply(values);
   }
 

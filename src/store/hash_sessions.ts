@@ -1,7 +1,8 @@
 // The fields of sessions in the store.
 
 import type { CallContext } from "../domain/call.ts";
-import { auditArgs, ownerArg, slidesArg, touchArg, type OwnedSession, type StoreDependencies } from "./dependencies.ts";
+import { runAccess } from "./access.ts";
+import { auditArgs, ownerArg, slidesArg, type OwnedSession, type StoreDependencies } from "./dependencies.ts";
 import { FIELDS_MAX } from "./script_outcomes.ts";
 import { fieldsFromReply, storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
@@ -11,8 +12,9 @@ export type HashSessionStore = ReturnType<typeof createHashSessionStore>;
 export function createHashSessionStore({ scripts, settings }: StoreDependencies) {
   /** Reads those fields among `names` that exist, or all if `names` is empty. */
   async function get(sessionId: string, names: readonly string[], touch: boolean, call: CallContext) {
-    const args = [touchArg(settings, touch), ...names];
-    const { values } = await scripts.runOnSession("hash_sessions_get_fields", sessionId, args, call);
+    const { values } = await runAccess(settings, touch, (touchIntervalMs, flags) =>
+      scripts.runOnSession("hash_sessions_get_fields", sessionId, [touchIntervalMs, ...names], call, [], flags),
+    );
     return fieldsFromReply(values[0]);
   }
 

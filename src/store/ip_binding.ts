@@ -1,10 +1,12 @@
-// IP binding in the store: the audit entries about sessions that are presented from another address.
+// IP binding in the store: what happens to sessions that are presented from another address.
 
 import { hash } from "node:crypto";
 import type { CallContext } from "../domain/call.ts";
+import type { StoreArguments, StoreReply } from "./connection/connection.ts";
 import { auditArgs, type StoreDependencies } from "./dependencies.ts";
 import type { ScriptReply } from "./scripts.ts";
 import { SessionRecord } from "./session_record.ts";
+import { NO_SECRET, type SessionCredential } from "./simple_sessions.ts";
 import { storedSessionFromReply, type StoredSession } from "./stored_session.ts";
 
 /** The address of a request, and how it compares with that of a session's login, for a script that applies the ip_binding. */
@@ -27,22 +29,48 @@ export function addressArgs({ ipAddress, identity, differs }: AddressComparison)
 /** Decodes the reply of a script that applies the ip_binding. */
 export function addressCheckedFromReply({ outcome, values }: ScriptReply<"compare_address">): AddressChecked {
   if (outcome === "ok") return { stored: storedSessionFromReply(values) };
-  return { compareWith: new SessionRecord(String(values[0]), values[1] as Buffer) };
+  return { compareWith: recordFromReply(values) };
 }
 
 export type IpBindingStore = ReturnType<typeof createIpBindingStore>;
 
+/**
+ * What became of a mismatch: `done`, `not_found` if the credential opens no session any more, or the record that the caller
+ * must compare with, because the session has changed.
+ */
+export type MismatchOutcome = "done" | "not_found" | { readonly compareWith: SessionRecord };
+
 export function createIpBindingStore({ scripts, settings }: StoreDependencies) {
-  /**
-   * Appends to the audit trail that a session was presented from another address: once an hour for each `ipAddress`,
-   * which is compared as text. Does nothing if the session has ended.
-   */
-  async function noteIpMismatch(sessionId: string, ipAddress: string, call: CallContext): Promise<void> {
-    const args = [addressDigest(ipAddress), ...auditArgs(settings, call)];
-    await scripts.runOnSession("ip_binding_record_mismatch", sessionId, args, call, ["not_found"]);
+  async function run(
+    name: "ip_binding_end" | "ip_binding_record_mismatch",
+    { sessionId, secretDigest }: SessionCredential,
+    args: StoreArguments,
+    call: CallContext,
+  ): Promise<MismatchOutcome> {
+    const all = [secretDigest ?? NO_SECRET, ...args, ...auditArgs(settings, call)];
+    const results = ["not_found", "compare_address"] as const;
+    const { outcome, values } = await scripts.runOnSession(name, sessionId, all, call, results);
+    if (outcome === "compare_address") return { compareWith: recordFromReply(values) };
+    return outcome === "ok" ? "done" : "not_found";
   }
 
-  return { noteIpMismatch };
+  return {
+    /** Ends a session that was presented from another address than that of its login, which `compared` has. */
+    end: (presented: SessionCredential, compared: SessionRecord, call: CallContext) =>
+      run("ip_binding_end", presented, [compared.identity], call),
+
+    /**
+     * Appends to the audit trail that a session was presented from another address than that of its login, which `compared`
+     * has: once an hour for each `ipAddress`, which is compared as text.
+     */
+    noteMismatch: (presented: SessionCredential, compared: SessionRecord, ipAddress: string, call: CallContext) =>
+      run("ip_binding_record_mismatch", presented, [compared.identity, addressDigest(ipAddress)], call),
+  };
+}
+
+/** Decodes the session_id and the record of an outcome `compare_address`. */
+function recordFromReply([sessionId, record]: readonly StoreReply[]): SessionRecord {
+  return new SessionRecord(String(sessionId), record as Buffer);
 }
 
 function addressDigest(ipAddress: string): string {

@@ -17,6 +17,7 @@ export const SCRIPT_NAMES = [
   "hash_sessions_get_fields",
   "hash_sessions_increment_field",
   "hash_sessions_set_fields",
+  "ip_binding_end",
   "ip_binding_record_mismatch",
   "recovery_reapply_end",
   "regeneration_begin_move",

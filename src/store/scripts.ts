@@ -27,6 +27,9 @@ export type ScriptsOptions = {
   readonly shebang: boolean;
 };
 
+/** The flags of a script: those in its file, or `no-writes` for one that may write but does not with these ARGV. */
+export type ScriptFlags = "declared" | "no-writes";
+
 export function createScripts({ connection, shebang }: ScriptsOptions) {
   const scripts = new Map(SCRIPT_NAMES.map((name) => [name, loadScript(name, shebang)]));
 
@@ -41,14 +44,15 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
     args: StoreArguments,
     call: CallDeadline,
     results: readonly Result[] = [],
+    flags: ScriptFlags = "declared",
   ): Promise<ScriptReply<Result>> {
-    const { sha, text, keyCount, argCount, hasRest } = scripts.get(name)!;
+    const { sources, keyCount, argCount, hasRest } = scripts.get(name)!;
     if (keys.length !== keyCount || (hasRest ? args.length < argCount : args.length !== argCount)) {
       const given = `${keys.length} and ${args.length}`;
       throw new Error(`the script ${name} takes ${keyCount} KEYS and ${argCount} ARGV, but was given ${given}`);
     }
     for (;;) {
-      const reply = await send(sha, text, keys, args, call);
+      const reply = await send(sources[flags], keys, args, call);
       // A login is moving the session to its user, which takes a few round trips; then the script has its own outcome.
       if (outcomeOf(name, reply) !== "moving") return readReply(name, reply, results);
       await sleep(MOVING_RETRY_MS, undefined, { signal: call.signal });
@@ -56,8 +60,7 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
   }
 
   async function send(
-    sha: string,
-    text: string,
+    { sha, text }: ScriptText,
     keys: readonly string[],
     args: StoreArguments,
     call: CallDeadline,
@@ -83,22 +86,33 @@ export function createScripts({ connection, shebang }: ScriptsOptions) {
     args: StoreArguments,
     call: CallContext,
     results: readonly Result[] = [],
+    flags: ScriptFlags = "declared",
   ): Promise<ScriptReply<Result>> {
     const keys = sessionScriptKeys(sessionId);
     if (keys === undefined) return readReply(name, [Buffer.from("not_found")], results);
-    return run(name, keys, [sessionId, ownerPrefixOf(call.principal.tenant), ...args], call, results);
+    return run(name, keys, [sessionId, ownerPrefixOf(call.principal.tenant), ...args], call, results, flags);
   }
 
   return { run, runOnSession };
 }
 
+type ScriptText = { readonly text: string; readonly sha: string };
+
 function loadScript(name: ScriptName, shebang: boolean) {
   const [first, ...others] = assembleScript(name).map((line) => line.text);
-  const text = (shebang ? [first, ...others] : others).join("\n");
-  const { keys, args } = parseHeader(text);
+  const { keys, args } = parseHeader(others.join("\n"));
   const hasRest = args.at(-1)?.endsWith("…") === true;
-  const sha = createHash("sha1").update(text).digest("hex");
-  return { text, sha, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
+
+  function withFirstLine(line: string | undefined): ScriptText {
+    const text = (shebang ? [line, ...others] : others).join("\n");
+    return { text, sha: createHash("sha1").update(text).digest("hex") };
+  }
+
+  const sources: Readonly<Record<ScriptFlags, ScriptText>> = {
+    declared: withFirstLine(first),
+    "no-writes": withFirstLine("#!lua flags=no-writes"),
+  };
+  return { sources, keyCount: keys.length, argCount: args.length - (hasRest ? 1 : 0), hasRest };
 }
 
 /** @throws Error if the reply is not that of a script. */

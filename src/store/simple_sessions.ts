@@ -2,15 +2,8 @@
 
 import type { CallContext } from "../domain/call.ts";
 import { ownerOf } from "../domain/owner.ts";
-import {
-  asBuffer,
-  auditArgs,
-  ownerArg,
-  slidesArg,
-  touchArg,
-  type OwnedSession,
-  type StoreDependencies,
-} from "./dependencies.ts";
+import { runAccess } from "./access.ts";
+import { asBuffer, auditArgs, ownerArg, slidesArg, type OwnedSession, type StoreDependencies } from "./dependencies.ts";
 import { userScriptKeys } from "./keys.ts";
 import { createRecordReader } from "./record_reader.ts";
 import { readUserSessions, type SessionPage, type UserListOptions } from "./session_lists.ts";
@@ -18,6 +11,12 @@ import { storedSessionFromReply } from "./stored_session.ts";
 
 /** On whose behalf the caller acts, and more details, for the audit trail; both may be empty. */
 export type Justification = { readonly actor: string; readonly note: string };
+
+/** What a caller presents: an id, and the SHA-256 of the secret if it is that of a token. An id alone opens no secure session. */
+export type SessionCredential = { readonly sessionId: string; readonly secretDigest?: Buffer | undefined };
+
+/** The ARGV presented_secret of a caller that presents an id only. */
+export const NO_SECRET = Buffer.alloc(0);
 
 /** How a session is ended by its id. */
 export type SessionEnd = Justification & {
@@ -35,12 +34,14 @@ export function createSessionStore({ connection, scripts, settings }: StoreDepen
   const readRecords = createRecordReader(connection);
 
   /**
-   * Reads a session; `touch` slides its idle timeout. A session that a token opens is found by `token` only, which means
-   * that the caller has verified the token; any other session by `id` only. @throws SessionError SESSION_NOT_FOUND
+   * Reads a session; `touch` slides its idle timeout. Whatever the caller has compared before, the session is found only if
+   * the credential opens it in this step. @throws SessionError SESSION_NOT_FOUND
    */
-  async function get(sessionId: string, credential: "id" | "token", touch: boolean, call: CallContext) {
-    const args = [touchArg(settings, touch), credential];
-    const { values } = await scripts.runOnSession("simple_sessions_get", sessionId, args, call);
+  async function get({ sessionId, secretDigest }: SessionCredential, touch: boolean, call: CallContext) {
+    const { values } = await runAccess(settings, touch, (touchIntervalMs, flags) => {
+      const args = [touchIntervalMs, secretDigest ?? NO_SECRET];
+      return scripts.runOnSession("simple_sessions_get", sessionId, args, call, [], flags);
+    });
     return storedSessionFromReply(values);
   }
 

@@ -4,7 +4,6 @@
 import type { Logger } from "pino";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import type { StoreConnection } from "./connection/connection.ts";
 import type { StoreDependencies } from "./dependencies.ts";
 import { partitionKeys } from "./keys.ts";
 
@@ -29,23 +28,28 @@ export function createSweepStore({ scripts, settings }: StoreDependencies) {
   return { expire };
 }
 
-/** Sweeps until the returned function is called, which resolves when the current step has ended. */
-export function startSweep(store: SweepStore, connection: StoreConnection, log: Logger): () => Promise<void> {
+/**
+ * Sweeps until the returned function is called, which resolves when the scripts that run have ended. Each partition is swept
+ * for itself, so that one whose node does not reply, or refuses, delays no other.
+ */
+export function startSweep(store: SweepStore, log: Logger): () => Promise<void> {
   const stopped = new AbortController();
+  const underway = new Map<number, Promise<void>>();
+  const failing = new Set<number>();
   let nextPartition = 0;
-  let step: Promise<void> | undefined;
-
-  /** Sweeps all partitions of the step in one round trip, because most have nothing; then again those that have more. */
-  async function sweepStep(): Promise<void> {
-    const partitions = Array.from({ length: PARTITIONS_PER_STEP }, (_, i) => nextPartition + i);
-    const found = await Promise.all(partitions.map((partition) => expire(partition, SESSIONS_PER_FIRST_SCRIPT)));
-    for (const [i, partition] of partitions.entries())
-      if (found[i] === SESSIONS_PER_FIRST_SCRIPT) await sweepPartition(partition);
-    nextPartition = (nextPartition + PARTITIONS_PER_STEP) % PARTITION_COUNT;
-  }
 
   async function sweepPartition(partition: number): Promise<void> {
-    while (!stopped.signal.aborted && (await expire(partition, SESSIONS_PER_SCRIPT)) === SESSIONS_PER_SCRIPT);
+    try {
+      let limit = SESSIONS_PER_FIRST_SCRIPT;
+      while ((await expire(partition, limit)) === limit && !stopped.signal.aborted) limit = SESSIONS_PER_SCRIPT;
+      failing.delete(partition);
+    } catch (error) {
+      if (stopped.signal.aborted) return;
+      // While a store is away, all partitions fail in every round.
+      const level = failing.size > 0 ? "debug" : "warn";
+      failing.add(partition);
+      log[level]({ err: error, partition }, "cannot sweep a partition; the next round tries again");
+    }
   }
 
   function expire(partition: number, limit: number): Promise<number> {
@@ -54,17 +58,20 @@ export function startSweep(store: SweepStore, connection: StoreConnection, log: 
   }
 
   const timer = setInterval(() => {
-    if (step !== undefined || !connection.isReady()) return;
-    step = sweepStep()
-      .catch((error: unknown) => {
-        if (!stopped.signal.aborted) log.warn({ err: error }, "sweep step failed; the next step repeats it");
-      })
-      .finally(() => (step = undefined));
+    for (let i = 0; i < PARTITIONS_PER_STEP; i++) {
+      const partition = nextPartition + i;
+      if (underway.has(partition)) continue;
+      underway.set(
+        partition,
+        sweepPartition(partition).finally(() => underway.delete(partition)),
+      );
+    }
+    nextPartition = (nextPartition + PARTITIONS_PER_STEP) % PARTITION_COUNT;
   }, STEP_MS);
 
   return async () => {
     clearInterval(timer);
     stopped.abort();
-    await step;
+    await Promise.all(underway.values());
   };
 }

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import type { CallDeadline } from "../../src/domain/call.ts";
 import { createStoreConnection, type StoreConnection } from "../../src/store/connection/connection.ts";
@@ -12,6 +11,7 @@ import { probeStore } from "../../src/store/compatibility/compatibility_check.ts
 import { createScripts } from "../../src/store/scripts.ts";
 import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
+import { SLOT_RANGES, startRedisCluster, until } from "../helpers/redis_cluster.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 
 const log = pino({ level: "silent" });
@@ -24,41 +24,18 @@ function connect(url: string): StoreConnection {
   return createStoreConnection({ url: parseStoreUrl(url).url!, log });
 }
 
-async function until(what: string, condition: () => Promise<boolean>, withinMs = 15_000): Promise<void> {
-  const deadlineMs = performance.now() + withinMs;
-  while (!(await condition())) {
-    if (performance.now() > deadlineMs) assert.fail(`${what}: not within ${withinMs} ms`);
-    await sleep(20);
-  }
-}
-
-const SPLIT = [
-  [0, 5460],
-  [5461, 10922],
-  [10923, 16383],
-] as const;
-
-/** Three primaries; the slots are split as SPLIT has it. */
-async function withCluster(body: (nodes: RedisServer[], connection: StoreConnection) => Promise<void>): Promise<void> {
-  const args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"];
-  const nodes = await Promise.all(SPLIT.map(() => startRedisServer({ args })));
-  let connection: StoreConnection | undefined;
+/** Runs with a cluster of three primaries, and a connection to it. */
+async function withCluster(
+  body: (nodes: readonly RedisServer[], connection: StoreConnection) => Promise<void>,
+): Promise<void> {
+  const cluster = await startRedisCluster();
+  const connection = connect(cluster.url);
   try {
-    for (const [index, [from, to]] of SPLIT.entries()) {
-      await nodes[index]!.command("CLUSTER", "ADDSLOTSRANGE", String(from), String(to));
-      await nodes[index]!.command("CLUSTER", "SET-CONFIG-EPOCH", String(index + 1));
-    }
-    for (const node of nodes.slice(1)) await nodes[0]!.command("CLUSTER", "MEET", "127.0.0.1", String(node.port));
-    await until("the cluster is whole", async () => {
-      const infos = await Promise.all(nodes.map((node) => node.command("CLUSTER", "INFO")));
-      return infos.every((info) => info.includes("cluster_state:ok") && info.includes("cluster_slots_assigned:16384"));
-    });
-    connection = connect(`redis+cluster://127.0.0.1:${nodes[0]!.port},127.0.0.1:${nodes[1]!.port}`);
     await connection.whenReady(callOf(5_000));
-    await body(nodes, connection);
+    await body(cluster.nodes, connection);
   } finally {
-    await connection?.close();
-    await Promise.all(nodes.map((node) => node.stop()));
+    await connection.close();
+    await cluster.stop();
   }
 }
 
@@ -85,7 +62,7 @@ describe("cluster", { skip: redisServerMissing() }, () => {
       const scripts = createScripts({ connection, shebang: true });
       for (const tag of [PARTITION_TAGS[0]!, PARTITION_TAGS[100]!, PARTITION_TAGS[255]!]) {
         const keys = ["s", "f", "t", "live", "log", "tail", "meta"].map((name) => `sa:{${tag}}:${name}`);
-        const args = ["a", "b", "0", "id"];
+        const args = ["a", "b", "0", ""];
         const reply = await scripts.run("simple_sessions_get", keys, args, callOf(2_000), ["not_found"]);
         assert.equal(reply.outcome, "not_found");
       }
@@ -99,7 +76,7 @@ describe("cluster", { skip: redisServerMissing() }, () => {
     await withCluster(async (nodes, connection) => {
       const key = "sa:{moving}:k";
       const slot = slotOf(key);
-      const from = SPLIT.findIndex(([first, last]) => slot >= first && slot <= last);
+      const from = SLOT_RANGES.findIndex(([first, last]) => slot >= first && slot <= last);
       const source = nodes[from]!;
       const target = nodes[(from + 1) % 3]!;
       const id = async (node: RedisServer): Promise<string> =>
@@ -118,7 +95,9 @@ describe("cluster", { skip: redisServerMissing() }, () => {
   test("a primary that hangs or dies costs its own slots only, and is used again after its return", async () => {
     await withCluster(async (nodes, connection) => {
       const [first, second] = [0, 1].map((index) =>
-        PARTITION_TAGS.find((tag) => slotOf(`{${tag}}`) >= SPLIT[index]![0] && slotOf(`{${tag}}`) <= SPLIT[index]![1]),
+        PARTITION_TAGS.find(
+          (tag) => slotOf(`{${tag}}`) >= SLOT_RANGES[index]![0] && slotOf(`{${tag}}`) <= SLOT_RANGES[index]![1],
+        ),
       );
       const get = (tag: string | undefined, milliseconds = 300): Promise<unknown> =>
         connection.send(`sa:{${tag}}:k`, ["GET", `sa:{${tag}}:k`], callOf(milliseconds));

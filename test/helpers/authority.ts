@@ -19,6 +19,8 @@ export type AuthorityOptions = {
   /** Further SA_* variables. */
   env?: Record<string, string>;
   redisArgs?: readonly string[];
+  /** Further environment variables of the store's process. */
+  redisEnv?: Readonly<Record<string, string>>;
   /** Receives the log. Default: fatal lines go to stdout. */
   log?: DestinationStream;
 };
@@ -27,7 +29,7 @@ export type Authorities = Awaited<ReturnType<typeof startAuthorities>>;
 
 /** Starts a store and instances of the service on it; each instance has a client. */
 export async function startAuthorities(options: AuthorityOptions = {}) {
-  const redis = await startRedisServer({ socket: true, args: options.redisArgs ?? [] });
+  const redis = await startRedisServer({ socket: true, args: options.redisArgs ?? [], env: options.redisEnv ?? {} });
   try {
     return await startOn(redis, options);
   } catch (error) {
@@ -145,7 +147,8 @@ function baseOf(sessionId: string): string {
 
 // Offsets are those of src/store/lua/includes/record.lua, counted from 1: a secure session (kind 2) has its secrets before the
 // owner. The index entries stay, as after a real expiry, for the sweep to find.
-const EXPIRE_NOW = `
+// It works with full memory, too.
+const EXPIRE_NOW = `#!lua flags=allow-oom
   local raw = redis.call('GET', KEYS[1])
   local time = redis.call('TIME')
   local past = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) - 1)

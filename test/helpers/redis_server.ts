@@ -18,6 +18,8 @@ export type RedisServerOptions = {
   readonly args?: readonly string[];
   /** Listens on a Unix socket and on no port. */
   readonly socket?: boolean;
+  /** Further environment variables of the process. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Starts a sentinel with this configuration. */
   readonly sentinel?: string;
   /** The port; a free one by default. */
@@ -69,7 +71,8 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
     const defaults = role.length > 0 ? [] : ["--save", "", "--appendonly", "no"];
     const args = [...role, "--port", String(port), ...listen, "--dir", dataDir, ...defaults, ...(options.args ?? [])];
     let output = "";
-    const started = spawn("redis-server", args, { stdio: ["ignore", "pipe", "pipe"] });
+    const env = { ...process.env, ...options.env };
+    const started = spawn("redis-server", args, { stdio: ["ignore", "pipe", "pipe"], env });
     started.stdout.on("data", (chunk) => (output += chunk));
     started.stderr.on("data", (chunk) => (output += chunk));
     child = started;

@@ -27,7 +27,12 @@ const CHANNEL = "sa:changes";
 /** The beginning of a published message as a subscriber receives it (RESP2). */
 const PUSH = Buffer.from(`*3\r\n$7\r\nmessage\r\n$${CHANNEL.length}\r\n${CHANNEL}\r\n$`);
 
-export async function startTcpProxy(upstream: () => Upstream, listen: { path?: string } = {}): Promise<TcpProxy> {
+/** @param listen `replyDelayMs`: what the server sends arrives so much later. */
+export async function startTcpProxy(
+  upstream: () => Upstream,
+  listen: { path?: string; replyDelayMs?: number } = {},
+): Promise<TcpProxy> {
+  const { replyDelayMs = 0 } = listen;
   const connections = new Set<Connection>();
   let refusing = false;
   let holding: "none" | "subscribers" | "all" = "none";
@@ -52,7 +57,10 @@ export async function startTcpProxy(upstream: () => Upstream, listen: { path?: s
     });
     target.on("data", (chunk: Buffer) => {
       const bytes = each.subscribed ? withoutDropped(each, chunk) : chunk;
-      if (bytes.length > 0) pass(each, () => void client.write(bytes));
+      if (bytes.length === 0) return;
+      // Timers of one duration fire in their order.
+      if (replyDelayMs > 0) setTimeout(() => pass(each, () => void client.write(bytes)), replyDelayMs);
+      else pass(each, () => void client.write(bytes));
     });
     for (const [one, other] of [
       [client, target],

@@ -41,6 +41,7 @@ const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   hash_sessions_get_fields: ONE_SESSION,
   hash_sessions_increment_field: ONE_SESSION,
   hash_sessions_set_fields: ONE_SESSION,
+  ip_binding_end: ONE_SESSION,
   ip_binding_record_mismatch: ONE_SESSION,
   recovery_reapply_end: ONE_SESSION,
   regeneration_begin_move: ONE_SESSION,

@@ -159,16 +159,16 @@ const CONTEXT = { ...CALL, principal: { tenant: "t", name: "n", scopes: new Set<
 
 test("an outcome becomes its error, unless the caller names it as a result", async () => {
   const { scripts } = scriptsReplying(() => [Buffer.from("rate_limited"), 250]);
-  const run = scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", "id"], CONTEXT);
+  const run = scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", ""], CONTEXT);
   await assert.rejects(run, { name: "SessionError", reason: "CREATE_RATE_EXCEEDED", retryAfterMs: 250 });
-  const named = await scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", "id"], CONTEXT, ["rate_limited"]);
+  const named = await scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", ""], CONTEXT, ["rate_limited"]);
   assert.deepEqual(named, { outcome: "rate_limited", values: [250] });
 });
 
 for (const outcome of ["surprise", "id_taken", "toString"]) {
   test(`an outcome without an error is an internal error: ${outcome}`, async () => {
     const { scripts } = scriptsReplying(() => [Buffer.from(outcome)]);
-    const run = scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", "id"], CONTEXT);
+    const run = scripts.runOnSession("simple_sessions_get", SESSION_ID, ["-1", ""], CONTEXT);
     await assert.rejects(run, {
       name: "Error",
       message: new RegExp(`simple_sessions_get .* unexpected outcome: ${outcome}`),
@@ -178,7 +178,7 @@ for (const outcome of ["surprise", "id_taken", "toString"]) {
 
 test("an id that no session can have is not found without a command", async () => {
   const { scripts, sent } = scriptsReplying(() => [Buffer.from("ok")]);
-  const args = ["-1", "id"];
+  const args = ["-1", ""];
   await assert.rejects(scripts.runOnSession("simple_sessions_get", "no id", args, CONTEXT), {
     reason: "SESSION_NOT_FOUND",
   });

@@ -185,7 +185,7 @@ export const ErrorReason = {
   NOT_REPLICATED: 26,
 
   /**
-   * RESOURCE_EXHAUSTED. The store's memory is full. Give it more; ends of sessions still work.
+   * RESOURCE_EXHAUSTED. The store's memory is full. Give it more; sessions can still be used and ended.
    *
    * @generated from enum value: ERROR_REASON_STORE_FULL = 21;
    */

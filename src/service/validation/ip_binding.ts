@@ -3,8 +3,9 @@
 import type { CallContext } from "../../domain/call.ts";
 import { canonicalIpAddress } from "../../lib/ip_address.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
+import { isOnlyWriteRefused } from "../../store/connection/errors.ts";
 import type { AddressChecked, AddressComparison, IpBindingStore } from "../../store/ip_binding.ts";
-import type { SessionEnd, SessionStore } from "../../store/simple_sessions.ts";
+import type { SessionCredential } from "../../store/simple_sessions.ts";
 import type { StoredSession } from "../../store/stored_session.ts";
 import { sessionMessage } from "../session_message.ts";
 
@@ -13,32 +14,35 @@ type IpBindingOutcome = "match" | "mismatch" | "ended";
 
 /**
  * Compares a request's address with that of the session's creation, and applies the session's ip_binding if they differ. Returns
- * `match` if either address is empty.
+ * `match` if either address is empty. `record` is the one that the response is made of, and `presented` is what it was found by.
  */
-export type IpBindingCheck = (record: SessionRecord, ipAddress: string, call: CallContext) => Promise<IpBindingOutcome>;
+export type IpBindingCheck = (
+  record: SessionRecord,
+  presented: SessionCredential,
+  ipAddress: string,
+  call: CallContext,
+) => Promise<IpBindingOutcome>;
 
-const ADDRESS_MISMATCH: SessionEnd = {
-  reason: "revoked",
-  revocationReason: "",
-  userId: "",
-  actor: "",
-  note: "ip_mismatch",
-};
-
-type Stores = { readonly sessions: SessionStore; readonly ipBinding: IpBindingStore };
-
-export function createIpBindingCheck({ sessions, ipBinding }: Stores): IpBindingCheck {
-  return async (record, ipAddress, call) => {
+export function createIpBindingCheck({ ipBinding }: { readonly ipBinding: IpBindingStore }): IpBindingCheck {
+  return async (record, presented, ipAddress, call) => {
     if (record.ipBinding === IP_BINDING.off || ipAddress === "") return "match";
     const canonical = canonicalIpAddress(ipAddress);
-    if (!differsFromLogin(record, canonical)) return "match";
-    if (record.ipBinding === IP_BINDING.invalidate) {
-      await sessions.remove(record.sessionId, ADDRESS_MISMATCH, call);
-      return "ended";
+    for (let compared = record; ;) {
+      if (compared.ipBinding === IP_BINDING.off || !differsFromLogin(compared, canonical)) return "match";
+      const ends = compared.ipBinding === IP_BINDING.invalidate;
+      const outcome = await (ends
+        ? ipBinding.end(presented, compared, call)
+        : ipBinding.noteMismatch(presented, compared, canonical, call).catch(unlessOnlyWriteRefused));
+      if (typeof outcome === "string") return ends ? "ended" : "mismatch";
+      compared = outcome.compareWith;
     }
-    await ipBinding.noteIpMismatch(record.sessionId, canonical, call);
-    return "mismatch";
   };
+}
+
+/** A note that the store has no room for must not fail the call; the next mismatch is noted. */
+function unlessOnlyWriteRefused(error: unknown): "done" {
+  if (isOnlyWriteRefused(error)) return "done";
+  throw error;
 }
 
 /**

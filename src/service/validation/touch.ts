@@ -2,12 +2,11 @@
 
 import type { CallContext } from "../../domain/call.ts";
 import { SessionError } from "../../domain/errors.ts";
+import { isOnlyWriteRefused } from "../../store/connection/errors.ts";
 import type { SessionRecord } from "../../store/session_record.ts";
-import type { SessionStore } from "../../store/simple_sessions.ts";
+import type { SessionCredential, SessionStore } from "../../store/simple_sessions.ts";
 import type { StoredSession } from "../../store/stored_session.ts";
 import type { StoreClock } from "../../store/store_clock.ts";
-
-type CredentialKind = Parameters<SessionStore["get"]>[1];
 
 export type Touch = ReturnType<typeof createTouch>;
 
@@ -30,16 +29,28 @@ export function createTouch(
   clock: Pick<StoreClock, "nowMs">,
   configuredMs: number | undefined,
 ) {
-  // Concurrent requests for one session share one access.
+  // Concurrent requests that present the same credential and have read the same version share one access.
   const underway = new Map<string, Promise<StoredSession | undefined>>();
 
-  async function access(sessionId: string, kind: CredentialKind, touch: boolean, call: CallContext) {
+  /** Resolves to undefined if the credential opens no session any more. */
+  async function access(presented: SessionCredential, touch: boolean, call: CallContext) {
     try {
-      return await sessions.get(sessionId, kind, touch, call);
+      return await sessions.get(presented, touch, call);
     } catch (error) {
       if (error instanceof SessionError && error.reason === "SESSION_NOT_FOUND") return undefined;
       throw error;
     }
+  }
+
+  async function slideOnce(presented: SessionCredential, { version }: SessionRecord, call: CallContext) {
+    // An access of an older version, which began before this request, must not answer it.
+    const key = `${presented.sessionId} ${version} ${presented.secretDigest?.toString("latin1")}`;
+    const shared = underway.get(key);
+    // It may have failed by the deadline of another call.
+    if (shared !== undefined) return shared.catch(() => access(presented, true, call));
+    const accessed = access(presented, true, call).finally(() => underway.delete(key));
+    underway.set(key, accessed);
+    return accessed;
   }
 
   return {
@@ -54,18 +65,19 @@ export function createTouch(
     },
 
     /** Reads the session with its fields, and slides its idle timeout if `touch` is true. Undefined if it has ended. */
-    read({ sessionId }: SessionRecord, kind: CredentialKind, touch: boolean, call: CallContext) {
-      return access(sessionId, kind, touch, call);
-    },
+    read: access,
 
-    /** Records an access. Returns the session after it, or undefined if the session has ended in the meantime. */
-    slide({ sessionId }: SessionRecord, kind: CredentialKind, call: CallContext) {
-      const shared = underway.get(sessionId);
-      // It may have failed by the deadline of another call.
-      if (shared !== undefined) return shared.catch(() => access(sessionId, kind, true, call));
-      const accessed = access(sessionId, kind, true, call).finally(() => underway.delete(sessionId));
-      underway.set(sessionId, accessed);
-      return accessed;
+    /**
+     * Records an access to the session of a record that was read before. Returns the session after it, or undefined if the
+     * credential does not open it any more. If the store takes no writes now, returns the session as it was read.
+     */
+    async slide(presented: SessionCredential, record: SessionRecord, call: CallContext) {
+      try {
+        return await slideOnce(presented, record, call);
+      } catch (error) {
+        if (isOnlyWriteRefused(error)) return { record };
+        throw error;
+      }
     },
   };
 }

@@ -2,11 +2,11 @@
 
 import { timingSafeEqual } from "node:crypto";
 import type { CallContext } from "../../domain/call.ts";
-import { verifyToken, type TokenKeyRing, type VerifiedToken } from "../../domain/token.ts";
+import { verifyToken, type TokenKeyRing } from "../../domain/token.ts";
 import type { StoreClock } from "../../store/store_clock.ts";
 import { IP_BINDING, type SessionRecord } from "../../store/session_record.ts";
 import type { StoredSession } from "../../store/stored_session.ts";
-import type { SessionStore } from "../../store/simple_sessions.ts";
+import type { SessionCredential, SessionStore } from "../../store/simple_sessions.ts";
 import type { SecureSessionStore } from "../../store/secure_sessions.ts";
 import { authenticationMessage } from "../session_message.ts";
 import type { IpBindingCheck } from "./ip_binding.ts";
@@ -59,9 +59,6 @@ export type ValidatorDependencies = {
 /** A session after its access, with its fields if they were read. */
 type AccessedSession = Pick<StoredSession, "record"> & Partial<StoredSession>;
 
-/** The session that a credential names, and the digest of its secret if the credential is a token. */
-type NamedSession = Pick<VerifiedToken, "sessionId"> & { readonly digest?: Buffer };
-
 export class SessionValidator {
   readonly #deps: ValidatorDependencies;
   readonly #touch: Touch;
@@ -96,57 +93,67 @@ export class SessionValidator {
   }
 
   /** Returns undefined for a token that is malformed, forged or of another tenant, which therefore costs no store call. */
-  #sessionNamedBy({ credentialKind, credential }: ValidationRequest, call: CallContext): NamedSession | undefined {
+  #sessionNamedBy({ credentialKind, credential }: ValidationRequest, call: CallContext): SessionCredential | undefined {
     if (credentialKind === "id") return { sessionId: credential };
-    return verifyToken(this.#deps.keyRing(), call.principal.tenant, credential);
+    const verified = verifyToken(this.#deps.keyRing(), call.principal.tenant, credential);
+    return verified && { sessionId: verified.sessionId, secretDigest: verified.digest };
   }
 
   /** Returns a promise only if the store is needed again: most requests need nothing but the record. */
   #evaluate(
     request: ValidationRequest,
-    named: NamedSession,
+    presented: SessionCredential,
     record: SessionRecord | undefined,
     call: CallContext,
   ): ValidationResult | Promise<ValidationResult> {
-    const { sessionId, digest } = named;
+    const { sessionId, secretDigest } = presented;
     if (record === undefined) return undefined;
-    if (record.isOpenedByToken !== (digest !== undefined)) return undefined;
-    const hasCurrentSecret = digest === undefined || timingSafeEqual(record.secretDigest, digest);
+    if (record.isOpenedByToken !== (secretDigest !== undefined)) return undefined;
+    const hasCurrentSecret = secretDigest === undefined || timingSafeEqual(record.secretDigest, secretDigest);
     const comparesIp = request.ipAddress !== "" && record.ipBinding !== IP_BINDING.off;
     const touchIsDue = request.touch && this.#touch.isDue(record);
     if (!hasCurrentSecret || comparesIp || touchIsDue || request.includeFields) {
-      return this.#evaluateWithStore(request, named, record, hasCurrentSecret, call);
+      return this.#evaluateWithStore(request, presented, record, hasCurrentSecret, call);
     }
     return this.#validSession(request, { record }, record.sessionId !== sessionId, false);
   }
 
-  /** Evaluates a request that takes a further store call: for a retired secret, the ip_binding, the idle timeout or fields. */
+  /**
+   * Evaluates a request that takes a further store call: for a retired secret, the idle timeout, fields or the ip_binding. What
+   * was found by reading the record may have changed since, so each script evaluates the credential again, and the ip_binding
+   * is that of the session which the response is made of.
+   */
   async #evaluateWithStore(
     request: ValidationRequest,
-    { sessionId, digest }: NamedSession,
+    presented: SessionCredential,
     found: SessionRecord,
     hasCurrentSecret: boolean,
     call: CallContext,
   ): Promise<ValidationResult> {
     const { secureSessions, checkIpBinding } = this.#deps;
+    const { sessionId, secretDigest } = presented;
     // Only the store's clock decides whether a retired secret is within its grace or reused.
-    const record = hasCurrentSecret ? found : (await secureSessions.check(sessionId, digest!, call))?.record;
+    const record = hasCurrentSecret ? found : (await secureSessions.check(sessionId, secretDigest!, call))?.record;
     if (record === undefined) return undefined;
-    const isInGrace = !hasCurrentSecret || record.sessionId !== sessionId;
-    const ip = await checkIpBinding(record, request.ipAddress, call);
+    const accessed = await this.#access(request, presented, record, call);
+    if (accessed === undefined) return undefined;
+    const ip = await checkIpBinding(accessed.record, presented, request.ipAddress, call);
     if (ip === "ended") return undefined;
-    const accessed = await this.#access(request, record, call);
-    return accessed && this.#validSession(request, accessed, isInGrace, ip === "mismatch");
+    const isInGrace =
+      accessed.record.sessionId !== sessionId ||
+      (secretDigest !== undefined && !timingSafeEqual(accessed.record.secretDigest, secretDigest));
+    return this.#validSession(request, accessed, isInGrace, ip === "mismatch");
   }
 
   /** Slides the idle timeout and reads the fields, as far as the request asks for it. */
   async #access(
-    { credentialKind, touch, includeFields }: ValidationRequest,
+    { touch, includeFields }: ValidationRequest,
+    presented: SessionCredential,
     record: SessionRecord,
     call: CallContext,
   ): Promise<AccessedSession | undefined> {
-    if (includeFields) return this.#touch.read(record, credentialKind, touch, call);
-    return touch && this.#touch.isDue(record) ? this.#touch.slide(record, credentialKind, call) : { record };
+    if (includeFields) return this.#touch.read(presented, touch, call);
+    return touch && this.#touch.isDue(record) ? this.#touch.slide(presented, record, call) : { record };
   }
 
   #validSession(

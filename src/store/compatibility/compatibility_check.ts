@@ -17,7 +17,8 @@ import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
 
 /** How long a published message may take to reach a subscribed connection. */
 const DELIVERY_TIMEOUT_MS = 2000;
-const NO_SHEBANG = "scripts cannot declare allow-oom: nothing can be revoked while the store's memory is full";
+const NO_SHEBANG =
+  "scripts cannot declare allow-oom: while the store's memory is full, only the order of their writes lets sessions be used and ended";
 
 export type ProbedStore = {
   /** True if scripts may begin with `#!lua`. */
@@ -56,7 +57,7 @@ export async function probeStore(connection: StoreConnection, call: CallDeadline
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
     failures.push(...(await runProbes(tools)));
     if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
-    const script = "#!lua flags=allow-oom\nreturn {'ok'}";
+    const script = "#!lua flags=no-writes,allow-oom\nreturn {'ok'}";
     shebang &&= (await tools.trySend("EVAL", script, "1", tools.key("shebang"))) !== undefined;
   }
   if (!shebang) warnings.add(NO_SHEBANG);

@@ -24,6 +24,10 @@ export class StoreReplyError extends Error {
   }
 }
 
+/** The replies to a script that met a key which this node does not have, or not any more. */
+const FOREIGN_KEY =
+  /^ERR Script attempted to (access a non local key|execute a (write )?command while the cluster is down)/;
+
 /** Error replies of a store that cannot execute the command now, or not on this node: it had no effect. */
 const UNAVAILABLE_CODES = /^(LOADING|MASTERDOWN|READONLY|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|MOVED|ASK)$/;
 
@@ -36,7 +40,8 @@ export function storeError(error: unknown): Error {
       return new SessionError("STORE_FULL", "the store is out of memory", { retryAfterMs: 1_000, cause: reply });
     if (reply.code === "NOPERM")
       return storeUnavailable(reply, "the store refused a command that its user has no right to");
-    return UNAVAILABLE_CODES.test(reply.code) ? storeUnavailable(reply) : reply;
+    const isUnavailable = UNAVAILABLE_CODES.test(reply.code) || FOREIGN_KEY.test(reply.reply);
+    return isUnavailable ? storeUnavailable(reply) : reply;
   }
   // The encoder refused an argument that is neither text nor bytes: a defect of the caller's.
   if (error instanceof TypeError) return error;
@@ -49,6 +54,17 @@ export function refusalOf(error: unknown): StoreReplyError | undefined {
   if (error instanceof StoreReplyError) return error;
   const cause = error instanceof SessionError ? error.cause : undefined;
   return cause instanceof StoreReplyError && cause.code === "NOPERM" ? cause : undefined;
+}
+
+/**
+ * Returns true if the store has refused a command only because it takes no writes, or not of these keys: its memory is full, it
+ * cannot save, or it moves the keys to another node. What it has replied to reads is right all the same. That is not so of a
+ * node that has lost its role, its replicas or its cluster.
+ */
+export function isOnlyWriteRefused(error: unknown): boolean {
+  if (!(error instanceof SessionError && error.cause instanceof StoreReplyError)) return false;
+  const { code, reply } = error.cause;
+  return /^(OOM|MISCONF|TRYAGAIN)$/.test(code) || reply.startsWith("ERR Script attempted to access a non local key");
 }
 
 export function storeUnavailable(cause?: unknown, message = "the store is out of reach"): SessionError {

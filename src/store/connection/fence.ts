@@ -11,6 +11,11 @@ import type { StoreArguments } from "./store_client.ts";
 export type Fence = {
   /** The command; undefined if the node has no key of this service. */
   readonly command: () => StoreArguments | undefined;
+  /**
+   * Returns true if a refusal is only about the key of the last command, because the cluster moves its slot to another node:
+   * then the next command is about another key.
+   */
+  readonly skipsKey: (reply: Error) => boolean;
   /** No reply of the node counts if no fence has been accepted for so long. */
   readonly timeoutMs: number;
   /** Called with each refusal. */
@@ -25,10 +30,23 @@ const FENCE_KEYS: readonly (string | undefined)[] = fenceKeys();
  * that is refused like any other, is not replicated and needs no memory.
  */
 export function fenceOf(owns: (slot: number) => boolean, timeoutMs: number): Fence {
+  let last = 0;
+  /** Returns the first slot from this one on that has a key and is the node's; -1 if there is none. */
+  const slotFrom = (from: number) =>
+    FENCE_KEYS.findIndex((key, slot) => slot >= from && key !== undefined && owns(slot));
+
   return {
     command() {
-      const key = FENCE_KEYS.find((fenceKey, slot) => fenceKey !== undefined && owns(slot));
-      return key === undefined ? undefined : ["DEL", key];
+      last = slotFrom(last);
+      if (last === -1) last = slotFrom(0);
+      return last === -1 ? undefined : ["DEL", FENCE_KEYS[last]!];
+    },
+    skipsKey(reply) {
+      if (!reply.message.startsWith("ASK ")) return false;
+      const next = slotFrom(last + 1);
+      // After the last key, the next fence begins with the first.
+      last = Math.max(0, next);
+      return next !== -1;
     },
     timeoutMs,
   };

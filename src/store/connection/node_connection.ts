@@ -202,6 +202,7 @@ export class NodeConnection {
       await client.sendCommand(command);
     } catch (error) {
       if (!(error instanceof ErrorReply)) throw error;
+      if (fence.skipsKey(error)) return this.#sendFence(client, fence);
       this.#refused(error);
       fence.onRefused?.(error);
       return false;

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Reads the next live sessions of a tenant's index in one partition, in the order of creation or against it.
 -- Used by ListSessions
 -- KEYS  TENANT_INDEX

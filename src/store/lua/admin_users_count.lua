@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Counts the sessions of some users of one partition; one that a timeout has ended counts until the sweep has reported it.
 -- Used by ListTopUsers
 -- KEYS  LIVE, LOG, TAIL, META

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- Reads whether a session is alive and, if it ended, why.
 -- Used by ExplainSession
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- Reads entries of a user's audit trail, newest first: its lists merged by the ids of their entries.
 -- Used by ListAuditEvents
 -- KEYS  AUDIT_TRAIL, AUDIT_CHANGES, AUDIT_MISMATCHES

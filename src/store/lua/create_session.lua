@@ -56,6 +56,8 @@ local rate_arrival
 if rate_count > 0 then
   -- GCRA: one key holds one instant. A fixed window would let twice as many pass around its edge.
   local arrival, interval_ms = math.max(tonumber(redis.call('GET', CREATE_RATE) or 0), now), rate_period_ms / rate_count
+  -- It is later than that only if the store's clock has gone backwards.
+  if arrival > now + rate_period_ms then arrival = now end
   local wait_ms = math.ceil(arrival - now - rate_period_ms + interval_ms)
   if wait_ms > 0 then return { 'rate_limited', wait_ms } end
   rate_arrival = arrival + interval_ms

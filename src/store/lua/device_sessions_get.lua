@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Reads the live session of a user on a device and slides its idle timeout.
 -- Used by GetDeviceSession
 -- KEYS  USER_INDEX, AUDIT_TRAIL, DEVICES, LAST_REVOKE_ALL, LIVE, LOG, TAIL, META

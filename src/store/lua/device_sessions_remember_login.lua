@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Remembers the user who logged in last on a device, in the device's own partition. It is a hint: a reader must check it
 -- against the user's devices. The newest login wins, in whatever order the hints arrive.
 -- Used by CreateSession, CreateHashSession, CreateSecureSession, CreateDeviceSession, RegenerateSession

@@ -1,7 +1,6 @@
 #!lua flags=allow-oom
 -- Ends one session.
--- Used by DeleteSession, InvalidateSession; by the IP binding of GetSession, GetDeviceSession, ValidateSession,
---         ValidateToken, BatchValidate, ValidateStream
+-- Used by DeleteSession, InvalidateSession, RegenerateSession
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
 -- ARGV  session_id, owner_prefix (of the tenant), owner (whose session it must be; empty: any user's), reason (also the
 --       audit event), revocation_reason (what the caller gave; may be empty), audit_retention_ms, by, note

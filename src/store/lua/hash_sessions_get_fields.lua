@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Reads fields of a session, as they were at one instant, and slides its idle timeout.
 -- Used by GetSessionField, GetSessionFields
 -- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META

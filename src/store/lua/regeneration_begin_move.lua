@@ -12,6 +12,7 @@ local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, move_id, mark_ms, presented_secret = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local request_digest, retry_ms, audit_retention_ms, by = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 -- @include includes/secret
+-- @include includes/finish
 -- @include includes/moving
 local r = of_tenant(record_read_exact(session_id), owner_prefix)
 if not r then

@@ -7,7 +7,7 @@
 local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
 local session_id, owner_prefix, presented_secret = ARGV[1], ARGV[2], ARGV[3]
 local audit_retention_ms, by = tonumber(ARGV[4]), ARGV[5]
--- @include includes/secret
+-- @include includes/secret_check
 local r, outcome = secret_present(session_id, owner_prefix, presented_secret, audit_retention_ms, by)
 if not r then return { outcome } end
 return { 'ok', r.id, record_pack(r) }

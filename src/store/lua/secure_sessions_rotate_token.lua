@@ -15,6 +15,7 @@ local session_id, owner_prefix, presented_secret, new_secret = ARGV[1], ARGV[2],
 local retry_ms, grace_ms, address_digest, compared_identity = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local address_differs, audit_retention_ms, by = ARGV[9], tonumber(ARGV[10]), ARGV[11]
 -- @include includes/rotation
+-- @include includes/secret_check
 -- @include includes/ip_binding
 -- @include includes/moving
 -- @include includes/record_changed

@@ -13,6 +13,7 @@ local session_id, owner_prefix, owner, presented_secret = ARGV[1], ARGV[2], ARGV
 local new_secret, retry_ms, grace_ms, authentication = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 local authenticated_ms, audit_retention_ms, by = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11]
 -- @include includes/rotation
+-- @include includes/secret_check
 -- @include includes/moving
 -- @include includes/record_changed
 -- @include includes/authentication

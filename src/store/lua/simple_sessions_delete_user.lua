@@ -11,6 +11,8 @@ local audit_retention_ms, by, note = tonumber(ARGV[3]), ARGV[4], ARGV[5]
 -- @include includes/finish
 -- As long as the longest session can live (400 d).
 local LAST_REVOKE_ALL_TTL_MS = 400 * 86400000
+-- A store that ignores the flags of scripts refuses growing writes when its memory is full, until a script has deleted.
+redis.call('DEL', LAST_REVOKE_ALL)
 local kept = record_read(except_session_id)
 local ended = 0
 for _, id in ipairs(redis.call('ZRANGE', USER_INDEX, 0, -1)) do

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Reads one page of a user's live sessions in the order of creation or against it. No access and no regeneration changes
 -- this order. A page ends only between two times of creation, because nothing but the id, which a regeneration changes,
 -- distinguishes sessions of one time.

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Begins the change log of a partition that has none, so that a store that lost everything differs from one that never had
 -- a change. The next change continues the epoch that begins here.
 -- Used by WatchInvalidations, RenewWatch

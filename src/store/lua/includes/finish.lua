@@ -14,7 +14,9 @@ local function tombstone_put(r, reason, by, note, detail)
 end
 
 -- Ends one of several sessions that have one audit entry together; the caller calls index_settle after the last. The
--- record is deleted first: with full memory, the store refuses the writes of a script until it has deleted something.
+-- record is deleted first: with full memory, the store refuses the writes of a script until it has deleted something. It is
+-- deleted even if its time has passed: a store deletes an expired key only when it comes to it, and finds the key alive if
+-- its clock has gone backwards until then.
 local function finish_unaudited(r, reason, by, note, detail)
   redis.call('DEL', record_key(r.id), fields_key(r.id))
   index_remove(r)

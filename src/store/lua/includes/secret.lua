@@ -1,7 +1,6 @@
 -- The secret of a secure session, compared by SHA-256 digest. Only the service mints tokens, so a secret that is neither
--- the current one nor within its grace was rotated away: its use means that a token was stolen.
+-- the current one nor within its grace was rotated away.
 -- @include includes/record
--- @include includes/finish
 
 -- The count in the record is one byte. Above this, the oldest are dropped.
 local MAX_RETIRED = 255
@@ -19,6 +18,15 @@ local function secret_state(r, secret)
     if secret == old.secret and now < old.grace_until then return 'grace' end
   end
   return 'stale'
+end
+
+-- Returns true if the session is valid for a caller that presents this secret; an empty one stands for its id alone, which
+-- does not open a secure session. Use it where a session is read only: a secret that was rotated away while the call went on
+-- is no theft, so it ends nothing.
+local function is_opened_by(r, secret)
+  if r.kind ~= KIND_TOKEN then return secret == '' end
+  local state = secret_state(r, secret)
+  return state == 'current' or state == 'grace'
 end
 
 -- Returns true if the secret was replaced, and the record still has it.
@@ -44,21 +52,4 @@ end
 local function secret_reissue(r, secret)
   secret_replace(r, secret, 0)
   for _, old in ipairs(r.retired) do old.grace_until = VOID end
-end
-
--- Returns the state of a secret that is presented for a session, 'current' or 'grace'; otherwise nil and the outcome,
--- 'not_found' or 'reused'. A reuse ends the session. `r` is nil if there is no session.
-local function secret_check(r, secret, retention_ms, by)
-  local state = r and r.kind == KIND_TOKEN and secret_state(r, secret) or 'void'
-  if state == 'void' then return nil, 'not_found' end
-  if state ~= 'stale' then return state end
-  finish(r, retention_ms, 'token_reused', by, '')
-  return nil, 'reused'
-end
-
--- Returns the live secure session of a secret that is valid; otherwise nil and the outcome, as secret_check.
-local function secret_present(id, prefix, secret, retention_ms, by)
-  local r = record_read_of_tenant(id, prefix)
-  local state, outcome = secret_check(r, secret, retention_ms, by)
-  return state and r, outcome
 end

@@ -26,6 +26,10 @@ end
 local function touch(r, configured)
   if configured == NO_TOUCH or now - r.accessed < touch_interval(r, configured) then return end
   slide(r)
-  redis.call('SETRANGE', record_key(r.id), ACCESSED_OFFSET, struct.pack('>d', r.accessed))
+  -- In this order, because a store that ignores the flags of scripts refuses SETRANGE when its memory is full, unless the
+  -- script has written before. A deadline that has come deletes the record.
   index_put(r)
+  if r.expires > now then
+    redis.call('SETRANGE', record_key(r.id), ACCESSED_OFFSET, struct.pack('>d', r.accessed))
+  end
 end

@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Ends a session because it was presented from another address than its login's, if an address mismatch still ends it.
+-- Used by GetSession, GetDeviceSession, ValidateSession, ValidateToken, BatchValidate, ValidateStream, RegenerateSession
+-- KEYS  RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META
+-- ARGV  session_id, owner_prefix (of the tenant), presented_secret (SHA-256; empty: none was presented),
+--       compared_identity (the segment of the record that has the login's address), audit_retention_ms, by
+-- Returns {'ok'}, {'not_found'}, or {'compare_address', session_id, record} if the caller must compare with this one first
+local RECORD, FIELDS, TOMBSTONE, LIVE, LOG, TAIL, META = unpack(KEYS)
+local session_id, owner_prefix, presented_secret, compared_identity = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local audit_retention_ms, by = tonumber(ARGV[5]), ARGV[6]
+-- @include includes/ip_binding
+-- @include includes/secret
+local r = record_read_of_tenant(session_id, owner_prefix)
+if not r or (presented_secret ~= '' and not is_opened_by(r, presented_secret)) then return { 'not_found' } end
+if not is_bound_as_compared(r, IP_BINDING_INVALIDATE, compared_identity) then
+  return { 'compare_address', r.id, record_pack(r) }
+end
+ip_binding_end(r, audit_retention_ms, by)
+return { 'ok' }
