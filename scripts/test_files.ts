@@ -17,6 +17,7 @@ export const LONG_FILES: readonly LongFile[] = [
   { file: "test/race/all_variants.test.ts", seconds: 188 },
   { file: "test/fault/failover.test.ts", seconds: 130, onlyInAll: true },
   { file: "test/contract/tenant_index.test.ts", seconds: 117 },
+  { file: "test/fault/linearizability.test.ts", seconds: 90, onlyInAll: true },
   { file: "test/race/simple_and_hash_sessions.test.ts", seconds: 80 },
   { file: "test/race/dead_credentials.test.ts", seconds: 60 },
   { file: "test/property/sessions.test.ts", seconds: 58 },
