@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { InvalidationReason, Verdict } from "../../gen/session/v1/session_pb.ts";
+import { InvalidationReason, OnExceed, Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { until } from "../helpers/redis_cluster.ts";
@@ -96,6 +96,28 @@ describe("a store's clock that is an hour ahead for a while", { skip }, () => {
       );
       assert.equal((await client.deleteUserSessions({ userId })).deletedCount, 1);
       assert.equal((await client.validateSession({ sessionId: longId })).verdict, Verdict.INVALID);
+    }
+    watcher.close();
+  });
+
+  test("what the store has deleted meanwhile counts against no limit, and its end is reported", async () => {
+    const watcher = createWatchClient(authorities.servers[0]!.addresses.grpc!);
+    const stream = watcher.watch({ reasons: [InvalidationReason.EXPIRED] });
+    await stream.opened();
+    const limit = { maxSessions: 1, onExceed: OnExceed.REJECT };
+    const idleTimeout = durationFromMs(30 * MINUTE_MS);
+    const sessions = await Promise.all(
+      USERS.map(async (userId) => (await client.createSession({ userId: `limited ${userId}`, idleTimeout })).session!),
+    );
+    await stepTo(HOUR_S);
+    const validations = sessions.map(({ sessionId }) => client.validateSession({ sessionId }));
+    for (const { verdict } of await Promise.all(validations)) assert.equal(verdict, Verdict.INVALID);
+    // So soon that the sweep has not come to most of them.
+    await stepTo(0);
+    for (const [i, { userId, sessionId }] of sessions.entries()) {
+      if (i % 2 === 0) await client.createSession({ userId, limit });
+      else assert.equal((await client.deleteUserSessions({ userId })).deletedCount, 0);
+      await stream.until(({ case: kind, value }) => kind === "invalidation" && value.sessionId === sessionId);
     }
     watcher.close();
   });

@@ -24,9 +24,12 @@ export class StoreReplyError extends Error {
   }
 }
 
-/** The replies to a script that met a key which this node does not have, or not any more. */
-const FOREIGN_KEY =
-  /^ERR Script attempted to (access a non local key|execute a (write )?command while the cluster is down)/;
+/** What a script gets for a key of a slot that the node gives away or receives; the second text is that of newer stores. */
+const SLOT_MOVES =
+  /^ERR (Script attempted to access a non local key|Unable to execute command '\S+' in script because undeclared keys were)/;
+
+/** What a script gets if its node has lost the cluster. */
+const CLUSTER_DOWN_IN_SCRIPT = /^ERR Script attempted to execute a (write )?command while the cluster is down/;
 
 /** Error replies of a store that cannot execute the command now, or not on this node: it had no effect. */
 const UNAVAILABLE_CODES = /^(LOADING|MASTERDOWN|READONLY|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|MOVED|ASK)$/;
@@ -40,7 +43,8 @@ export function storeError(error: unknown): Error {
       return new SessionError("STORE_FULL", "the store is out of memory", { retryAfterMs: 1_000, cause: reply });
     if (reply.code === "NOPERM")
       return storeUnavailable(reply, "the store refused a command that its user has no right to");
-    const isUnavailable = UNAVAILABLE_CODES.test(reply.code) || FOREIGN_KEY.test(reply.reply);
+    const isUnavailable =
+      UNAVAILABLE_CODES.test(reply.code) || SLOT_MOVES.test(reply.reply) || CLUSTER_DOWN_IN_SCRIPT.test(reply.reply);
     return isUnavailable ? storeUnavailable(reply) : reply;
   }
   // The encoder refused an argument that is neither text nor bytes: a defect of the caller's.
@@ -64,7 +68,7 @@ export function refusalOf(error: unknown): StoreReplyError | undefined {
 export function isOnlyWriteRefused(error: unknown): boolean {
   if (!(error instanceof SessionError && error.cause instanceof StoreReplyError)) return false;
   const { code, reply } = error.cause;
-  return /^(OOM|MISCONF|TRYAGAIN)$/.test(code) || reply.startsWith("ERR Script attempted to access a non local key");
+  return /^(OOM|MISCONF|TRYAGAIN)$/.test(code) || SLOT_MOVES.test(reply);
 }
 
 export function storeUnavailable(cause?: unknown, message = "the store is out of reach"): SessionError {

@@ -83,7 +83,12 @@ if max_sessions > 0 and limit_group ~= 'user' then
   end)
   excess = #group + 1 - max_sessions
 elseif max_sessions > 0 then
-  excess = index_count(owner) - (replaced and 1 or 0) + 1 - max_sessions
+  local count = index_count(owner)
+  excess = count - (replaced and 1 or 0) + 1 - max_sessions
+  if excess > 0 and (on_exceed == 'reject' or count <= CROWDED) then
+    excess = excess - finish_vanished(owner, audit_retention_ms)
+    index_settle(owner)
+  end
 end
 if excess and excess > 0 and on_exceed == 'reject' then return { 'session_limit' } end
 

@@ -15,6 +15,7 @@ local LAST_REVOKE_ALL_TTL_MS = 400 * 86400000
 redis.call('DEL', LAST_REVOKE_ALL)
 local kept = record_read(except_session_id)
 local ended = 0
+finish_vanished(owner, audit_retention_ms)
 for _, id in ipairs(redis.call('ZRANGE', USER_INDEX, 0, -1)) do
   local r = not (kept and id == kept.id) and record_read_exact(id)
   if r then

@@ -11,9 +11,7 @@ local found = 0
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now), 'LIMIT', 0, limit)) do
   if found >= limit then break end
   local ids = index_expired(owner, limit - found)
-  -- The device is the only part of an expired record that the indexes do not hold by session.
-  local devices, device_of = redis.call('HGETALL', devices_key(owner)), {}
-  for i = 1, #devices, 2 do device_of[devices[i + 1]] = devices[i] end
+  local device_of = devices_of(owner)
   for _, id in ipairs(ids) do finish_expired(id, owner, device_of[id] or '', audit_retention_ms) end
   index_settle(owner)
   found = found + #ids

@@ -46,3 +46,25 @@ local function finish_expired(id, owner, device, retention_ms)
   }
   finish_one(r, retention_ms, by_absolute and 'absolute_timeout' or 'expired', '', '')
 end
+
+-- Returns the device of each of a user's sessions that has one: the only part of a record that the indexes do not hold by
+-- session.
+local function devices_of(owner)
+  local devices, device_of = redis.call('HGETALL', devices_key(owner)), {}
+  for i = 1, #devices, 2 do device_of[devices[i + 1]] = devices[i] end
+  return device_of
+end
+
+-- Records the end of a user's sessions that are gone although their deadlines have not come, and returns how many there
+-- were: the store has deleted them while its clock was ahead, and the sweep does not find them. The caller calls
+-- index_settle.
+local function finish_vanished(owner, retention_ms)
+  local vanished, device_of = 0, devices_of(owner)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', user_key(owner), int(4 * now), '+inf')) do
+    if redis.call('EXISTS', record_key(id)) == 0 then
+      finish_expired(id, owner, device_of[id] or '', retention_ms)
+      vanished = vanished + 1
+    end
+  end
+  return vanished
+end
