@@ -11,6 +11,7 @@ import { startGrpcHost } from "./transport/grpc/grpc_host.ts";
 import type { Host } from "./transport/host.ts";
 import { startHttpHost } from "./transport/http/http_host.ts";
 import { createCallLog } from "./ops/call_log.ts";
+import { createConnectionLog, type ConnectionObserver } from "./ops/connection_report.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createOpenApiPage } from "./ops/openapi.ts";
@@ -212,6 +213,15 @@ async function startListeners(
   const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
   // The age of a connection never cuts off a call within its deadline.
   const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
+  const logConnectionEnd = createConnectionLog(log);
+  const connectionLimits = {
+    cancelRate: config.cancelRate,
+    cancelGraceMs: maxConnectionAgeGraceMs,
+    onEnd(...end: Parameters<ConnectionObserver>) {
+      metrics.observeConnectionEnd(...end);
+      logConnectionEnd(...end);
+    },
+  };
   const hosts: Host[] = [];
   undo.defer(async () => {
     readiness.block(DRAINING);
@@ -220,7 +230,7 @@ async function startListeners(
   const addresses: { grpc?: string; http?: string } = {};
   if (grpcListen) {
     const ages = { maxConnectionAgeMs, maxConnectionAgeGraceMs };
-    const host = await startGrpcHost({ pipeline, address: grpcListen, tls, ...ages });
+    const host = await startGrpcHost({ pipeline, address: grpcListen, tls, connectionLimits, ...ages });
     hosts.push(host);
     addresses.grpc = listenAddressText(host.address);
   }
@@ -230,7 +240,16 @@ async function startListeners(
       "/readyz": () => readinessPage(readiness),
       "/openapi.json": createOpenApiPage(),
     };
-    const host = await startHttpHost({ pipeline, address: httpListen, tls, logger: log, pages });
+    const { corsOrigins } = config;
+    const host = await startHttpHost({
+      pipeline,
+      address: httpListen,
+      tls,
+      logger: log,
+      pages,
+      corsOrigins,
+      connectionLimits,
+    });
     hosts.push(host);
     addresses.http = listenAddressText(host.address);
   }

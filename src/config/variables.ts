@@ -9,6 +9,7 @@ import {
   integer,
   listenAddress,
   oneOf,
+  origins,
   rate,
   readableFile,
   storeUrl,
@@ -170,6 +171,16 @@ export const VARIABLES = {
     parser: durationOr<undefined>("1s", LONGEST, { off: undefined }),
     otherwise: "`off` with one worker, `5m` with several",
     doc: "gRPC connections are asked to reconnect after this long, so that callers spread over workers and new instances.",
+  },
+  SA_CANCEL_RATE: {
+    parser: rate,
+    default: "10000/10s",
+    doc: "The most calls that may be cancelled on one connection in a period. The client of a connection over it is asked to open another one.",
+  },
+  SA_CORS_ORIGINS: {
+    parser: origins,
+    otherwise: "none",
+    doc: "The web pages whose scripts may call the HTTP listener from a browser.",
   },
   SA_INSECURE: {
     parser: boolean,

@@ -31,16 +31,23 @@ import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { ResponseMessage, Route } from "../../rpc/routes.ts";
 import { MAX_RECEIVE_BYTES } from "../host.ts";
 
-/** Returns a function from a request's path and content type to its handler, or to undefined if no method has that path. */
-export function createConnectHandlers(pipeline: Pipeline) {
-  const grpcHandlers = new Map<string, UniversalHandlerFn>();
-  const connectHandlers = new Map<string, UniversalHandlerFn>();
-  for (const route of pipeline.routes) {
-    grpcHandlers.set(`/${route.name}`, grpcHandler(pipeline, route));
-    connectHandlers.set(`/${route.name}`, connectHandler(pipeline, route));
-  }
-  return (path: string, contentType: string) =>
-    (contentType.startsWith("application/grpc") ? grpcHandlers : connectHandlers).get(path);
+/** The handlers of one method. */
+export type MethodHandlers = {
+  readonly route: Route;
+  /** For gRPC and gRPC-Web. */
+  readonly grpc: UniversalHandlerFn;
+  /** For Connect and JSON. */
+  readonly connect: UniversalHandlerFn;
+};
+
+/** Returns the handlers of all methods by the path of their requests. */
+export function createConnectHandlers(pipeline: Pipeline): ReadonlyMap<string, MethodHandlers> {
+  const handlersOf = (route: Route) => ({
+    route,
+    grpc: grpcHandler(pipeline, route),
+    connect: connectHandler(pipeline, route),
+  });
+  return new Map(pipeline.routes.map((route) => [`/${route.name}`, handlersOf(route)]));
 }
 
 /**

@@ -2,40 +2,57 @@
 
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import type { UniversalHandlerFn } from "@connectrpc/connect/protocol";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
+import type { Http2ServerRequest } from "node:http2";
 import type { Logger } from "pino";
 import { jsonPage, type Page, type Pages } from "../../ops/pages.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
 import { clampTimeoutHeaders } from "../timeout_headers.ts";
-import { createConnectHandlers } from "./connect_handlers.ts";
-
-export type HttpRequest = IncomingMessage | Http2ServerRequest;
-export type HttpResponse = ServerResponse | Http2ServerResponse;
+import { createConnectHandlers, type MethodHandlers } from "./connect_handlers.ts";
+import { mediaTypeOf } from "./content_type.ts";
+import { createCors } from "./cors.ts";
+import type { HttpRequest, HttpRequestListener, HttpResponse } from "./http_messages.ts";
 
 const LIVE: Page = { status: 200, contentType: "text/plain; charset=utf-8", body: "ok\n" };
-const UNSUPPORTED_MEDIA_TYPE = jsonPage(415, {
+const MEDIA_TYPES = "application/json, application/proto, application/grpc or application/grpc-web";
+const UNSUPPORTED_MEDIA_TYPE = jsonPage(415, { code: "unknown", message: `send content-type: ${MEDIA_TYPES}` });
+const GRPC_WEB_TEXT = "application/grpc-web-text";
+const UNSUPPORTED_GRPC_WEB_TEXT = jsonPage(415, {
   code: "unknown",
-  message: "send content-type: application/json, application/proto, application/grpc or application/grpc-web",
+  message: `${GRPC_WEB_TEXT} is not supported; let the client send binary messages (application/grpc-web+proto)`,
 });
+const METHODS_OF_CALLS = ["POST", "OPTIONS"];
+const METHODS_OF_PAGES = ["GET", "HEAD", "OPTIONS"];
 /** How long the body of an HTTP/2 request may take to arrive. Node's HTTP/1.1 server has its own timeout. */
 const BODY_TIMEOUT_MS = 30_000;
 
-export type HttpRequestListener = (request: HttpRequest, response: HttpResponse) => void;
+type HttpRequestListenerOptions = {
+  readonly pipeline: Pipeline;
+  readonly logger: Logger;
+  /** Served beside /healthz. */
+  readonly pages?: Pages;
+  readonly corsOrigins?: readonly string[];
+};
 
-/** `furtherPages` are served beside /healthz. */
-export function createRequestListener(pipeline: Pipeline, logger: Logger, furtherPages: Pages): HttpRequestListener {
-  const findHandler = createConnectHandlers(pipeline);
-  const pages = new Map(Object.entries({ ...furtherPages, "/healthz": () => LIVE }));
+export function createRequestListener(options: HttpRequestListenerOptions): HttpRequestListener {
+  const { pipeline, logger, corsOrigins = [] } = options;
+  const methods = createConnectHandlers(pipeline);
+  const pages = new Map(Object.entries({ ...options.pages, "/healthz": () => LIVE }));
+  const cors = createCors(corsOrigins);
   const notFound = notFoundPage(pipeline);
 
   async function respond(request: HttpRequest, response: HttpResponse): Promise<void> {
     const path = (request.url ?? "").split("?", 1)[0]!;
-    const handler = findHandler(path, request.headers["content-type"] ?? "");
-    if (handler !== undefined) return runCall(handler, request, response);
-    const isRead = request.method === "GET" || request.method === "HEAD";
-    const page = isRead ? await pages.get(path)?.() : undefined;
-    sendPage(page ?? notFound, response);
+    const handlers = methods.get(path);
+    if (handlers !== undefined) {
+      cors.addHeaders(request, response);
+      if (!isAllowed(request, response, METHODS_OF_CALLS)) return;
+      return await runCall(handlers, request, response);
+    }
+    const page = pages.get(path);
+    if (page === undefined) return sendPage(notFound, response);
+    if (!isAllowed(request, response, METHODS_OF_PAGES)) return;
+    sendPage(await page(), response);
   }
 
   return (request, response) => {
@@ -52,16 +69,30 @@ export function createRequestListener(pipeline: Pipeline, logger: Logger, furthe
   };
 }
 
-async function runCall(handler: UniversalHandlerFn, request: HttpRequest, response: HttpResponse): Promise<void> {
-  let universalRequest;
-  try {
-    universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, undefined);
-  } catch {
-    // The request has no host, or its target is not a URL.
-    return sendPage(jsonPage(400, { code: "invalid_argument", message: "malformed request" }), response);
+/** Returns true if the request is to be served. Otherwise it has been answered: it is OPTIONS, or its method is not allowed. */
+function isAllowed({ method = "" }: HttpRequest, response: HttpResponse, allowed: readonly string[]): boolean {
+  if (method === "OPTIONS") {
+    send(response, 204, { allow: allowed.join(", ") });
+    return false;
   }
+  if (allowed.includes(method)) return true;
+  const page = jsonPage(405, { code: "unknown", message: `use ${allowed[0]}` });
+  sendPage(page, response, { allow: allowed.join(", ") });
+  return false;
+}
+
+async function runCall(handlers: MethodHandlers, request: HttpRequest, response: HttpResponse): Promise<void> {
+  const mediaType = mediaTypeOf(request.headers["content-type"]);
+  if (mediaType === undefined) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
+  if (mediaType.startsWith(GRPC_WEB_TEXT)) return sendPage(UNSUPPORTED_GRPC_WEB_TEXT, response);
+  request.headers["content-type"] = mediaType;
+  // connect makes a URL of it, and fails if it is not the name of a host: of a Unix socket, clients send the path, or nothing.
+  request.headers[request.httpVersionMajor === 2 ? ":authority" : "host"] = "localhost";
+  const universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, undefined);
   clampTimeoutHeaders(universalRequest.header);
-  if (request.httpVersionMajor === 2) limitBodyTime(request as Http2ServerRequest);
+  const isStream = handlers.route.method.methodKind === "bidi_streaming";
+  if (request.httpVersionMajor === 2 && !isStream) limitBodyTime(request as Http2ServerRequest);
+  const handler: UniversalHandlerFn = mediaType.startsWith("application/grpc") ? handlers.grpc : handlers.connect;
   const universalResponse = await handler(universalRequest);
   if (universalResponse.status === 415) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
   await universalResponseToNodeResponse(universalResponse, response);
@@ -74,11 +105,15 @@ function limitBodyTime(request: Http2ServerRequest): void {
   request.once("end", stop).once("close", stop);
 }
 
-function sendPage(page: Page, response: HttpResponse): void {
-  const headers = { "content-type": page.contentType, "content-length": Buffer.byteLength(page.body) };
-  (response as ServerResponse).writeHead(page.status, headers);
+function sendPage(page: Page, response: HttpResponse, headers: OutgoingHttpHeaders = {}): void {
+  const length = Buffer.byteLength(page.body);
+  send(response, page.status, { "content-type": page.contentType, "content-length": length, ...headers }, page.body);
+}
+
+function send(response: HttpResponse, status: number, headers: OutgoingHttpHeaders, body = ""): void {
+  (response as ServerResponse).writeHead(status, headers);
   // Node omits the body if the method is HEAD.
-  response.end(page.body);
+  response.end(body);
 }
 
 function notFoundPage(pipeline: Pipeline): Page {
