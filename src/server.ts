@@ -176,6 +176,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     slowReaderMs: LEASE_MS,
     observers: [createCallLog(log, config.logSample), metrics.calls.observe],
   });
+  authentication.onChange(() => pipeline.recheckCredentials());
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
   undo.defer(followStore(connection, readiness));
   undo.defer(startRightsRecheck(connection));

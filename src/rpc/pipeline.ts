@@ -20,6 +20,8 @@ export type Pipeline = {
   stream<T>(route: Route, incoming: IncomingStreamingCall<T>): AsyncGenerator<T, void, void>;
   /** Ends all streams with UNAVAILABLE / SHUTTING_DOWN and refuses new ones. Unary calls are not affected. */
   endStreams(): void;
+  /** Ends the streams whose credential is no longer valid, or stands for another principal, with CREDENTIAL_INVALID. */
+  recheckCredentials(): void;
 };
 
 export function createPipeline({ routes, ...handling }: PipelineOptions): Pipeline {
@@ -31,6 +33,9 @@ export function createPipeline({ routes, ...handling }: PipelineOptions): Pipeli
     endStreams() {
       openStreams.isShuttingDown = true;
       for (const call of openStreams.calls) call.abort(shuttingDown);
+    },
+    recheckCredentials() {
+      for (const call of openStreams.calls) call.recheckCredential();
     },
   };
 }
