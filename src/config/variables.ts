@@ -80,7 +80,7 @@ export const VARIABLES = {
   SA_REQUEST_TIMEOUT: {
     parser: duration("1ms", "10m"),
     default: "5s",
-    doc: "A unary call ends after this long, or at its own deadline if that is earlier.",
+    doc: "A unary call ends this long after its headers arrived, or at its own deadline if that is earlier. The request of a server stream must arrive within this time.",
   },
   SA_FENCE_TIMEOUT: {
     parser: duration("1s", "1m"),

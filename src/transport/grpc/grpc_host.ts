@@ -12,7 +12,6 @@ import {
   type TlsOptions,
 } from "../host.ts";
 import { limitConnections, streamResetOptions, type ConnectionLimits } from "../connections.ts";
-import { createFastPath } from "./fast_path.ts";
 import { registerRoute } from "./grpc_calls.ts";
 import { http2ServersOf, installFastPath, setHttp2Options } from "./stream_dispatch.ts";
 
@@ -33,7 +32,7 @@ export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
   setHttp2Options(server, streamResetOptions(connectionLimits));
   for (const route of pipeline.routes) registerRoute(server, pipeline, route);
   const injector = server.createConnectionInjector(serverCredentials(tls));
-  installFastPath(server, createFastPath(pipeline));
+  installFastPath(server, pipeline);
   for (const http2Server of http2ServersOf(server)) limitConnections(http2Server, connectionLimits);
   return startHost(options.address, pipeline, {
     accept: (socket) => injector.injectConnection(socket),

@@ -55,7 +55,7 @@ export function createConnectHandlers(pipeline: Pipeline): ReadonlyMap<string, M
  * then decoded inside the interceptors, which can add details to the error of a message that does not decode.
  */
 function grpcHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
-  const router = createConnectRouter({ ...ROUTER_OPTIONS, connect: false });
+  const router = createConnectRouter({ ...routerOptions(pipeline, route), connect: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
   const asStream = { ...method, methodKind: "server_streaming" } as unknown as DescMethodServerStreaming;
@@ -67,7 +67,7 @@ function grpcHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
 
 /** Connect: its unary form, which is also plain HTTP with JSON, and its streams. */
 function connectHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
-  const router = createConnectRouter({ ...ROUTER_OPTIONS, grpc: false, grpcWeb: false });
+  const router = createConnectRouter({ ...routerOptions(pipeline, route), grpc: false, grpcWeb: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
   router.rpc(method as DescMethodUnary, (request: Message, context: HandlerContext) =>
@@ -138,6 +138,18 @@ const ROUTER_OPTIONS: ConnectRouterOptions = {
   } as ConnectRouterOptions["jsonOptions"],
   interceptors: [addDecodeErrorDetails],
 };
+
+/** Adds the check of the credential, which is made before the body of a request is read. */
+function routerOptions(pipeline: Pipeline, route: Route): ConnectRouterOptions {
+  const requestGate = ({ requestHeader }: HandlerContext): void => {
+    try {
+      pipeline.checkCredential(route, { authorization: requestHeader.get("authorization") ?? undefined });
+    } catch (failure) {
+      throw toConnectError(failure as CallFailure);
+    }
+  };
+  return { ...ROUTER_OPTIONS, requestGate };
+}
 
 async function* withDecodeErrorDetails(method: DescMethod, requests: AsyncIterable<Message>): AsyncIterable<Message> {
   try {

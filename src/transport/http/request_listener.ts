@@ -1,17 +1,20 @@
 // Routes an HTTP request of version 1.1 or 2 to a method, to a page, or to 404.
 
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import type { UniversalHandlerFn } from "@connectrpc/connect/protocol";
-import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
-import type { Http2ServerRequest } from "node:http2";
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import { jsonPage, type Page, type Pages } from "../../ops/pages.ts";
+import { startTimeout } from "../../lib/timeout.ts";
+import { lateRequest, toConnectError, type CallFailure } from "../../rpc/errors.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
+import { ReceiveMemory } from "../receive_buffer.ts";
+import { receiveRequest, type ReceiverOptions } from "../request_receiver.ts";
 import { clampTimeoutHeaders } from "../timeout_headers.ts";
 import { createConnectHandlers, type MethodHandlers } from "./connect_handlers.ts";
 import { mediaTypeOf } from "./content_type.ts";
 import { createCors } from "./cors.ts";
 import type { HttpRequest, HttpRequestListener, HttpResponse } from "./http_messages.ts";
+import { RefusableBody } from "./refusable_body.ts";
 
 const LIVE: Page = { status: 200, contentType: "text/plain; charset=utf-8", body: "ok\n" };
 const MEDIA_TYPES = "application/json, application/proto, application/grpc or application/grpc-web";
@@ -23,8 +26,6 @@ const UNSUPPORTED_GRPC_WEB_TEXT = jsonPage(415, {
 });
 const METHODS_OF_CALLS = ["POST", "OPTIONS"];
 const METHODS_OF_PAGES = ["GET", "HEAD", "OPTIONS"];
-/** How long the body of an HTTP/2 request may take to arrive. Node's HTTP/1.1 server has its own timeout. */
-const BODY_TIMEOUT_MS = 30_000;
 
 type HttpRequestListenerOptions = {
   readonly pipeline: Pipeline;
@@ -34,12 +35,15 @@ type HttpRequestListenerOptions = {
   readonly corsOrigins?: readonly string[];
 };
 
+type RequestLimits = { readonly requestTimeoutMs: number; readonly memory: ReceiveMemory };
+
 export function createRequestListener(options: HttpRequestListenerOptions): HttpRequestListener {
   const { pipeline, logger, corsOrigins = [] } = options;
   const methods = createConnectHandlers(pipeline);
   const pages = new Map(Object.entries({ ...options.pages, "/healthz": () => LIVE }));
   const cors = createCors(corsOrigins);
   const notFound = notFoundPage(pipeline);
+  const limits = { requestTimeoutMs: pipeline.requestTimeoutMs, memory: new ReceiveMemory() };
 
   async function respond(request: HttpRequest, response: HttpResponse): Promise<void> {
     const path = (request.url ?? "").split("?", 1)[0]!;
@@ -47,7 +51,7 @@ export function createRequestListener(options: HttpRequestListenerOptions): Http
     if (handlers !== undefined) {
       cors.addHeaders(request, response);
       if (!isAllowed(request, response, METHODS_OF_CALLS)) return;
-      return await runCall(handlers, request, response);
+      return await runCall(limits, handlers, request, response);
     }
     const page = pages.get(path);
     if (page === undefined) return sendPage(notFound, response);
@@ -81,7 +85,12 @@ function isAllowed({ method = "" }: HttpRequest, response: HttpResponse, allowed
   return false;
 }
 
-async function runCall(handlers: MethodHandlers, request: HttpRequest, response: HttpResponse): Promise<void> {
+async function runCall(
+  { requestTimeoutMs, memory }: RequestLimits,
+  { route, grpc, connect }: MethodHandlers,
+  request: HttpRequest,
+  response: HttpResponse,
+): Promise<void> {
   const mediaType = mediaTypeOf(request.headers["content-type"]);
   if (mediaType === undefined) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
   if (mediaType.startsWith(GRPC_WEB_TEXT)) return sendPage(UNSUPPORTED_GRPC_WEB_TEXT, response);
@@ -90,17 +99,26 @@ async function runCall(handlers: MethodHandlers, request: HttpRequest, response:
   request.headers[request.httpVersionMajor === 2 ? ":authority" : "host"] = "localhost";
   const universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, undefined);
   clampTimeoutHeaders(universalRequest.header);
-  const isStream = handlers.route.method.methodKind === "bidi_streaming";
-  if (request.httpVersionMajor === 2 && !isStream) limitBodyTime(request as Http2ServerRequest);
-  const handler: UniversalHandlerFn = mediaType.startsWith("application/grpc") ? handlers.grpc : handlers.connect;
-  const universalResponse = await handler(universalRequest);
+  const { methodKind } = route.method;
+  const isGrpc = mediaType.startsWith("application/grpc");
+  const body = new RefusableBody(universalRequest.body as AsyncIterable<Uint8Array>);
+  const options = {
+    memory,
+    isEnveloped: isGrpc || methodKind !== "unary",
+    timeoutMs: methodKind === "bidi_streaming" ? undefined : requestTimeoutMs,
+    refuse: (failure: CallFailure) => body.refuse(toConnectError(failure)),
+  };
+  if ("stream" in request) receiveRequest(request.stream, options);
+  else receiveHttp1Request(request, options);
+  const universalResponse = await (isGrpc ? grpc : connect)({ ...universalRequest, body });
   if (universalResponse.status === 415) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
   await universalResponseToNodeResponse(universalResponse, response);
 }
 
-function limitBodyTime(request: Http2ServerRequest): void {
-  const timer = setTimeout(() => request.stream.close(), BODY_TIMEOUT_MS);
-  timer.unref();
+/** Limits how long the request of HTTP/1.1 may take to arrive. It has a connection for itself. */
+function receiveHttp1Request(request: IncomingMessage, { timeoutMs, refuse }: ReceiverOptions): void {
+  if (timeoutMs === undefined) return;
+  const timer = startTimeout(performance.now() + timeoutMs, () => refuse(lateRequest()));
   const stop = () => clearTimeout(timer);
   request.once("end", stop).once("close", stop);
 }
