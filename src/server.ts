@@ -12,6 +12,7 @@ import type { Host } from "./transport/host.ts";
 import { startHttpHost } from "./transport/http/http_host.ts";
 import { createCallLog } from "./ops/call_log.ts";
 import { createConnectionLog, type ConnectionObserver } from "./ops/connection_report.ts";
+import { redirectGrpcLog } from "./ops/grpc_log.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createOpenApiPage } from "./ops/openapi.ts";
@@ -167,7 +168,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     routes: [
       ...sessionRoutes(methods, encodedHandlers),
       ...healthRoutes(readiness),
-      ...reflectionRoutes([SessionService, Health]),
+      ...(config.reflection ? reflectionRoutes([SessionService, Health]) : []),
     ],
     authenticate: authentication.authenticate,
     validate: validation.validate,
@@ -210,6 +211,7 @@ async function startListeners(
   { pipeline, readiness, metrics }: Awaited<ReturnType<typeof buildService>>,
 ): Promise<RunningServer["addresses"]> {
   const { grpcListen, httpListen, maxConnectionAgeMs } = config;
+  redirectGrpcLog(log);
   const tls = readTls(config);
   const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
   // The age of a connection never cuts off a call within its deadline.

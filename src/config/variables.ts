@@ -177,6 +177,11 @@ export const VARIABLES = {
     default: "10000/10s",
     doc: "The most calls that may be cancelled on one connection in a period. The client of a connection over it is asked to open another one.",
   },
+  SA_REFLECTION: {
+    parser: boolean,
+    default: "true",
+    doc: "Serves gRPC reflection, from which tools read the contract. Callers need the scope `read` if there are API keys.",
+  },
   SA_CORS_ORIGINS: {
     parser: origins,
     otherwise: "none",

@@ -6,12 +6,15 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, createClient, type Client, type ConnectError } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import pino from "pino";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection, ServerReflectionRequestSchema } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ListAuditEventsRequestSchema } from "../../gen/session/v1/audit_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
@@ -153,6 +156,29 @@ describe("calls", () => {
       await assert.rejects(watch("nobody"), { code: 16 });
     }
   });
+});
+
+test("reflection requires the scope read, and health requires no key", async () => {
+  const keysFile = fileWith(keyFile(READER, OPERATOR), "reflection.json");
+  const authentication = createAuthentication({ keysFile, logger: pino({ level: "silent" }) });
+  const hosts = await startHosts({}, { authenticate: authentication.authenticate });
+  for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
+    const transport = createGrpcTransport({ baseUrl });
+    const list = async (headers: Record<string, string>) => {
+      const request = { messageRequest: { case: "listServices" as const, value: "" } };
+      const requests = Readable.from([create(ServerReflectionRequestSchema, request)]);
+      const responses = createClient(ServerReflection, transport).serverReflectionInfo(requests, { headers });
+      let count = 0;
+      for await (const _ of responses) count++;
+      return count;
+    };
+    assert.equal(await list({ authorization: "Bearer reader-key" }), 1);
+    await assert.rejects(list({}), { code: Code.Unauthenticated });
+    await assert.rejects(list({ authorization: "Bearer operator-key" }), { code: Code.PermissionDenied });
+    await createClient(Health, transport).check({});
+  }
+  authentication.close();
+  await hosts.close();
 });
 
 describe("open streams", () => {

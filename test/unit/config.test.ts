@@ -52,6 +52,7 @@ test("without any variable: the defaults", () => {
     workers: 1,
     maxConnectionAgeMs: undefined,
     cancelRate: { count: 10_000, periodMs: 10_000 },
+    reflection: true,
     corsOrigins: [],
     insecure: false,
   });
@@ -88,6 +89,7 @@ test("every variable is read", () => {
     SA_WORKERS: "64",
     SA_MAX_CONNECTION_AGE: "1h",
     SA_CANCEL_RATE: "500/1s",
+    SA_REFLECTION: "false",
     SA_CORS_ORIGINS: "https://app.example.com, http://localhost:3000",
     SA_INSECURE: "true",
   });
@@ -125,6 +127,7 @@ test("every variable is read", () => {
     workers: 64,
     maxConnectionAgeMs: 3_600_000,
     cancelRate: { count: 500, periodMs: 1_000 },
+    reflection: false,
     corsOrigins: ["https://app.example.com", "http://localhost:3000"],
     insecure: true,
   });
