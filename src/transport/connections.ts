@@ -42,6 +42,7 @@ export function limitConnections(server: Http2Server | Http2SecureServer, limits
 function endIfSilent(session: ServerHttp2Session, limits: ConnectionLimits): void {
   const { settingsTimeoutMs = 10_000, pingIntervalMs = 20_000, onEnd } = limits;
   const end = () => {
+    if (session.destroyed) return;
     onEnd?.("silent", session.socket?.remoteAddress);
     session.destroy();
   };
@@ -50,8 +51,9 @@ function endIfSilent(session: ServerHttp2Session, limits: ConnectionLimits): voi
 
   let awaitsReply = false;
   const pings = setInterval(() => {
-    if (awaitsReply) return end();
-    awaitsReply = session.ping((error) => (awaitsReply = error !== null));
+    // In a moment, because this process may have been stalled with the reply unread.
+    if (awaitsReply) setImmediate(() => awaitsReply && end());
+    else awaitsReply = session.ping((error) => (awaitsReply = error !== null));
   }, pingIntervalMs).unref();
   session.once("close", () => {
     clearTimeout(settingsTimer);
