@@ -39,9 +39,10 @@ export class UnaryCall<T> {
     this.#call = new ActiveCall({
       principal: this.#principal,
       deadlineMs,
-      deadlineError: () => (this.#isReceived ? storeTimeout() : lateRequest()),
-      onAbort: (reason) => {
-        if (!this.#isReceived) incoming.onLate?.(this.#reported(reason));
+      deadlineError: storeTimeout,
+      onAbort: () => {
+        // Nothing but the deadline aborts a call before it runs.
+        if (!this.#isReceived) incoming.onLate?.(this.#reported(lateRequest()));
       },
     });
   }

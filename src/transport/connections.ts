@@ -51,6 +51,7 @@ function endIfSilent(session: ServerHttp2Session, limits: ConnectionLimits): voi
 
   let awaitsReply = false;
   const pings = setInterval(() => {
+    if (session.destroyed) return;
     // In a moment, because this process may have been stalled with the reply unread.
     if (awaitsReply) setImmediate(() => awaitsReply && end());
     else awaitsReply = session.ping((error) => (awaitsReply = error !== null));

@@ -53,6 +53,8 @@ function isPlainGrpcRequest(headers: IncomingHttpHeaders): boolean {
 class FastPathCall implements IncomingUnaryCall<Buffer> {
   readonly authorization: string | undefined;
   readonly clientDeadlineMs: number;
+  /** Its place among the new calls; -1 if it is not one of them. */
+  newCallIndex = -1;
   readonly #host: FastPathHost;
   readonly #route: Route;
   readonly #stream: ServerHttp2Stream;
@@ -188,25 +190,26 @@ class FastPathCall implements IncomingUnaryCall<Buffer> {
  * before it has been here for a moment. A complete call is removed: its objects would otherwise survive the next collections.
  */
 class NewCalls {
-  readonly #calls = new Set<FastPathCall>();
-  #isReviewDue = false;
+  /** A complete call leaves an empty place: a Set would allocate memory again and again. */
+  #calls: (FastPathCall | undefined)[] = [];
 
   add(call: FastPathCall): void {
-    this.#calls.add(call);
-    if (this.#isReviewDue) return;
-    this.#isReviewDue = true;
-    setTimeout(() => this.#review(), REVIEW_INTERVAL_MS);
+    call.newCallIndex = this.#calls.push(call) - 1;
+    if (call.newCallIndex === 0) setTimeout(() => this.#review(), REVIEW_INTERVAL_MS);
   }
 
   delete(call: FastPathCall): void {
-    this.#calls.delete(call);
+    if (call.newCallIndex !== -1) this.#calls[call.newCallIndex] = undefined;
   }
 
   #review(): void {
-    this.#isReviewDue = false;
-    const calls = [...this.#calls];
-    this.#calls.clear();
-    for (const call of calls) call.waitForRest();
+    const calls = this.#calls;
+    this.#calls = [];
+    for (const call of calls) {
+      if (call === undefined) continue;
+      call.newCallIndex = -1;
+      call.waitForRest();
+    }
   }
 }
 
