@@ -1,16 +1,16 @@
 // Puts the whole service together (store, methods, listeners), and stops its parts in the reverse order.
 
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import type { Logger } from "pino";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { SessionService } from "../gen/session/v1/session_service_pb.ts";
 import type { Config } from "./config/config.ts";
-import { listenAddressText } from "./lib/listen_address.ts";
 import { createAuthentication } from "./auth/authentication.ts";
-import { startGrpcHost } from "./transport/grpc/grpc_host.ts";
 import type { Host } from "./transport/host.ts";
-import { startHttpHost } from "./transport/http/http_host.ts";
+import { startListeners } from "./transport/listeners.ts";
 import { createCallLog } from "./ops/call_log.ts";
+import { createConnectionLog } from "./ops/connection_report.ts";
+import { redirectGrpcLog } from "./ops/grpc_log.ts";
 import { healthRoutes } from "./ops/health.ts";
 import { createMetrics, type MetricsReport } from "./ops/metrics.ts";
 import { createOpenApiPage } from "./ops/openapi.ts";
@@ -85,7 +85,7 @@ export async function startServer(config: Config, log: Logger, siblings?: Siblin
   const startup: Startup = { config, log, siblings, undo };
   const store = await openStore(startup);
   const service = await buildService(startup, store);
-  const addresses = await startListeners(startup, service);
+  const addresses = await startServing(startup, service);
   const running = undo.move();
   let closed: Promise<void> | undefined;
   return { addresses, store: store.description, close: () => (closed ??= running.disposeAsync()) };
@@ -166,7 +166,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     routes: [
       ...sessionRoutes(methods, encodedHandlers),
       ...healthRoutes(readiness),
-      ...reflectionRoutes([SessionService, Health]),
+      ...(config.reflection ? reflectionRoutes([SessionService, Health]) : []),
     ],
     authenticate: authentication.authenticate,
     validate: validation.validate,
@@ -175,6 +175,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     slowReaderMs: LEASE_MS,
     observers: [createCallLog(log, config.logSample), metrics.calls.observe],
   });
+  authentication.onChange(() => pipeline.recheckCredentials());
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
   undo.defer(followStore(connection, readiness));
   undo.defer(startRightsRecheck(connection));
@@ -203,46 +204,38 @@ function createSessionStores(store: StoreDependencies, log: Logger, recovery: Re
 }
 
 /** Starts the listeners that are configured; returns their addresses. */
-async function startListeners(
+async function startServing(
   { config, log, undo }: Startup,
   { pipeline, readiness, metrics }: Awaited<ReturnType<typeof buildService>>,
 ): Promise<RunningServer["addresses"]> {
-  const { grpcListen, httpListen, maxConnectionAgeMs } = config;
-  const tls = readTls(config);
+  redirectGrpcLog(log);
   const graceMs = config.drainTimeoutMs * DRAIN_SHARE;
   // The age of a connection never cuts off a call within its deadline.
   const maxConnectionAgeGraceMs = Math.max(MIN_AGE_GRACE_MS, config.requestTimeoutMs);
+  const logConnectionEnd = createConnectionLog(log);
   const hosts: Host[] = [];
   undo.defer(async () => {
     readiness.block(DRAINING);
     await Promise.all(hosts.map((host) => host.drain(graceMs)));
   });
-  const addresses: { grpc?: string; http?: string } = {};
-  if (grpcListen) {
-    const ages = { maxConnectionAgeMs, maxConnectionAgeGraceMs };
-    const host = await startGrpcHost({ pipeline, address: grpcListen, tls, ...ages });
-    hosts.push(host);
-    addresses.grpc = listenAddressText(host.address);
-  }
-  if (httpListen) {
-    const pages = {
+  return await startListeners({
+    ...config,
+    pipeline,
+    logger: log,
+    maxConnectionAgeGraceMs,
+    connectionLimits: {
+      cancelRate: config.cancelRate,
+      cancelGraceMs: maxConnectionAgeGraceMs,
+      onEnd(...end) {
+        metrics.observeConnectionEnd(...end);
+        logConnectionEnd(...end);
+      },
+    },
+    pages: {
       "/metrics": metrics.page,
       "/readyz": () => readinessPage(readiness),
       "/openapi.json": createOpenApiPage(),
-    };
-    const host = await startHttpHost({ pipeline, address: httpListen, tls, logger: log, pages });
-    hosts.push(host);
-    addresses.http = listenAddressText(host.address);
-  }
-  return addresses;
-}
-
-function readTls({ tls }: Config) {
-  return (
-    tls && {
-      cert: readFileSync(tls.certFile),
-      key: readFileSync(tls.keyFile),
-      clientCa: tls.clientCaFile === undefined ? undefined : readFileSync(tls.clientCaFile),
-    }
-  );
+    },
+    onStarted: (host) => void hosts.push(host),
+  });
 }

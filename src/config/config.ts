@@ -188,6 +188,10 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     workers: values.SA_WORKERS,
     /** Undefined: connections have no maximal age. */
     maxConnectionAgeMs: ageIsChosen ? values.SA_MAX_CONNECTION_AGE : WORKERS_CONNECTION_AGE_MS,
+    /** The calls that may be cancelled on one connection. */
+    cancelRate: values.SA_CANCEL_RATE,
+    reflection: values.SA_REFLECTION,
+    corsOrigins: values.SA_CORS_ORIGINS ?? [],
     insecure: values.SA_INSECURE,
   };
 }

@@ -72,6 +72,20 @@ export const rate: Parser<Rate> = {
   },
 };
 
+/** Parses a list of origins of web pages, such as https://app.example.com,http://localhost:3000, or `*` for all of them. */
+export const origins: Parser<readonly string[]> = {
+  format: "origins, separated by commas, or `*`",
+  parse(text) {
+    const value = text.split(",").map((origin) => origin.trim());
+    if (text === "*" || value.every(isOrigin)) return { value };
+    return { expected: "origins as browsers send them, such as https://app.example.com,http://localhost:3000, or *" };
+  },
+};
+
+function isOrigin(text: string): boolean {
+  return /^https?:/.test(text) && URL.canParse(text) && new URL(text).origin === text;
+}
+
 /** Parses one of the words. */
 export function oneOf<const W extends string>(...words: W[]): Parser<W> {
   return {

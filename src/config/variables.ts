@@ -9,6 +9,7 @@ import {
   integer,
   listenAddress,
   oneOf,
+  origins,
   rate,
   readableFile,
   storeUrl,
@@ -79,7 +80,7 @@ export const VARIABLES = {
   SA_REQUEST_TIMEOUT: {
     parser: duration("1ms", "10m"),
     default: "5s",
-    doc: "A unary call ends after this long, or at its own deadline if that is earlier.",
+    doc: "A unary call ends this long after its headers arrived, or at its own deadline if that is earlier. The request of a server stream must arrive within this time.",
   },
   SA_FENCE_TIMEOUT: {
     parser: duration("1s", "1m"),
@@ -170,6 +171,21 @@ export const VARIABLES = {
     parser: durationOr<undefined>("1s", LONGEST, { off: undefined }),
     otherwise: "`off` with one worker, `5m` with several",
     doc: "gRPC connections are asked to reconnect after this long, so that callers spread over workers and new instances.",
+  },
+  SA_CANCEL_RATE: {
+    parser: rate,
+    default: "10000/10s",
+    doc: "The most calls that may be cancelled on one connection in a period. The client of a connection over it is asked to open another one.",
+  },
+  SA_REFLECTION: {
+    parser: boolean,
+    default: "true",
+    doc: "Serves gRPC reflection, from which tools read the contract. Callers need the scope `read` if there are API keys.",
+  },
+  SA_CORS_ORIGINS: {
+    parser: origins,
+    otherwise: "none",
+    doc: "The web pages whose scripts may call the HTTP listener from a browser.",
   },
   SA_INSECURE: {
     parser: boolean,

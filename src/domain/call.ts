@@ -15,6 +15,12 @@ export type Principal = {
   readonly scopes: ReadonlySet<Scope>;
 };
 
+/** Returns true if both are the same caller and may do the same. */
+export function isSamePrincipal(a: Principal, b: Principal): boolean {
+  const hasSameScopes = a.scopes.size === b.scopes.size && [...a.scopes].every((scope) => b.scopes.has(scope));
+  return a.tenant === b.tenant && a.name === b.name && hasSameScopes;
+}
+
 /** When work for a call has to stop. */
 export type CallDeadline = {
   /** The instant by which the caller must have its response, on the clock of performance.now(). Infinity: none. */

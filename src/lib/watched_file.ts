@@ -9,13 +9,15 @@ type WatchedFileOptions<T> = {
   readonly log: Logger;
   /** The name of the file's content in the log: `API keys`. */
   readonly what: string;
-  /** How often to check whether the file has changed. Default 2,000. */
-  readonly pollIntervalMs?: number;
+  /** How often to check whether the file has changed. Default 1,000. */
+  readonly pollIntervalMs?: number | undefined;
+  /** Is called after the value has been replaced. */
+  readonly onReload?: () => void;
 };
 
 /** Reads the file at once. Later versions replace the value; a faulty one is logged and ignored. @throws Error for the first. */
 export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>) {
-  const { parse, log, what, pollIntervalMs = 2_000 } = options;
+  const { parse, log, what, pollIntervalMs = 1_000, onReload } = options;
   // Taken before the file is read, so that a change during the read is noticed at the next check.
   let version = versionOf(path);
   let value = read();
@@ -38,7 +40,9 @@ export function watchParsedFile<T>(path: string, options: WatchedFileOptions<T>)
     } catch (error) {
       // A mistake in the file must not lock out all callers.
       log.error({ error: (error as Error).message }, `${what} not reloaded; the previous ones stay in use`);
+      return;
     }
+    onReload?.();
   }
   // Polled, because a file behind a symbolic link that is swapped (as mounted secrets are) emits no event.
   const timer = setInterval(check, pollIntervalMs).unref();

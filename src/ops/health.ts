@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { Health, HealthCheckResponse_ServingStatus } from "../../gen/grpc/health/v1/health_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import type { Readiness } from "./readiness.ts";
-import { openRoutes, type Route } from "../rpc/routes.ts";
+import { operatorRoutes, type Route } from "../rpc/routes.ts";
 
 /** "" names the instance as a whole. */
 const SERVICES: readonly string[] = ["", SessionService.typeName];
@@ -15,7 +15,7 @@ const { SERVING, NOT_SERVING, SERVICE_UNKNOWN } = HealthCheckResponse_ServingSta
 export function healthRoutes(readiness: Readiness): Route[] {
   const status = () => (readiness.reasons().length === 0 ? SERVING : NOT_SERVING);
 
-  return openRoutes(Health, {
+  return operatorRoutes(Health, {
     async check({ service }) {
       if (!SERVICES.includes(service)) throw new ConnectError("unknown service", Code.NotFound);
       return { status: status() };

@@ -2,6 +2,7 @@
 
 import { collectDefaultMetrics, Gauge, Registry, type MetricObjectWithValues, type MetricValue } from "prom-client";
 import { registerCallMetrics } from "./call_metrics.ts";
+import { registerConnectionMetrics } from "./connection_report.ts";
 import type { Page } from "./pages.ts";
 import type { Readiness } from "./readiness.ts";
 
@@ -23,6 +24,7 @@ export function createMetrics({ readiness, openWatchers, storeFaults, aggregated
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
   const calls = registerCallMetrics(registry);
+  const observeConnectionEnd = registerConnectionMetrics(registry);
   new Gauge({
     name: "session_authority_ready",
     help: "1 when the instance wants traffic.",
@@ -57,6 +59,7 @@ export function createMetrics({ readiness, openWatchers, storeFaults, aggregated
   const text = aggregatedText ?? (() => registry.metrics());
   return {
     calls,
+    observeConnectionEnd,
     page: async (): Promise<Page> => ({ status: 200, contentType: registry.contentType, body: await text() }),
     report: (): Promise<MetricsReport> => registry.getMetricsAsJSON(),
   };

@@ -1,4 +1,4 @@
-// Server reflection, v1 and v1alpha, over the generated descriptors. It needs no credential: the contract is public.
+// Server reflection, v1 and v1alpha, over the generated descriptors.
 
 import { toBinary, type DescFile, type DescService, type MessageInitShape } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
@@ -11,13 +11,16 @@ import {
   type ServerReflectionResponseSchema,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import { openRoutes, type Route } from "../rpc/routes.ts";
+import { operatorRoutes, type Route } from "../rpc/routes.ts";
 import { createDescriptorIndex, type DescriptorIndex } from "./descriptor_index.ts";
 
 type ReflectionRequest = ServerReflectionRequest["messageRequest"];
 type ReflectionResponse = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
-/** The routes of both versions. They list themselves beside `services`. */
+/**
+ * The routes of both versions. They list themselves beside `services`. They require the scope `read`: the contract is public, but a
+ * response is 200 times as large as its request.
+ */
 export function reflectionRoutes(services: readonly DescService[]): Route[] {
   const listed = [...services, ServerReflection, ServerReflectionAlpha];
   // The details of errors and their reasons are added, since no message of the contract refers to them and tools could not
@@ -33,7 +36,7 @@ export function reflectionRoutes(services: readonly DescService[]): Route[] {
   }
   // The two versions differ in the names of their types only.
   const versions = [ServerReflection, ServerReflectionAlpha as unknown as typeof ServerReflection];
-  return versions.flatMap((version) => openRoutes(version, { serverReflectionInfo }));
+  return versions.flatMap((version) => operatorRoutes(version, { serverReflectionInfo }, "read"));
 }
 
 function respond(
@@ -70,10 +73,19 @@ function respond(
 /** The file, and then everything it imports, so that a client needs one request only. */
 function fileResponse(index: DescriptorIndex, file: DescFile | undefined): ReflectionResponse {
   if (file === undefined) return errorResponse(Code.NotFound, "no such file, symbol or extension");
-  const fileDescriptorProto = index
-    .withDependencies(file)
-    .map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-  return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  return { case: "fileDescriptorResponse", value: { fileDescriptorProto: encodedWithImports(index, file) } };
+}
+
+const encodedFiles = new Map<DescFile, Uint8Array<ArrayBuffer>[]>();
+
+/** Encodes the descriptors once. */
+function encodedWithImports(index: DescriptorIndex, file: DescFile): Uint8Array<ArrayBuffer>[] {
+  let files = encodedFiles.get(file);
+  if (files === undefined) {
+    files = index.withDependencies(file).map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+    encodedFiles.set(file, files);
+  }
+  return files;
 }
 
 function errorResponse(errorCode: Code, errorMessage: string): ReflectionResponse {

@@ -27,7 +27,7 @@ export type CallObserver = (call: FinishedCall) => void;
 export type CallHandling = {
   readonly authenticate: Authenticate;
   readonly validate: RequestValidation["validate"];
-  /** How long a unary call may take, whether its client sets a deadline or not. */
+  /** How long a unary call may take from its headers on, whether its client sets a deadline or not. */
   readonly requestTimeoutMs: number;
   /** How long a caller may leave a response of a stream unread before the stream is ended. */
   readonly slowReaderMs: number;
@@ -39,7 +39,11 @@ const SHUTDOWN_RETRY_MS = 500;
 const CLIENT_CLOCK_TOLERANCE_MS = 5;
 
 /** @throws SessionError CREDENTIAL_INVALID, SCOPE_MISSING. */
-export function admit({ authenticate }: CallHandling, route: Route, incoming: IncomingCall): Principal {
+export function admit(
+  { authenticate }: CallHandling,
+  route: Route,
+  incoming: Pick<IncomingCall, "authorization">,
+): Principal {
   if (route.scope === undefined) return ANONYMOUS;
   const principal = authenticate(incoming);
   if (principal.scopes.has(route.scope)) return principal;

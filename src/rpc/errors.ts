@@ -70,6 +70,11 @@ export class CallFailure extends Error {
   }
 }
 
+/** The deadline of a call whose request has not arrived. It is about the protocol, so it has no details, as from grpc-js. */
+export function lateRequest(): CallFailure {
+  return new CallFailure(Code.DeadlineExceeded, "the deadline has passed before the request was received completely");
+}
+
 const UNEXPECTED = new SessionError("INTERNAL", "");
 
 /** Turns anything thrown into what the caller receives. Text that is not known to be harmless is not sent. */

@@ -3,6 +3,7 @@
 import type { Message } from "@bufbuild/protobuf";
 import type { CallContext } from "../domain/call.ts";
 import type { PushStream } from "../lib/push_stream.ts";
+import type { CallFailure } from "./errors.ts";
 import type { ResponseMessage } from "./routes.ts";
 
 export type IncomingCall = {
@@ -19,6 +20,8 @@ export type IncomingUnaryCall<T> = IncomingCall & {
   handleEncoded?(call: CallContext): Promise<T> | undefined;
   decode(): Message;
   encode(response: ResponseMessage): T;
+  /** Is called if the deadline passes before the request has arrived. Only hosts that begin a call before that need it. */
+  onLate?(failure: CallFailure): void;
 };
 
 /** A server stream or a bidirectional stream. */

@@ -52,12 +52,13 @@ export function sessionRoutes(implementation: SessionServiceImpl, encodedHandler
   return createRoutes(SessionService, implementation, requiredScope, encodedHandlers);
 }
 
-/** The routes of a service that needs no credential: health or reflection. */
-export function openRoutes<S extends DescService>(
+/** The routes of a service beside SessionService: health or reflection. Without a scope they need no credential. */
+export function operatorRoutes<S extends DescService>(
   service: S,
   implementation: { readonly [K in keyof S["method"]]: Handler<S["method"][K]> },
+  scope?: Scope,
 ): Route[] {
-  return createRoutes(service, implementation, () => undefined, {});
+  return createRoutes(service, implementation, () => scope, {});
 }
 
 /** Returns the scope that the contract states as an option of the method. */

@@ -3,7 +3,8 @@
 
 import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { cancelled, deadlineExceeded } from "../domain/errors.ts";
+import { isSamePrincipal, type Principal } from "../domain/call.ts";
+import { cancelled, deadlineExceeded, SessionError } from "../domain/errors.ts";
 import { isPushStream, toAsyncIterable, type PushStream } from "../lib/push_stream.ts";
 import { startTimeout } from "../lib/timeout.ts";
 import { ActiveCall } from "./active_call.ts";
@@ -12,9 +13,9 @@ import { CallFailure, toFailure } from "./errors.ts";
 import type { IncomingStreamingCall, ResponseSink } from "./incoming_call.ts";
 import type { ResponseMessage, Route, StreamHandler } from "./routes.ts";
 
-/** The streams of an instance that are open, so that a drain can end them. */
+/** The streams of an instance that are open, so that a drain or a change of the API keys can end them. */
 export type OpenStreams = {
-  readonly calls: Set<ActiveCall>;
+  readonly calls: Set<Pick<StreamingCall<unknown>, "abort" | "recheckCredential">>;
   /** Set when the drain begins: new streams are refused. */
   isShuttingDown: boolean;
 };
@@ -71,6 +72,23 @@ export class StreamingCall<T> {
     }
   }
 
+  /** Ends the call from outside. */
+  abort(makeReason: () => Error): void {
+    this.#call?.abort(makeReason);
+  }
+
+  /** Ends the call if its credential would no longer be admitted as the same principal. */
+  recheckCredential(): void {
+    const { principal } = this.#call!;
+    let current: Principal | undefined;
+    try {
+      current = admit(this.#handling, this.#route, this.#incoming);
+    } catch {
+      // It ends for the same reason as if the credential stood for another principal.
+    }
+    if (current === undefined || !isSamePrincipal(principal, current)) this.abort(credentialChanged);
+  }
+
   #start(): ActiveCall {
     const call = new ActiveCall({
       principal: admit(this.#handling, this.#route, this.#incoming),
@@ -81,7 +99,7 @@ export class StreamingCall<T> {
     });
     this.#call = call;
     if (this.#openStreams.isShuttingDown) throw shuttingDown();
-    this.#openStreams.calls.add(call);
+    this.#openStreams.calls.add(this);
     abortOnCancel(call, this.#incoming);
     return call;
   }
@@ -143,7 +161,7 @@ export class StreamingCall<T> {
     if (this.#hasFinished) return;
     this.#hasFinished = true;
     this.#stopWaitingForReader();
-    if (this.#call !== undefined) this.#openStreams.calls.delete(this.#call);
+    this.#openStreams.calls.delete(this);
     this.#call?.end();
     this.#steps?.return?.().catch(() => undefined);
     reportFinished(this.#handling, this.#route, this.#startedMs, this.#call?.principal, failure);
@@ -158,6 +176,10 @@ async function* validateEach(
     validate(request);
     yield request;
   }
+}
+
+function credentialChanged(): SessionError {
+  return new SessionError("CREDENTIAL_INVALID", "the API key of this stream was removed or changed");
 }
 
 function slowReader(): CallFailure {

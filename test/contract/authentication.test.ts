@@ -2,22 +2,30 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Code, createClient, type Client, type ConnectError } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import pino from "pino";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection, ServerReflectionRequestSchema } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ListAuditEventsRequestSchema } from "../../gen/session/v1/audit_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CreateSessionRequestSchema, GetSessionRequestSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
 import { GetSessionResponseSchema } from "../../gen/session/v1/simple_sessions_pb.ts";
+import type { CallContext } from "../../src/domain/call.ts";
 import type { SessionError } from "../../src/domain/errors.ts";
+import type { SessionServiceImpl } from "../../src/service/handlers.ts";
 import { parseApiKeys } from "../../src/auth/api_key_file.ts";
 import { createAuthentication, type Authentication } from "../../src/auth/authentication.ts";
 import { sessionRoutes } from "../../src/rpc/routes.ts";
+import { countLostTime } from "../helpers/lost_time.ts";
 import { startHosts, wiresOf, type Hosts, type Wire } from "../helpers/rpc_hosts.ts";
 
 const { createSession, getSession, listAuditEvents } = SessionService.method;
@@ -148,6 +156,112 @@ describe("calls", () => {
       await assert.rejects(watch("nobody"), { code: 16 });
     }
   });
+});
+
+test("reflection requires the scope read, and health requires no key", async () => {
+  const keysFile = fileWith(keyFile(READER, OPERATOR), "reflection.json");
+  const authentication = createAuthentication({ keysFile, logger: pino({ level: "silent" }) });
+  const hosts = await startHosts({}, { authenticate: authentication.authenticate });
+  for (const baseUrl of [`http://${hosts.grpcTarget}`, hosts.httpUrl]) {
+    const transport = createGrpcTransport({ baseUrl });
+    const list = async (headers: Record<string, string>) => {
+      const request = { messageRequest: { case: "listServices" as const, value: "" } };
+      const requests = Readable.from([create(ServerReflectionRequestSchema, request)]);
+      const responses = createClient(ServerReflection, transport).serverReflectionInfo(requests, { headers });
+      let count = 0;
+      for await (const _ of responses) count++;
+      return count;
+    };
+    assert.equal(await list({ authorization: "Bearer reader-key" }), 1);
+    await assert.rejects(list({}), { code: Code.Unauthenticated });
+    await assert.rejects(list({ authorization: "Bearer operator-key" }), { code: Code.PermissionDenied });
+    await createClient(Health, transport).check({});
+  }
+  authentication.close();
+  await hosts.close();
+});
+
+describe("open streams", () => {
+  const RIGHTS = ["read", "watch", "admin"];
+  const KEY = { name: "streams", tenant: "acme", sha256: sha256("streams-key"), scopes: RIGHTS };
+  const OTHER = { name: "other", tenant: "acme", sha256: sha256("other-key"), scopes: RIGHTS };
+  const headers = { authorization: "Bearer streams-key" };
+
+  async function* untilAborted({ signal }: CallContext) {
+    yield {};
+    await once(signal, "abort");
+  }
+  const implementation: SessionServiceImpl = {
+    watchInvalidations: (_, call) => untilAborted(call),
+    endSessions: (_, call) => untilAborted(call),
+    async *validateStream(requests) {
+      for await (const _ of requests) yield {};
+    },
+  };
+
+  /** A stream of each kind; each has sent a response. */
+  function openStreams(client: Client<typeof SessionService>, callHeaders: Record<string, string>) {
+    const options = { headers: callHeaders };
+    async function* requests() {
+      yield { entries: [{}] };
+      await new Promise(() => undefined);
+    }
+    const streams: AsyncIterable<unknown>[] = [
+      client.watchInvalidations({}, options),
+      client.endSessions({ all: true }, options),
+      client.validateStream(requests(), options),
+    ];
+    return Promise.all(
+      streams.map(async (stream) => {
+        const messages = stream[Symbol.asyncIterator]();
+        await messages.next();
+        return messages;
+      }),
+    );
+  }
+
+  for (const [change, changed] of [
+    ["is removed", []],
+    ["loses a scope", [{ ...KEY, scopes: ["read"] }]],
+    ["gains a scope", [{ ...KEY, scopes: [...RIGHTS, "audit"] }]],
+    ["moves to another tenant", [{ ...KEY, tenant: "globex" }]],
+    ["gets another name", [{ ...KEY, name: "renamed" }]],
+  ] as const) {
+    test(`end within two seconds when their key ${change}; those of other keys do not`, async () => {
+      const keysFile = fileWith(keyFile(KEY, OTHER), "streams.json");
+      const authentication = createAuthentication({ keysFile, logger: pino({ level: "silent" }) });
+      const hosts = await startHosts(implementation, { authenticate: authentication.authenticate });
+      authentication.onChange(() => hosts.pipeline.recheckCredentials());
+      const clients = [
+        createGrpcTransport({ baseUrl: `http://${hosts.grpcTarget}` }),
+        createGrpcTransport({ baseUrl: hosts.httpUrl }),
+        createConnectTransport({ baseUrl: hosts.httpUrl, httpVersion: "2" }),
+      ].map((transport) => createClient(SessionService, transport));
+      const streams = (await Promise.all(clients.map((client) => openStreams(client, headers)))).flat();
+      const others = await openStreams(clients[0]!, { authorization: "Bearer other-key" });
+      let othersEnded = 0;
+      for (const other of others)
+        void other.next().then(
+          () => othersEnded++,
+          () => othersEnded++,
+        );
+
+      const lostMs = countLostTime();
+      const changedMs = performance.now();
+      writeFileSync(keysFile, keyFile(...changed, OTHER));
+      for (const stream of streams) {
+        await assert.rejects(stream.next(), (error: ConnectError) => {
+          assert.equal(error.code, Code.Unauthenticated);
+          assert.equal(error.findDetails(ErrorInfoSchema)[0]?.reason, "CREDENTIAL_INVALID");
+          return true;
+        });
+      }
+      assert.ok(performance.now() - changedMs - lostMs() < 2_000);
+      assert.equal(othersEnded, 0);
+      authentication.close();
+      await hosts.close();
+    });
+  }
 });
 
 test("without a file every caller is anonymous in the tenant default, with all scopes", () => {

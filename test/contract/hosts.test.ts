@@ -760,12 +760,13 @@ describe("the HTTP port", () => {
     session.destroy();
   });
 
-  test("survives bytes that are not HTTP, and requests without a host or a path", async () => {
+  test("survives bytes that are not HTTP, and requests without a path; serves any host, or none", async () => {
     assert.match(await greet("XYZ\r\n\r\n"), /^HTTP\/1\.1 400/);
     const path = pathOf(createSession);
     const body = "content-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-    assert.match(await greet(`POST ${path} HTTP/1.0\r\n${body}`), /^HTTP\/1\.[01] 400/);
-    assert.match(await greet(`POST ${path} HTTP/1.1\r\nhost: a b\r\n${body}`), /^HTTP\/1\.1 400/);
+    assert.match(await greet(`POST ${path} HTTP/1.0\r\n${body}`), /^HTTP\/1\.[01] 200/);
+    assert.match(await greet(`POST ${path} HTTP/1.1\r\nhost: a b\r\n${body}`), /^HTTP\/1\.1 200/);
+    assert.match(await greet(`POST ${path} HTTP/1.1\r\n${body}`), /^HTTP\/1\.1 400/);
     assert.match(await greet("GET http:// HTTP/1.1\r\nhost: x\r\n\r\n"), /^HTTP\/1\.1 404/);
     assert.equal((await fetch(`${hosts.httpUrl}/healthz`)).status, 200);
   });

@@ -6,7 +6,7 @@ import { startAuthorities } from "../helpers/authority.ts";
 import { redisServerMissing } from "../helpers/redis_server.ts";
 
 test("/metrics counts calls by method and code", { skip: redisServerMissing() }, async () => {
-  const authorities = await startAuthorities();
+  const authorities = await startAuthorities({ env: { SA_REFLECTION: "false" } });
   try {
     const client = authorities.clients[0]!;
     const { session, token } = await client.createSecureSession({ userId: "metric-user" });
@@ -23,7 +23,7 @@ test("/metrics counts calls by method and code", { skip: redisServerMissing() },
     assert.match(text, /^session_authority_call_duration_seconds_bucket\{le="\+Inf",method="ValidateToken"\} 2$/m);
     assert.match(text, /^session_authority_call_duration_seconds_sum\{method="ValidateToken"\} [\d.e-]+$/m);
     // Every method that is served has its series from the start.
-    for (const method of ["RevokeToken", "WatchInvalidations", "Check", "ServerReflectionInfo"]) {
+    for (const method of ["RevokeToken", "WatchInvalidations", "Check"]) {
       assert.match(text, new RegExp(`^session_authority_calls_total\\{method="${method}",code="OK"\\} 0$`, "m"));
       assert.match(
         text,
@@ -31,8 +31,12 @@ test("/metrics counts calls by method and code", { skip: redisServerMissing() },
       );
       assert.match(text, new RegExp(`^session_authority_call_duration_seconds_count\\{method="${method}"\\} 0$`, "m"));
     }
+    assert.doesNotMatch(text, /ServerReflectionInfo/, "a service that is switched off has no method");
     assert.match(text, /^session_authority_ready 1$/m);
     assert.match(text, /^session_authority_watchers 0$/m);
+    for (const reason of ["silent", "cancelled_calls"]) {
+      assert.match(text, new RegExp(`^session_authority_connections_ended_total\\{reason="${reason}"\\} 0$`, "m"));
+    }
     for (const secret of [token, session!.sessionId, "metric-user"]) assert.ok(!text.includes(secret));
   } finally {
     await authorities.close();

@@ -122,7 +122,7 @@ describe("the OpenAPI document", { skip }, () => {
   test("is served to HEAD requests and not to POST", async () => {
     const head = await fetch(url("/openapi.json"), { method: "HEAD" });
     assert.deepEqual([head.status, head.headers.get("content-type")], [200, "application/json"]);
-    assert.equal((await fetch(url("/openapi.json"), { method: "POST" })).status, 404);
+    assert.equal((await fetch(url("/openapi.json"), { method: "POST" })).status, 405);
   });
 });
 

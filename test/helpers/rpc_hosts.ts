@@ -18,6 +18,7 @@ import { createCallLog } from "../../src/ops/call_log.ts";
 import { healthRoutes } from "../../src/ops/health.ts";
 import { createReadiness, readinessPage } from "../../src/ops/readiness.ts";
 import { reflectionRoutes } from "../../src/ops/reflection.ts";
+import type { ConnectionLimits } from "../../src/transport/connections.ts";
 import type { TlsOptions } from "../../src/transport/host.ts";
 import { createRequestValidation } from "../../src/rpc/request_validation.ts";
 import { sessionRoutes } from "../../src/rpc/routes.ts";
@@ -34,6 +35,8 @@ export type HostsOptions = Partial<Omit<PipelineOptions, "routes">> & {
   httpAddress?: ListenAddress;
   tls?: TlsOptions;
   pages?: Pages;
+  corsOrigins?: readonly string[];
+  connectionLimits?: ConnectionLimits;
   maxConnectionAgeMs?: number;
   maxConnectionAgeGraceMs?: number;
 };
@@ -42,7 +45,7 @@ export type Hosts = Awaited<ReturnType<typeof startHosts>>;
 
 export async function startHosts(implementation: SessionServiceImpl, options: HostsOptions = {}) {
   const { grpcAddress, httpAddress, tls, pages = {}, maxConnectionAgeMs, maxConnectionAgeGraceMs, ...others } = options;
-  const { encodedHandlers = {}, ...pipelineOptions } = others;
+  const { encodedHandlers = {}, corsOrigins = [], connectionLimits = {}, ...pipelineOptions } = others;
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: "trace" }, { write: (line: string) => void log.push(JSON.parse(line)) });
   const readiness = createReadiness();
@@ -60,12 +63,14 @@ export async function startHosts(implementation: SessionServiceImpl, options: Ho
     ...pipelineOptions,
   });
   const age = { maxConnectionAgeMs, ...(maxConnectionAgeGraceMs !== undefined && { maxConnectionAgeGraceMs }) };
-  const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls, ...age });
+  const grpc = await startGrpcHost({ pipeline, address: grpcAddress ?? ANY_PORT, tls, connectionLimits, ...age });
   const http = await startHttpHost({
     pipeline,
     logger,
     address: httpAddress ?? ANY_PORT,
     tls,
+    corsOrigins,
+    connectionLimits,
     pages: { "/readyz": () => readinessPage(readiness), ...pages },
   });
   return {

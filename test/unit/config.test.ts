@@ -51,6 +51,9 @@ test("without any variable: the defaults", () => {
     drainTimeoutMs: 10_000,
     workers: 1,
     maxConnectionAgeMs: undefined,
+    cancelRate: { count: 10_000, periodMs: 10_000 },
+    reflection: true,
+    corsOrigins: [],
     insecure: false,
   });
 });
@@ -85,6 +88,9 @@ test("every variable is read", () => {
     SA_DRAIN_TIMEOUT: "2m",
     SA_WORKERS: "64",
     SA_MAX_CONNECTION_AGE: "1h",
+    SA_CANCEL_RATE: "500/1s",
+    SA_REFLECTION: "false",
+    SA_CORS_ORIGINS: "https://app.example.com, http://localhost:3000",
     SA_INSECURE: "true",
   });
   assert.deepEqual(config, {
@@ -120,6 +126,9 @@ test("every variable is read", () => {
     drainTimeoutMs: 120_000,
     workers: 64,
     maxConnectionAgeMs: 3_600_000,
+    cancelRate: { count: 500, periodMs: 1_000 },
+    reflection: false,
+    corsOrigins: ["https://app.example.com", "http://localhost:3000"],
     insecure: true,
   });
 });
@@ -155,6 +164,13 @@ test("all faults are reported together, each with the variable, the value and wh
     'SA_INSECURE="yes": expected true or false',
     "SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it",
   ]);
+});
+
+test("an origin is written as browsers send it", () => {
+  assert.deepEqual(loadConfig({ SA_CORS_ORIGINS: "*" }).corsOrigins, ["*"]);
+  for (const text of ["app.example.com", "https://app.example.com/", "https://a,*", "https://A", "null", "ftp://x"]) {
+    assert.match(faultsOf({ SA_CORS_ORIGINS: text }).join(), /^SA_CORS_ORIGINS=.*: expected origins as browsers send/);
+  }
 });
 
 test("no fault shows the store's password", () => {

@@ -6,9 +6,7 @@ import { SessionError } from "../../domain/errors.ts";
 import { CallFailure } from "../../rpc/errors.ts";
 import type { ResponseMessage } from "../../rpc/routes.ts";
 import { MAX_RECEIVE_BYTES } from "../host.ts";
-
-/** A frame begins with one byte that says whether the message is compressed, and its length in four bytes. */
-const FRAME_HEADER_BYTES = 5;
+import { ENVELOPE_HEADER_BYTES } from "../request_receiver.ts";
 
 /** @throws SessionError INVALID_REQUEST. */
 export function decodeRequest(method: DescMethod, bytes: Uint8Array): Message {
@@ -27,47 +25,26 @@ export function encodeResponse(method: DescMethod, response: ResponseMessage): B
 
 /** Puts an uncompressed message into a frame. */
 export function frameMessage(message: Buffer): Buffer {
-  const bytes = Buffer.allocUnsafe(FRAME_HEADER_BYTES + message.length);
+  const bytes = Buffer.allocUnsafe(ENVELOPE_HEADER_BYTES + message.length);
   bytes[0] = 0;
   bytes.writeUInt32BE(message.length, 1);
-  message.copy(bytes, FRAME_HEADER_BYTES);
+  message.copy(bytes, ENVELOPE_HEADER_BYTES);
   return bytes;
 }
 
-/** Splits the chunks of a stream into the messages of its frames. */
-export class FrameReader {
-  // Joined only once enough has arrived: a message may come byte by byte.
-  #chunks: Buffer[] = [];
-  #length = 0;
-  #awaitedBytes = FRAME_HEADER_BYTES;
-
-  /** Returns true if everything that has arrived has been read. */
-  get isEmpty(): boolean {
-    return this.#length === 0;
+/**
+ * Returns the one message of a unary request, or undefined if it is incomplete.
+ * @throws CallFailure if it is compressed or too large, or if more follows it.
+ */
+export function readOnlyMessage(bytes: Buffer): Buffer | undefined {
+  if (bytes.length < ENVELOPE_HEADER_BYTES) return undefined;
+  const messageBytes = bytes.readUInt32BE(1);
+  if (bytes[0] !== 0) throw new CallFailure(Code.Internal, "a compressed message without a grpc-encoding");
+  if (messageBytes > MAX_RECEIVE_BYTES) {
+    const text = `Received message larger than max (${messageBytes} vs ${MAX_RECEIVE_BYTES})`;
+    throw new CallFailure(Code.ResourceExhausted, text);
   }
-
-  add(chunk: Buffer): void {
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
-  }
-
-  /** Returns the next message, or undefined if it is incomplete. @throws CallFailure if it is compressed or too large. */
-  next(): Buffer | undefined {
-    if (this.#length < this.#awaitedBytes) return undefined;
-    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)];
-    const [bytes] = this.#chunks as [Buffer];
-    const messageBytes = bytes.readUInt32BE(1);
-    if (bytes[0] !== 0) throw new CallFailure(Code.Internal, "a compressed message without a grpc-encoding");
-    if (messageBytes > MAX_RECEIVE_BYTES) {
-      const text = `Received message larger than max (${messageBytes} vs ${MAX_RECEIVE_BYTES})`;
-      throw new CallFailure(Code.ResourceExhausted, text);
-    }
-    const end = FRAME_HEADER_BYTES + messageBytes;
-    this.#awaitedBytes = end;
-    if (this.#length < end) return undefined;
-    this.#chunks = this.#length > end ? [bytes.subarray(end)] : [];
-    this.#length -= end;
-    this.#awaitedBytes = FRAME_HEADER_BYTES;
-    return bytes.subarray(FRAME_HEADER_BYTES, end);
-  }
+  const end = ENVELOPE_HEADER_BYTES + messageBytes;
+  if (bytes.length > end) throw new CallFailure(Code.Unimplemented, "more than one message for a unary method");
+  return bytes.length < end ? undefined : bytes.subarray(ENVELOPE_HEADER_BYTES);
 }

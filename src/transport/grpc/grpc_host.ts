@@ -11,9 +11,9 @@ import {
   type Host,
   type TlsOptions,
 } from "../host.ts";
-import { createFastPath } from "./fast_path.ts";
+import { limitConnections, streamResetOptions, type ConnectionLimits } from "../connections.ts";
 import { registerRoute } from "./grpc_calls.ts";
-import { installFastPath } from "./stream_dispatch.ts";
+import { http2ServersOf, installFastPath, setHttp2Options } from "./stream_dispatch.ts";
 
 export type GrpcHostOptions = {
   pipeline: Pipeline;
@@ -23,14 +23,17 @@ export type GrpcHostOptions = {
   maxConnectionAgeMs?: number | undefined;
   /** How long after that open calls are cut off; a stream would keep its connection for ever. Default 30,000. */
   maxConnectionAgeGraceMs?: number;
+  connectionLimits?: ConnectionLimits;
 };
 
 export async function startGrpcHost(options: GrpcHostOptions): Promise<Host> {
-  const { pipeline, tls } = options;
+  const { pipeline, tls, connectionLimits = {} } = options;
   const server = new Server(channelOptions(options));
+  setHttp2Options(server, streamResetOptions(connectionLimits));
   for (const route of pipeline.routes) registerRoute(server, pipeline, route);
   const injector = server.createConnectionInjector(serverCredentials(tls));
-  installFastPath(server, createFastPath(pipeline));
+  installFastPath(server, pipeline);
+  for (const http2Server of http2ServersOf(server)) limitConnections(http2Server, connectionLimits);
   return startHost(options.address, pipeline, {
     accept: (socket) => injector.injectConnection(socket),
     close: () => server.tryShutdown(() => undefined),
@@ -43,9 +46,6 @@ function channelOptions({ maxConnectionAgeMs, maxConnectionAgeGraceMs = 30_000 }
     "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
     "grpc.max_concurrent_streams": MAX_CONCURRENT_STREAMS,
     "grpc-node.max_session_memory": MAX_SESSION_MEMORY_MB,
-    // How often an idle connection is pinged, and how long its reply may take.
-    "grpc.keepalive_time_ms": 30_000,
-    "grpc.keepalive_timeout_ms": 10_000,
     // Its statistics cost time on every call, and nothing reads them.
     "grpc.enable_channelz": 0,
     ...(maxConnectionAgeMs !== undefined && {

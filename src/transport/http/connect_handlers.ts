@@ -31,16 +31,23 @@ import type { Pipeline } from "../../rpc/pipeline.ts";
 import type { ResponseMessage, Route } from "../../rpc/routes.ts";
 import { MAX_RECEIVE_BYTES } from "../host.ts";
 
-/** Returns a function from a request's path and content type to its handler, or to undefined if no method has that path. */
-export function createConnectHandlers(pipeline: Pipeline) {
-  const grpcHandlers = new Map<string, UniversalHandlerFn>();
-  const connectHandlers = new Map<string, UniversalHandlerFn>();
-  for (const route of pipeline.routes) {
-    grpcHandlers.set(`/${route.name}`, grpcHandler(pipeline, route));
-    connectHandlers.set(`/${route.name}`, connectHandler(pipeline, route));
-  }
-  return (path: string, contentType: string) =>
-    (contentType.startsWith("application/grpc") ? grpcHandlers : connectHandlers).get(path);
+/** The handlers of one method. */
+export type MethodHandlers = {
+  readonly route: Route;
+  /** For gRPC and gRPC-Web. */
+  readonly grpc: UniversalHandlerFn;
+  /** For Connect and JSON. */
+  readonly connect: UniversalHandlerFn;
+};
+
+/** Returns the handlers of all methods by the path of their requests. */
+export function createConnectHandlers(pipeline: Pipeline): ReadonlyMap<string, MethodHandlers> {
+  const handlersOf = (route: Route) => ({
+    route,
+    grpc: grpcHandler(pipeline, route),
+    connect: connectHandler(pipeline, route),
+  });
+  return new Map(pipeline.routes.map((route) => [`/${route.name}`, handlersOf(route)]));
 }
 
 /**
@@ -48,7 +55,7 @@ export function createConnectHandlers(pipeline: Pipeline) {
  * then decoded inside the interceptors, which can add details to the error of a message that does not decode.
  */
 function grpcHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
-  const router = createConnectRouter({ ...ROUTER_OPTIONS, connect: false });
+  const router = createConnectRouter({ ...routerOptions(pipeline, route), connect: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
   const asStream = { ...method, methodKind: "server_streaming" } as unknown as DescMethodServerStreaming;
@@ -60,7 +67,7 @@ function grpcHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
 
 /** Connect: its unary form, which is also plain HTTP with JSON, and its streams. */
 function connectHandler(pipeline: Pipeline, route: Route): UniversalHandlerFn {
-  const router = createConnectRouter({ ...ROUTER_OPTIONS, grpc: false, grpcWeb: false });
+  const router = createConnectRouter({ ...routerOptions(pipeline, route), grpc: false, grpcWeb: false });
   const { method } = route;
   if (method.methodKind !== "unary") return streamHandler(router, pipeline, route);
   router.rpc(method as DescMethodUnary, (request: Message, context: HandlerContext) =>
@@ -131,6 +138,18 @@ const ROUTER_OPTIONS: ConnectRouterOptions = {
   } as ConnectRouterOptions["jsonOptions"],
   interceptors: [addDecodeErrorDetails],
 };
+
+/** Adds the check of the credential, which is made before the body of a request is read. */
+function routerOptions(pipeline: Pipeline, route: Route): ConnectRouterOptions {
+  const requestGate = ({ requestHeader }: HandlerContext): void => {
+    try {
+      pipeline.checkCredential(route, { authorization: requestHeader.get("authorization") ?? undefined });
+    } catch (failure) {
+      throw toConnectError(failure as CallFailure);
+    }
+  };
+  return { ...ROUTER_OPTIONS, requestGate };
+}
 
 async function* withDecodeErrorDetails(method: DescMethod, requests: AsyncIterable<Message>): AsyncIterable<Message> {
   try {

@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import type { ListenAddress } from "../../lib/listen_address.ts";
 import type { Pages } from "../../ops/pages.ts";
 import type { Pipeline } from "../../rpc/pipeline.ts";
+import type { ConnectionLimits } from "../connections.ts";
 import { startHost, type Host, type TlsOptions } from "../host.ts";
 import { ProtocolServers } from "./protocol_servers.ts";
 import { createRequestListener } from "./request_listener.ts";
@@ -15,10 +16,13 @@ export type HttpHostOptions = {
   tls?: TlsOptions | undefined;
   /** Pages beside /healthz by their path, for example /metrics. */
   pages?: Pages;
+  /** The origins of the pages whose scripts may call; `*` for all. Default: none. */
+  corsOrigins?: readonly string[];
+  connectionLimits?: ConnectionLimits;
 };
 
 export async function startHttpHost(options: HttpHostOptions): Promise<Host> {
-  const { pipeline, logger, tls, pages = {} } = options;
-  const servers = new ProtocolServers(createRequestListener(pipeline, logger, pages), tls);
+  const { pipeline, tls, connectionLimits = {} } = options;
+  const servers = new ProtocolServers(createRequestListener(options), connectionLimits, tls);
   return startHost(options.address, pipeline, servers);
 }

@@ -8,8 +8,9 @@ import {
   type Http2Server,
 } from "node:http2";
 import type { Socket } from "node:net";
+import { limitConnections, streamResetOptions, type ConnectionLimits } from "../connections.ts";
 import { MAX_CONCURRENT_STREAMS, MAX_SESSION_MEMORY_MB, type TlsOptions } from "../host.ts";
-import type { HttpRequest, HttpRequestListener, HttpResponse } from "./request_listener.ts";
+import type { HttpRequest, HttpRequestListener, HttpResponse } from "./http_messages.ts";
 
 /** How long a new connection may take until its protocol is known. */
 const DETECTION_TIMEOUT_MS = 10_000;
@@ -39,15 +40,16 @@ export class ProtocolServers {
   readonly #openResponses = new Set<HttpResponse>();
   #isClosing = false;
 
-  constructor(listener: HttpRequestListener, tls: TlsOptions | undefined) {
+  constructor(listener: HttpRequestListener, limits: ConnectionLimits, tls: TlsOptions | undefined) {
     this.#listener = listener;
     this.#isTls = tls !== undefined;
     const onRequest = (request: HttpRequest, response: HttpResponse) => this.#onRequest(request, response);
+    const http2Options = { ...HTTP2_OPTIONS, ...streamResetOptions(limits) };
     if (tls === undefined) {
       this.#http1 = createHttp1Server(HTTP1_OPTIONS, onRequest);
-      this.#http2 = createHttp2Server(HTTP2_OPTIONS, onRequest);
+      this.#http2 = createHttp2Server(http2Options, onRequest);
     } else {
-      this.#http2 = createSecureServer({ ...HTTP2_OPTIONS, ...HTTP1_OPTIONS, ...secureOptions(tls) }, onRequest);
+      this.#http2 = createSecureServer({ ...http2Options, ...HTTP1_OPTIONS, ...secureOptions(tls) }, onRequest);
       // With TLS, one server has both protocols, since the handshake decides between them.
       this.#http1 = this.#http2 as unknown as Http1Server;
     }
@@ -55,6 +57,7 @@ export class ProtocolServers {
     this.#http1.emit("listening");
     // A connection whose handshake ends after close() was called.
     this.#http2.on("session", (session) => this.#isClosing && session.close());
+    limitConnections(this.#http2, limits);
   }
 
   /** Serves a new connection. */
