@@ -2,9 +2,10 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { isLocal, isLocalStore, type Parser } from "./parsers.ts";
+import { isKeyOf, isLocal, isLocalStore, type Parser } from "./parsers.ts";
 import { TIMEOUT_PROFILES } from "../domain/timeout_profiles.ts";
 import { listenAddressText } from "../lib/listen_address.ts";
+import type { StoreUrl } from "../store/connection/store_url.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 
 export type Config = Readonly<ReturnType<typeof toConfig>>;
@@ -94,6 +95,39 @@ const RULES: readonly Rule[] = [
     },
   },
   {
+    of: ["SA_STORE_URL"],
+    faults({ SA_STORE_URL: store }, env) {
+      const inFile = "SA_STORE_PASSWORD_FILE" in env;
+      if (store === undefined) return inFile ? ["SA_STORE_PASSWORD_FILE: expected SA_STORE_URL with it"] : [];
+      if (inFile && store.password !== undefined) {
+        return ["SA_STORE_URL, SA_STORE_PASSWORD_FILE: both have a password; expected one"];
+      }
+      if (inFile || store.username === undefined || store.password !== undefined) return [];
+      return [
+        "SA_STORE_URL: has a user without a password; expected user:password@, or SA_STORE_PASSWORD_FILE with it",
+      ];
+    },
+  },
+  {
+    of: ["SA_STORE_URL"],
+    faults({ SA_STORE_URL: store }, env) {
+      const files = (["SA_STORE_TLS_CA_FILE", "SA_STORE_TLS_CERT_FILE", "SA_STORE_TLS_KEY_FILE"] as const).filter(
+        (name) => name in env,
+      );
+      if (files.length === 0 || store?.tls === true) return [];
+      return [`${files.join(", ")}: expected a store URL with TLS: rediss://, rediss+sentinel:// or rediss+cluster://`];
+    },
+  },
+  {
+    of: ["SA_STORE_TLS_CERT_FILE", "SA_STORE_TLS_KEY_FILE"],
+    faults({ SA_STORE_TLS_CERT_FILE: certFile, SA_STORE_TLS_KEY_FILE: keyFile }) {
+      if (certFile === undefined && keyFile === undefined) return [];
+      if (keyFile === undefined) return ["SA_STORE_TLS_CERT_FILE: expected SA_STORE_TLS_KEY_FILE with it"];
+      if (certFile === undefined) return ["SA_STORE_TLS_KEY_FILE: expected SA_STORE_TLS_CERT_FILE with it"];
+      return isKeyOf(keyFile, certFile) ? [] : ["SA_STORE_TLS_KEY_FILE: is not the key of SA_STORE_TLS_CERT_FILE"];
+    },
+  },
+  {
     of: ["SA_STORE_URL", "SA_TOKEN_KEYS_FILE"],
     faults({ SA_STORE_URL: store, SA_TOKEN_KEYS_FILE: keysFile }) {
       if (store === undefined || isLocalStore(store) || keysFile !== undefined) return [];
@@ -151,7 +185,7 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   const ageIsChosen = "SA_MAX_CONNECTION_AGE" in env || values.SA_WORKERS === 1;
   return {
     /** Undefined: the embedded store in dataDir. */
-    storeUrl: values.SA_STORE_URL,
+    storeUrl: storeUrlOf(values),
     /** Undefined: off. At least one of the two listeners is on. */
     grpcListen: values.SA_GRPC_LISTEN,
     httpListen: values.SA_HTTP_LISTEN,
@@ -190,6 +224,18 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
     maxConnectionAgeMs: ageIsChosen ? values.SA_MAX_CONNECTION_AGE : WORKERS_CONNECTION_AGE_MS,
     insecure: values.SA_INSECURE,
   };
+}
+
+/** Returns the store's URL with the files that belong to it. */
+function storeUrlOf(values: VariableValues): StoreUrl | undefined {
+  const files = {
+    caFile: values.SA_STORE_TLS_CA_FILE,
+    certFile: values.SA_STORE_TLS_CERT_FILE,
+    keyFile: values.SA_STORE_TLS_KEY_FILE,
+    passwordFile: values.SA_STORE_PASSWORD_FILE,
+  };
+  const isNone = Object.values(files).every((file) => file === undefined);
+  return values.SA_STORE_URL && (isNone ? values.SA_STORE_URL : { ...values.SA_STORE_URL, files });
 }
 
 function defaultDataDir(env: NodeJS.ProcessEnv): string {

@@ -146,7 +146,8 @@ export class SentinelWatcher {
 
   /** Sentinels rarely have a password. One that requires a password gets the master's. */
   async #connect(address: HostPort): Promise<StoreClient> {
-    const anonymous = { ...this.#url, username: undefined, password: undefined, database: 0 };
+    const files = { ...this.#url.files, passwordFile: undefined };
+    const anonymous = { ...this.#url, username: undefined, password: undefined, database: 0, files };
     const client = await this.#open(address, anonymous);
     try {
       await client.sendCommand(["PING"]);
