@@ -61,7 +61,7 @@ describe("probes", { skip: redisServerMissing() }, () => {
     const { shebang, warnings, description } = await probe(server.url);
     assert.equal(shebang, true);
     assert.deepEqual(warnings, []);
-    assert.match(description, /Redis \d+\.\d+\.\d+ at redis:\/\/127/);
+    assert.match(description, /(?:Redis|Valkey) \d+\.\d+\.\d+ at redis:\/\/127/);
     const immortal = `local kept = {}
       for _, key in ipairs(redis.call('KEYS', '*')) do if redis.call('PTTL', key) < 0 then kept[#kept + 1] = key end end
       return #kept`;

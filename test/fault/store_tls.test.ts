@@ -191,6 +191,23 @@ describe("credentials of the store", { skip: redisServerMissing() }, () => {
     }
   });
 
+  test("Sentinel, whose sentinels have the password of the store", async () => {
+    const master = await startRedisServer({ args: ["--requirepass", PASSWORD] });
+    const conf = ["requirepass", "sentinel auth-pass main"].map((setting) => `${setting} "${PASSWORD}"`);
+    const monitor = `sentinel monitor main 127.0.0.1 ${master.port} 1`;
+    const sentinel = await startRedisServer({ sentinel: `${[monitor, ...conf].join("\n")}\n` });
+    const file = join(master.dataDir, "password");
+    writeFileSync(file, PASSWORD);
+    const storeUrl = `redis+sentinel://127.0.0.1:${sentinel.port}/main`;
+    try {
+      assert.equal(await connect({ SA_STORE_URL: storeUrl, SA_STORE_PASSWORD_FILE: file }), "ok");
+      writeFileSync(file, "wrong");
+      assert.match(await connect({ SA_STORE_URL: storeUrl, SA_STORE_PASSWORD_FILE: file }, 1_000), /WRONGPASS/);
+    } finally {
+      await Promise.all([master.stop(), sentinel.stop()]);
+    }
+  });
+
   test("a password in a file, which each connection reads", async () => {
     const server = await startRedisServer();
     const file = join(server.dataDir, "password");

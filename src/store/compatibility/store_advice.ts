@@ -23,11 +23,12 @@ export async function adviseOnStore(connection: StoreConnection, call: CallDeadl
   for (const tag of await tagsOfPrimaries(connection, call)) {
     const key = `sa:{${tag}}:probe`;
     const send = (...args: string[]) => connection.send(key, args, call);
-    const [persistence, replication] = await Promise.all([infoOf(send, "persistence"), infoOf(send, "replication")]);
+    const sections = ["server", "persistence", "replication"].map((section) => infoOf(send, section));
+    const [server, persistence, replication] = (await Promise.all(sections)) as [string, string, string];
     const replicas = parseReplicas(replication);
     for (const text of await adviseOnPersistence(send, persistence)) advice.add(text);
     if (replicas.length > 0) for (const text of await adviseOnReplication(send)) advice.add(text);
-    clocks.push(await readClock(`the primary of {${tag}}`, () => send("TIME")));
+    clocks.push(await readClock(primaryName(server), () => send("TIME")));
     for (const replica of replicas) {
       const node = `the replica ${hostPortText(replica)}`;
       try {
@@ -45,6 +46,11 @@ export async function adviseOnStore(connection: StoreConnection, call: CallDeadl
 }
 
 type Send = (...args: string[]) => Promise<StoreReply>;
+
+function primaryName(info: string): string {
+  const port = /^tcp_port:(\d+)/m.exec(info)?.[1] ?? "0";
+  return port === "0" ? "the primary" : `the primary on port ${port}`;
+}
 
 async function adviseOnPersistence(send: Send, info: string): Promise<string[]> {
   const appendonly = (await setting(send, "appendonly")) ?? (/^aof_enabled:1/m.test(info) ? "yes" : undefined);
