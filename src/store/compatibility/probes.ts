@@ -2,6 +2,7 @@
 
 import type { StoreReply } from "../connection/connection.ts";
 import { StoreReplyError } from "../connection/errors.ts";
+import { SENT_COMMANDS } from "./commands.ts";
 import type { Probe, ProbeTools } from "./probe_tools.ts";
 
 const TTL_MS = "60000";
@@ -184,6 +185,20 @@ export const PROBES: readonly Probe[] = [
       const script = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
       const received = await subscribe(channel, () => send("EVAL", script, "1", key("publish"), channel, "ding"));
       return received === "ding" ? undefined : "a second connection does not receive what a script publishes";
+    },
+  },
+  {
+    command: "WAIT",
+    breaks: SENT_COMMANDS.WAIT,
+    async run({ send, warn }) {
+      try {
+        await send("WAIT", "0", "1");
+      } catch (error) {
+        // Other calls do without a command that the store does not know.
+        if (!(error instanceof StoreReplyError && /unknown command/i.test(error.reply))) throw error;
+        warn("the store does not know WAIT: calls that wait for replicas fail");
+      }
+      return undefined;
     },
   },
   {

@@ -123,11 +123,10 @@ export class NodeConnection {
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
-        failures++;
         const fault = error instanceof NotPrimaryError ? "replica" : (faultOfReply(error) ?? "unreachable");
         this.#health.failed(fault, error);
         // An absent store is tried several times a second, so only some of the failures are warnings.
-        const level = failures === 1 || failures % 100 === 0 ? "warn" : "debug";
+        const level = ++failures === 1 || failures % 100 === 0 ? "warn" : "debug";
         const fields = { err: error, store: this.#storeName(), failures };
         this.#options.log[level](fields, "cannot connect to the store; trying again");
       }
