@@ -21,6 +21,8 @@ FILE is a test file, a directory or a glob. Without one, every file of test/ run
 Environment variables:
   TEST_TIMEOUT_MS=MS    how long a test may take before it fails; 600000 by default
   TEST_RERUN_FAILED=1   run files that failed once more, alone, since tests may time out on a busy machine
+  TEST_REDIS_SERVER=FILE
+                        the program that tests start as their store; redis-server of the PATH by default
   RACE_ROUNDS, PROPERTY_RUNS, EVICTION_RUNS, WATCH_HISTORIES, FAILOVER_ROUNDS,
                         LINEARIZABLE_HISTORIES
                         the rounds of one kind of test; see test/helpers/rounds.ts

@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
+import type { DoctorCheck } from "./cli/doctor.ts";
 import { helpText } from "./cli/help.ts";
 import { ConfigError, loadConfig, type Config } from "./config/config.ts";
 import type { RunningServer } from "./server.ts";
@@ -36,25 +37,37 @@ const COMMANDS: Readonly<Record<string, (args: readonly string[]) => Promise<Exi
   "--version": () => print(`${version()}\n`),
 };
 
+/** The only option, of `doctor`. */
+const JSON_OPTION = "--json";
+
 process.exitCode = await run(process.argv.slice(2));
 
 /** Runs one command. Resolves to its exit code, or to undefined if the service goes on running. */
 async function run(args: readonly string[]): Promise<Exit | undefined> {
   const [name = "serve", ...rest] = args.includes("--help") ? ["help"] : args;
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined || (rest.length > 0 && command !== keys)) {
-    printError(`unknown ${command ? "argument" : "command"}: ${command ? rest[0] : name}\nTry: session-authority help`);
-    return EXIT.misused;
-  }
+  if (command === undefined) return misused(`unknown command: ${name}`);
+  const unknown = rest.find((arg) => command !== keys && !(command === doctor && arg === JSON_OPTION));
+  if (unknown !== undefined) return misused(`unknown argument: ${unknown}`);
   try {
     return await command(rest);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
+    if (rest.includes(JSON_OPTION)) {
+      const { doctorJson } = await import("./cli/doctor.ts");
+      await print(doctorJson(error.faults.map((text) => ({ check: "configuration", status: "failed", text }))));
+      return EXIT.misused;
+    }
     const { length } = error.faults;
     printError(`the configuration has ${length === 1 ? "a fault" : `${length} faults`}:`);
     process.stderr.write(`${error.faults.map((fault) => `  ${fault}`).join("\n")}\n`);
     return EXIT.misused;
   }
+}
+
+function misused(text: string): Exit {
+  printError(`${text}\nTry: session-authority help`);
+  return EXIT.misused;
 }
 
 async function serve(): Promise<Exit | undefined> {
@@ -128,12 +141,17 @@ async function healthcheck(): Promise<Exit> {
   return ready ? EXIT.ok : EXIT.failed;
 }
 
-async function doctor(): Promise<Exit> {
+async function doctor(args: readonly string[]): Promise<Exit> {
   const config = loadConfig(process.env);
-  const { runDoctor } = await import("./cli/doctor.ts");
-  const healthy = await runDoctor(config, (mark, text) => {
-    process.stdout.write(`${mark.padEnd(4)} ${redactText(text)}\n`);
+  const { doctorJson, doctorLine, runDoctor } = await import("./cli/doctor.ts");
+  const asJson = args.includes(JSON_OPTION);
+  const checks: DoctorCheck[] = [];
+  const healthy = await runDoctor(config, (check) => {
+    const redacted = { ...check, text: redactText(check.text) };
+    checks.push(redacted);
+    if (!asJson) process.stdout.write(doctorLine(redacted));
   });
+  if (asJson) await print(doctorJson(checks));
   return healthy ? EXIT.ok : EXIT.failed;
 }
 

@@ -116,6 +116,8 @@ async function openStore({ config, log, undo }: Startup) {
   const within = (timeoutMs: number) => ({ deadlineMs: performance.now() + timeoutMs, signal });
   await connection.whenReady(within(STORE_CONNECT_TIMEOUT_MS));
   const { shebang, description, warnings } = await probeStore(connection, within(PROBE_TIMEOUT_MS));
+  // The probes may have tried a command that sessions can do without.
+  connection.rightsRestored();
   takesShebang = shebang;
   for (const warning of warnings) log.warn(warning);
   return {

@@ -9,7 +9,8 @@ Usage: session-authority [command]      (npm start -- [command])
 Commands
   serve         run the service (the default)
   healthcheck   check whether the running service is ready; exit code 0 or 1
-  doctor        check the configuration and the store, one line per check; exit code 0 or 1
+  doctor        check the configuration and the store, one line per check; --json prints one JSON document.
+                Exit code 0 if the service would start, 1 if not, 2 if the configuration is wrong
   keys          create or change the file of token keys:
                 keys generate FILE, keys rotate FILE, keys list FILE, keys retire FILE KID
   help          this text, also --help

@@ -2,9 +2,8 @@
 
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { isLocal, isLocalStore, type Parser } from "./parsers.ts";
-import { TIMEOUT_PROFILES } from "../domain/timeout_profiles.ts";
-import { listenAddressText } from "../lib/listen_address.ts";
+import type { StoreUrl } from "../store/connection/store_url.ts";
+import { quote, RULES, timeouts, type VariableValues } from "./rules.ts";
 import { nearestVariable, VARIABLE_NAMES, VARIABLES, type Variable, type VariableName } from "./variables.ts";
 
 export type Config = Readonly<ReturnType<typeof toConfig>>;
@@ -31,12 +30,6 @@ export class ConfigError extends Error {
     this.faults = faults;
   }
 }
-
-type VariableValues = {
-  [N in VariableName]:
-    | ((typeof VARIABLES)[N]["parser"] extends Parser<infer T> ? T : never)
-    | ((typeof VARIABLES)[N] extends { default: string } ? never : undefined);
-};
 
 /** Parses the variables. @throws ConfigError with every fault. */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
@@ -68,82 +61,6 @@ function unknownVariables(env: NodeJS.ProcessEnv): string[] {
   });
 }
 
-/** A rule between variables. It is checked only if each of the variables in `of` is valid by itself. */
-type Rule = { readonly of: readonly VariableName[]; faults(values: VariableValues, env: NodeJS.ProcessEnv): string[] };
-
-const RULES: readonly Rule[] = [
-  {
-    of: ["SA_GRPC_LISTEN", "SA_HTTP_LISTEN"],
-    faults({ SA_GRPC_LISTEN: grpc, SA_HTTP_LISTEN: http }) {
-      if (!grpc && !http) return ["SA_GRPC_LISTEN, SA_HTTP_LISTEN: both are off; expected at least one listener"];
-      const same = grpc && http && listenAddressText(grpc) === listenAddressText(http);
-      if (!same || (grpc.kind === "tcp" && grpc.port === 0)) return [];
-      return [`SA_GRPC_LISTEN, SA_HTTP_LISTEN: both are ${listenAddressText(grpc)}; expected two addresses`];
-    },
-  },
-  {
-    of: [],
-    faults(_values, env) {
-      const [cert, key, ca] = ["SA_TLS_CERT_FILE", "SA_TLS_KEY_FILE", "SA_TLS_CLIENT_CA_FILE"].map(
-        (name) => name in env,
-      );
-      if (cert && !key) return ["SA_TLS_CERT_FILE: expected SA_TLS_KEY_FILE with it"];
-      if (key && !cert) return ["SA_TLS_KEY_FILE: expected SA_TLS_CERT_FILE with it"];
-      if (!ca || cert) return [];
-      return ["SA_TLS_CLIENT_CA_FILE: expected SA_TLS_CERT_FILE and SA_TLS_KEY_FILE with it"];
-    },
-  },
-  {
-    of: ["SA_STORE_URL", "SA_TOKEN_KEYS_FILE"],
-    faults({ SA_STORE_URL: store, SA_TOKEN_KEYS_FILE: keysFile }) {
-      if (store === undefined || isLocalStore(store) || keysFile !== undefined) return [];
-      // Instances with different keys would reject each other's tokens.
-      return [
-        "SA_TOKEN_KEYS_FILE: required if the store is on another machine; create it with `session-authority keys generate FILE`",
-      ];
-    },
-  },
-  {
-    of: ["SA_ABSOLUTE_TIMEOUT", "SA_ABSOLUTE_TIMEOUT_MAX", "SA_TIMEOUT_PROFILE"],
-    faults(values, env) {
-      const { absoluteTimeoutMs } = timeouts(values, env);
-      if (absoluteTimeoutMs <= values.SA_ABSOLUTE_TIMEOUT_MAX) return [];
-      return [
-        "SA_ABSOLUTE_TIMEOUT_MAX: is less than the absolute timeout of a session that sets none; expected at least that",
-      ];
-    },
-  },
-  { of: ["SA_GRPC_LISTEN", "SA_INSECURE"], faults: (values, env) => exposed("SA_GRPC_LISTEN", values, env) },
-  { of: ["SA_HTTP_LISTEN", "SA_INSECURE"], faults: (values, env) => exposed("SA_HTTP_LISTEN", values, env) },
-];
-
-/** A listener that other machines can reach requires TLS and caller authentication. */
-function exposed(name: "SA_GRPC_LISTEN" | "SA_HTTP_LISTEN", values: VariableValues, env: NodeJS.ProcessEnv): string[] {
-  const address = values[name];
-  if (address === undefined || isLocal(address) || values.SA_INSECURE) return [];
-  const missing: string[] = [];
-  if (!("SA_TLS_CERT_FILE" in env || "SA_TLS_KEY_FILE" in env)) missing.push("SA_TLS_CERT_FILE and SA_TLS_KEY_FILE");
-  if (!("SA_API_KEYS_FILE" in env || "SA_TLS_CLIENT_CA_FILE" in env)) {
-    missing.push("SA_API_KEYS_FILE or SA_TLS_CLIENT_CA_FILE");
-  }
-  if (missing.length === 0) return [];
-  return [
-    `${name}=${quote(listenAddressText(address))}: other machines can reach it; expected ${missing.join(", and ")}, ` +
-      "or a loopback address, or SA_INSECURE=true if everybody in the network is trusted",
-  ];
-}
-
-/** A variable that is set wins over the profile, and the profile over the default. */
-function timeouts(values: VariableValues, env: NodeJS.ProcessEnv) {
-  const profile = values.SA_TIMEOUT_PROFILE && TIMEOUT_PROFILES[values.SA_TIMEOUT_PROFILE];
-  const own = { idleTimeoutMs: values.SA_IDLE_TIMEOUT, absoluteTimeoutMs: values.SA_ABSOLUTE_TIMEOUT };
-  if (profile === undefined) return own;
-  return {
-    idleTimeoutMs: "SA_IDLE_TIMEOUT" in env ? own.idleTimeoutMs : profile.idleTimeoutMs,
-    absoluteTimeoutMs: "SA_ABSOLUTE_TIMEOUT" in env ? own.absoluteTimeoutMs : profile.absoluteTimeoutMs,
-  };
-}
-
 function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   const { SA_TLS_CERT_FILE: certFile, SA_TLS_KEY_FILE: keyFile, SA_TLS_CLIENT_CA_FILE: clientCaFile } = values;
   const dataDir = values.SA_DATA_DIR ?? defaultDataDir(env);
@@ -151,7 +68,7 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   const ageIsChosen = "SA_MAX_CONNECTION_AGE" in env || values.SA_WORKERS === 1;
   return {
     /** Undefined: the embedded store in dataDir. */
-    storeUrl: values.SA_STORE_URL,
+    storeUrl: storeUrlOf(values),
     /** Undefined: off. At least one of the two listeners is on. */
     grpcListen: values.SA_GRPC_LISTEN,
     httpListen: values.SA_HTTP_LISTEN,
@@ -196,13 +113,20 @@ function toConfig(values: VariableValues, env: NodeJS.ProcessEnv) {
   };
 }
 
+/** Returns the store's URL with the files that belong to it. */
+function storeUrlOf(values: VariableValues): StoreUrl | undefined {
+  const files = {
+    caFile: values.SA_STORE_TLS_CA_FILE,
+    certFile: values.SA_STORE_TLS_CERT_FILE,
+    keyFile: values.SA_STORE_TLS_KEY_FILE,
+    passwordFile: values.SA_STORE_PASSWORD_FILE,
+  };
+  const isNone = Object.values(files).every((file) => file === undefined);
+  return values.SA_STORE_URL && (isNone ? values.SA_STORE_URL : { ...values.SA_STORE_URL, files });
+}
+
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   const base = env["XDG_DATA_HOME"] ?? "";
   // The XDG specification requires that a relative path is ignored.
   return join(isAbsolute(base) ? base : join(env["HOME"] || homedir(), ".local", "share"), "session-authority");
-}
-
-/** Quotes a text so that it fits on one line. */
-function quote(text: string): string {
-  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}…` : text);
 }

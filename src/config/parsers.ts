@@ -1,9 +1,11 @@
 // The parsers of variables. Each returns the value, or a text that says what it expected instead.
 
-import { accessSync, constants, statSync } from "node:fs";
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { resolve } from "node:path";
 import type { ListenAddress } from "../lib/listen_address.ts";
+import { readPasswordFile } from "../lib/password_file.ts";
 import { parseStoreUrl, type StoreUrl } from "../store/connection/store_url.ts";
 
 export type ParseResult<T> =
@@ -114,6 +116,43 @@ export const readableFile: Parser<string> = {
     }
   },
 };
+
+/** Parses the path of a file as readableFile does, if `isValid` returns true for it and does not throw. */
+function fileOf(what: string, isValid: (path: string) => boolean): Parser<string> {
+  return {
+    format: readableFile.format,
+    parse(text) {
+      const file = readableFile.parse(text);
+      if (file.expected !== undefined) return file;
+      try {
+        if (isValid(file.value)) return file;
+      } catch {
+        // The library's text for it could repeat parts of the file.
+      }
+      return { expected: `a file with ${what}` };
+    },
+  };
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+export const pemCertificates = fileOf("certificates in PEM, each of which can be read", (path) => {
+  const certificates = readFileSync(path, "latin1").match(CERTIFICATE) ?? [];
+  return certificates.map((certificate) => new X509Certificate(certificate)).length > 0;
+});
+
+export const pemPrivateKey = fileOf("a private key in PEM, without a passphrase", (path) => {
+  return createPrivateKey(readFileSync(path)).type === "private";
+});
+
+/** Returns true if the key is that of the first certificate of the file, which is the one that is presented. */
+export function isKeyOf(keyFile: string, certFile: string): boolean {
+  return new X509Certificate(readFileSync(certFile)).checkPrivateKey(createPrivateKey(readFileSync(keyFile)));
+}
+
+export const passwordFile = fileOf("the password on one line", (path) => {
+  return /^[^\r\n\0]+$/.test(readPasswordFile(path));
+});
 
 /** Parses the path of a directory, which may not exist yet, to its absolute path. */
 export const directory: Parser<string> = {

@@ -10,6 +10,9 @@ import {
   listenAddress,
   oneOf,
   origins,
+  passwordFile,
+  pemCertificates,
+  pemPrivateKey,
   rate,
   readableFile,
   storeUrl,
@@ -36,6 +39,26 @@ export const VARIABLES = {
     otherwise: "an embedded store in SA_DATA_DIR",
     doc: "The store: `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or `redis+cluster://`.",
     secret: true,
+  },
+  SA_STORE_PASSWORD_FILE: {
+    parser: passwordFile,
+    otherwise: "the password in SA_STORE_URL, if any",
+    doc: "A file that holds the store's password, so that the URL has none. Each new connection reads it.",
+  },
+  SA_STORE_TLS_CA_FILE: {
+    parser: pemCertificates,
+    otherwise: "the certificates that Node trusts",
+    doc: "One of these must have signed the store's certificate, PEM. Requires a store URL with TLS, as the next two.",
+  },
+  SA_STORE_TLS_CERT_FILE: {
+    parser: pemCertificates,
+    otherwise: "none is presented",
+    doc: "The certificate to present to the store, with its chain, PEM. Requires SA_STORE_TLS_KEY_FILE.",
+  },
+  SA_STORE_TLS_KEY_FILE: {
+    parser: pemPrivateKey,
+    otherwise: "none",
+    doc: "The private key of that certificate, PEM. Requires SA_STORE_TLS_CERT_FILE.",
   },
   SA_GRPC_LISTEN: {
     parser: listenAddress,

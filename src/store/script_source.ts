@@ -82,6 +82,12 @@ export function assembleScript(name: string, read: (name: string) => string | un
   return expand(name, []);
 }
 
+/** Reads the names of the methods that use a script from its header. */
+export function parseUsers(text: string): string[] {
+  const entry = /^-- Used by (.*(?:\n-- {2,}.*)*?)\n-- KEYS/m.exec(text)?.[1] ?? "";
+  return entry.match(/\b(?:[A-Z][a-z]+){2,}/g) ?? [];
+}
+
 /**
  * Reads the names of a script's KEYS and ARGV, in order, from its header; what stands in parentheses is a comment. Only the
  * last of `args` may end in `…`: a rest.

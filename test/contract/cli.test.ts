@@ -225,8 +225,66 @@ describe("doctor", { skip }, () => {
       assert.equal(code, 1);
       assert.match(stdout, /^FAIL HINCRBY: .+; .+$/m);
       assert.match(stdout, /^ok {3}EVAL works$/m);
+      assert.match(stdout, /^FAIL .* cannot hold sessions$/m);
     } finally {
       await incompatible.stop();
+    }
+  });
+
+  test("goes on after a check that fails, and reports all of them", async () => {
+    const args = ["EVAL", "HINCRBY", "XADD", "SUBSCRIBE"].flatMap((name) => ["--rename-command", name, ""]);
+    const incompatible = await startRedisServer({ socket: true, args });
+    try {
+      const { code, stdout } = await run(["doctor"], { ...sockets(), SA_STORE_URL: incompatible.url });
+      assert.equal(code, 1);
+      for (const name of ["EVAL", "HINCRBY", "XADD"]) assert.match(stdout, new RegExp(`^FAIL ${name}: .+`, "m"));
+      assert.match(stdout, /^- {4}SUBSCRIBE skipped: it needs EVAL$/m);
+      assert.match(stdout, /^ok {3}HSET works$/m);
+      assert.match(stdout, /^ok {3}CONFIG GET maxmemory-policy works$/m);
+    } finally {
+      await incompatible.stop();
+    }
+  });
+
+  test("--json prints one document, also for a wrong configuration", async () => {
+    type Document = { healthy: boolean; checks: { check: string; status: string; text: string }[] };
+    const good = await run(["doctor", "--json"], sockets());
+    assert.deepEqual([good.code, good.stderr], [0, ""]);
+    const { healthy, checks } = JSON.parse(good.stdout) as Document;
+    assert.equal(healthy, true);
+    for (const check of checks) assert.deepEqual(Object.keys(check).toSorted(), ["check", "status", "text"]);
+    assert.ok(checks.some(({ check, status }) => check === "EVAL" && status === "ok"));
+    assert.ok(
+      checks.some(({ check, status, text }) => check === "settings" && status === "warning" && /appendonly/.test(text)),
+    );
+
+    const absent = await run(["doctor", "--json"], { SA_STORE_URL: "redis://:hunter2@127.0.0.1:1" });
+    assert.equal(absent.code, 1);
+    assert.deepEqual((JSON.parse(absent.stdout) as Document).healthy, false);
+    assert.ok(!absent.stdout.includes("hunter2"));
+
+    const wrong = await run(["doctor", "--json"], { SA_LOG_LEVEL: "loud", SA_WORKERS: "0" });
+    assert.deepEqual([wrong.code, wrong.stderr], [2, ""]);
+    const faults = JSON.parse(wrong.stdout) as Document;
+    assert.equal(faults.healthy, false);
+    assert.deepEqual(
+      faults.checks.map(({ check, status }) => [check, status]),
+      [
+        ["configuration", "failed"],
+        ["configuration", "failed"],
+      ],
+    );
+    for (const command of ["serve", "healthcheck"]) assert.equal((await run([command, "--json"])).code, 2);
+  });
+
+  test("a start without a connection to the store says why", async () => {
+    const store = await startRedisServer({ args: ["--requirepass", "secret"] });
+    try {
+      const { code, stderr } = await run([], { ...sockets(), SA_STORE_URL: store.url });
+      assert.equal(code, 1);
+      assert.match(stderr, /cannot start: the store is out of reach: NOAUTH/);
+    } finally {
+      await store.stop();
     }
   });
 

@@ -8,9 +8,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
+/** The program that tests start as their store: another one may be tried with the same tests. */
+const PROGRAM = process.env["TEST_REDIS_SERVER"] ?? "redis-server";
+
 /** Returns the reason to skip tests that need a real store, or false. Use it as `test(name, { skip: redisServerMissing() }, …)`. */
 export function redisServerMissing(): string | false {
-  return spawnSync("redis-server", ["--version"]).error ? "redis-server is not installed" : false;
+  return spawnSync(PROGRAM, ["--version"]).error ? `${PROGRAM} is not installed` : false;
 }
 
 export type RedisServerOptions = {
@@ -72,7 +75,7 @@ export async function startRedisServer(options: RedisServerOptions = {}): Promis
     const args = [...role, "--port", String(port), ...listen, "--dir", dataDir, ...defaults, ...(options.args ?? [])];
     let output = "";
     const env = { ...process.env, ...options.env };
-    const started = spawn("redis-server", args, { stdio: ["ignore", "pipe", "pipe"], env });
+    const started = spawn(PROGRAM, args, { stdio: ["ignore", "pipe", "pipe"], env });
     started.stdout.on("data", (chunk) => (output += chunk));
     started.stderr.on("data", (chunk) => (output += chunk));
     child = started;

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { ConfigError, loadConfig } from "../../src/config/config.ts";
+import { makeCertificates, opensslMissing } from "../helpers/certificates.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "sa-config-"));
 after(() => rmSync(directory, { recursive: true }));
@@ -302,6 +303,84 @@ test("a store on another machine requires token keys that its instances share", 
   assert.match(faultsOf({ SA_STORE_URL: "redis://store" }).join(), /^SA_TOKEN_KEYS_FILE: .*keys generate/);
   assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://store", SA_TOKEN_KEYS_FILE: file }), []);
   assert.deepEqual(faultsOf({ SA_STORE_URL: "redis://127.0.0.1" }), []);
+});
+
+describe("the password of the store", () => {
+  const password = join(directory, "password");
+  writeFileSync(password, "hunter2\n");
+
+  test("is in the URL or in the file, not in both", () => {
+    const { storeUrl } = loadConfig({
+      HOME: "/h",
+      SA_STORE_URL: "redis://ann@[::1]",
+      SA_STORE_PASSWORD_FILE: password,
+    });
+    assert.equal(storeUrl?.username, "ann");
+    assert.equal(storeUrl?.files?.passwordFile, password);
+    assert.match(
+      faultsOf({ SA_STORE_URL: "redis://hunter2@localhost" }).join(),
+      /^SA_STORE_URL: .*PASSWORD_FILE with it$/,
+    );
+    const both = { SA_STORE_URL: "redis://:hunter2@localhost", SA_STORE_PASSWORD_FILE: password };
+    assert.match(faultsOf(both).join(), /both have a password/);
+    assert.match(faultsOf({ SA_STORE_PASSWORD_FILE: password }).join(), /expected SA_STORE_URL with it/);
+  });
+
+  test("is one line", () => {
+    for (const text of ["", "\n", "one\ntwo", "\n\nhunter2"]) {
+      const file = join(directory, "not-a-password");
+      writeFileSync(file, text);
+      const faults = faultsOf({ SA_STORE_URL: "redis://localhost", SA_STORE_PASSWORD_FILE: file });
+      assert.match(faults.join(), /^SA_STORE_PASSWORD_FILE=.*the password on one line$/);
+    }
+  });
+});
+
+describe("the TLS files of the store", { skip: opensslMissing() }, () => {
+  const url = { SA_STORE_URL: "rediss+cluster://localhost" };
+  let names: { SA_STORE_TLS_CA_FILE: string; SA_STORE_TLS_CERT_FILE: string; SA_STORE_TLS_KEY_FILE: string };
+  let otherKey: string;
+  before(() => {
+    const { ca, cert, key } = makeCertificates(directory, "known");
+    names = { SA_STORE_TLS_CA_FILE: ca, SA_STORE_TLS_CERT_FILE: cert, SA_STORE_TLS_KEY_FILE: key };
+    otherKey = makeCertificates(directory, "other").key;
+  });
+
+  test("become part of the store's URL", () => {
+    const { storeUrl } = loadConfig({ HOME: "/h", ...url, ...names });
+    const { SA_STORE_TLS_CA_FILE: caFile, SA_STORE_TLS_CERT_FILE: certFile, SA_STORE_TLS_KEY_FILE: keyFile } = names;
+    assert.deepEqual(storeUrl?.files, { caFile, certFile, keyFile, passwordFile: undefined });
+  });
+
+  test("require a URL with TLS", () => {
+    for (const SA_STORE_URL of ["redis://localhost", "redis+cluster://localhost", "unix:///run/redis.sock"]) {
+      const [fault, ...others] = faultsOf({ SA_STORE_URL, ...names });
+      assert.match(fault!, /^SA_STORE_TLS_CA_FILE, SA_STORE_TLS_CERT_FILE, SA_STORE_TLS_KEY_FILE: .*rediss:\/\//);
+      assert.deepEqual(others, []);
+    }
+    assert.match(faultsOf({ SA_STORE_TLS_CA_FILE: names.SA_STORE_TLS_CA_FILE }).join(), /with TLS/);
+  });
+
+  test("all that is wrong with them is reported together", () => {
+    const faults = faultsOf({
+      ...url,
+      SA_STORE_TLS_CA_FILE: file,
+      SA_STORE_TLS_CERT_FILE: otherKey,
+      SA_STORE_TLS_KEY_FILE: file,
+    });
+    assert.equal(faults.length, 3);
+    assert.match(
+      faults.join("\n"),
+      /CA_FILE=.*certificates in PEM.*\n.*CERT_FILE=.*certificates in PEM.*\n.*KEY_FILE=.*private key/,
+    );
+    const { SA_STORE_TLS_CERT_FILE: certFile, ...others } = names;
+    assert.match(
+      faultsOf({ ...url, ...others }).join(),
+      /^SA_STORE_TLS_KEY_FILE: expected SA_STORE_TLS_CERT_FILE with it$/,
+    );
+    assert.match(faultsOf({ ...url, SA_STORE_TLS_CERT_FILE: certFile }).join(), /SA_STORE_TLS_KEY_FILE with it$/);
+    assert.match(faultsOf({ ...url, ...names, SA_STORE_TLS_KEY_FILE: otherKey }).join(), /is not the key of/);
+  });
 });
 
 test("TLS files come together and are files", () => {

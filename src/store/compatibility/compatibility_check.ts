@@ -3,20 +3,25 @@
 
 import { randomBytes } from "node:crypto";
 import type { CallDeadline } from "../../domain/call.ts";
-import { SessionError, storeTimeout } from "../../domain/errors.ts";
-import {
-  StoreReplyError,
-  type StoreArguments,
-  type StoreConnection,
-  type StoreReply,
-} from "../connection/connection.ts";
-import { refusalOf, storeError, storeUnavailable } from "../connection/errors.ts";
-import { openClient } from "../connection/store_client.ts";
+import { SessionError } from "../../domain/errors.ts";
+import { StoreReplyError, type StoreConnection } from "../connection/connection.ts";
+import { refusalOf } from "../connection/errors.ts";
+import type { StoreUrl } from "../connection/store_url.ts";
 import { PARTITION_TAGS } from "../partition_tags.ts";
-import { PROBES, type Probe, type ProbeTools } from "./probes.ts";
+import { checkCommands } from "./command_check.ts";
+import { SENT_COMMANDS } from "./commands.ts";
+import { createTools, unlessRefused, type Probe, type ProbeFailure, type ProbeTools } from "./probe_tools.ts";
+import { PROBES } from "./probes.ts";
 
-/** How long a published message may take to reach a subscribed connection. */
-const DELIVERY_TIMEOUT_MS = 2000;
+/** The result of the command check if it finds no fault. */
+const COMMANDS_OF_SCRIPTS = "calling each command of the scripts";
+/** Only a cluster has it. */
+const ASKING: Probe = {
+  command: "ASKING",
+  breaks: SENT_COMMANDS.ASKING,
+  run: async ({ send }) => void (await send("ASKING")),
+};
+
 const NO_SHEBANG =
   "scripts cannot declare allow-oom: while the store's memory is full, only the order of their writes lets sessions be used and ended";
 
@@ -29,8 +34,19 @@ export type ProbedStore = {
   readonly warnings: readonly string[];
 };
 
-/** `fault` is what the store did wrong. */
-export type ProbeFailure = Pick<Probe, "command" | "breaks"> & { readonly fault: string };
+/** What became of one check. `command` is the one that was checked. */
+export type CheckResult =
+  | { readonly outcome: "ok"; readonly command: string }
+  | ({ readonly outcome: "failed" } & ProbeFailure)
+  /** It would fail for the same reason as the check of the command `needs`. */
+  | { readonly outcome: "skipped"; readonly command: string; readonly needs: string }
+  /** The store did not reply, or could not execute commands at that time. */
+  | { readonly outcome: "unknown"; readonly command: string; readonly error: Error };
+
+export type StoreReport = ProbedStore & {
+  /** In a cluster, a command that one of the primaries failed has failed. */
+  readonly results: readonly CheckResult[];
+};
 
 /** The store cannot hold sessions. Each failure names a command. */
 export class StoreIncompatibleError extends Error {
@@ -45,53 +61,107 @@ export class StoreIncompatibleError extends Error {
 }
 
 /**
- * Runs the probes on every primary of the store.
- * @throws StoreIncompatibleError with all failures of a primary; SessionError if the store could not be reached.
+ * Runs all checks on every primary of the store.
+ * @throws StoreIncompatibleError with all failures; SessionError if there are none and the store did not reply to all checks.
  */
 export async function probeStore(connection: StoreConnection, call: CallDeadline): Promise<ProbedStore> {
+  const report = await examineStore(connection, call);
+  const failures = report.results.filter((result) => result.outcome === "failed");
+  if (failures.length > 0) throw new StoreIncompatibleError(report.description, failures);
+  for (const result of report.results) if (result.outcome === "unknown") throw result.error;
+  return report;
+}
+
+/** Runs all checks on every primary of the store, and goes on after one that fails. @throws SessionError before the first. */
+export async function examineStore(connection: StoreConnection, call: CallDeadline): Promise<StoreReport> {
   const description = await describe(connection, call);
-  const failures: ProbeFailure[] = [];
   const warnings = new Set<string>();
+  const ofPrimaries: CheckResult[][] = [];
   let shebang = true;
   for (const tag of await tagsOfPrimaries(connection, call)) {
     const tools = createTools(connection, call, `sa:{${tag}}:probe:${randomBytes(6).toString("hex")}:`, warnings);
-    failures.push(...(await runProbes(tools)));
-    if (failures.length > 0) throw new StoreIncompatibleError(description, failures);
-    const script = "#!lua flags=no-writes,allow-oom\nreturn {'ok'}";
-    shebang &&= (await tools.trySend("EVAL", script, "1", tools.key("shebang"))) !== undefined;
+    ofPrimaries.push(await runChecks(tools, connection.url));
+    shebang &&= await supportsShebang(tools);
   }
   if (!shebang) warnings.add(NO_SHEBANG);
-  return { shebang, description, warnings: [...warnings] };
+  return { shebang, description, warnings: [...warnings], results: mergeResults(ofPrimaries) };
 }
 
-async function runProbes(tools: ProbeTools): Promise<ProbeFailure[]> {
-  const failures: ProbeFailure[] = [];
+/** Returns the worst result of each command. */
+function mergeResults(ofPrimaries: readonly CheckResult[][]): CheckResult[] {
+  const merged = new Map<string, CheckResult>();
+  for (const result of ofPrimaries.flat()) {
+    const { outcome } = merged.get(result.command) ?? {};
+    if (outcome === undefined || outcome === "ok" || result.outcome === "failed") merged.set(result.command, result);
+  }
+  return [...merged.values()];
+}
+
+async function runChecks(tools: ProbeTools, url: StoreUrl): Promise<CheckResult[]> {
+  const results = new Map<string, CheckResult>();
+  const hasPassed = (command: string | undefined) => command === undefined || results.get(command)?.outcome === "ok";
   for (const probe of PROBES) {
-    const fault = await faultOf(probe, tools);
-    if (fault === undefined) continue;
-    failures.push({ command: probe.command, fault, breaks: probe.breaks });
-    // The probes that follow would fail for the same reason.
-    if (probe.decisive) break;
+    const { command, needs } = probe;
+    // The check of the commands may have found a fault of this one already.
+    if (results.has(command)) continue;
+    results.set(
+      command,
+      hasPassed(needs) ? await runProbe(probe, tools) : { outcome: "skipped", command, needs: needs! },
+    );
+    if (command === "EVAL")
+      for (const result of await runCommandCheck(tools, hasPassed)) results.set(result.command, result);
   }
-  return failures;
+  if (url.kind === "cluster") results.set(ASKING.command, await runProbe(ASKING, tools));
+  return [...results.values()];
 }
 
-async function faultOf(probe: Probe, tools: ProbeTools): Promise<string | undefined> {
+async function runCommandCheck(tools: ProbeTools, hasPassed: (command: string) => boolean): Promise<CheckResult[]> {
+  if (!hasPassed("EVAL")) return [{ outcome: "skipped", command: COMMANDS_OF_SCRIPTS, needs: "EVAL" }];
   try {
-    return await probe.run(tools);
+    const failures = await checkCommands(tools);
+    if (failures.length === 0) return [{ outcome: "ok", command: COMMANDS_OF_SCRIPTS }];
+    return failures.map((failure) => ({ outcome: "failed", ...failure }));
   } catch (error) {
-    const reply = error instanceof SessionError ? error.cause : error;
-    if (error instanceof SessionError && error.reason === "STORE_FULL") {
-      tools.warn(`${probe.command} could not be checked: the store's memory is full`);
-      return undefined;
+    const refusal = refusalOf(error);
+    if (refusal !== undefined) {
+      const fault = `it replied "${refusal.reply}"`;
+      return [{ outcome: "failed", command: COMMANDS_OF_SCRIPTS, fault, breaks: SENT_COMMANDS.EVAL }];
     }
-    if (reply instanceof StoreReplyError && reply.code !== "LOADING") return `it replied "${reply.reply}"`;
-    throw error;
+    return [{ outcome: "unknown", command: COMMANDS_OF_SCRIPTS, error: withReply(error as Error) }];
   }
+}
+
+async function runProbe(probe: Probe, tools: ProbeTools): Promise<CheckResult> {
+  const { command, breaks } = probe;
+  try {
+    const fault = await probe.run(tools);
+    return fault === undefined ? { outcome: "ok", command } : { outcome: "failed", command, fault, breaks };
+  } catch (error) {
+    if (error instanceof SessionError && error.reason === "STORE_FULL") {
+      tools.warn(`${command} could not be checked: the store's memory is full`);
+      return { outcome: "ok", command };
+    }
+    const refusal = refusalOf(error);
+    if (refusal !== undefined) return { outcome: "failed", command, fault: `it replied "${refusal.reply}"`, breaks };
+    return { outcome: "unknown", command, error: withReply(error as Error) };
+  }
+}
+
+/** Returns the error, with the store's reply in its text if there was one: it is starting, or cannot take writes now. */
+function withReply(error: Error): Error {
+  if (!(error instanceof SessionError && error.cause instanceof StoreReplyError)) return error;
+  return new SessionError(error.reason, `${error.message}: it replied "${error.cause.reply}"`, { cause: error.cause });
+}
+
+async function supportsShebang(tools: ProbeTools): Promise<boolean> {
+  const script = "#!lua flags=no-writes,allow-oom\nreturn {'ok'}";
+  // If the store does not reply at all, the checks have that error as well.
+  const reply = await tools.trySend("EVAL", script, "1", tools.key("shebang")).catch(() => undefined);
+  return reply !== undefined;
 }
 
 /** Returns one tag for each primary of the store. */
-async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline): Promise<string[]> {
+export async function tagsOfPrimaries(connection: StoreConnection, call: CallDeadline): Promise<string[]> {
   if (connection.url.kind !== "cluster") return [PARTITION_TAGS[0]!];
   const infos = await Promise.all(
     PARTITION_TAGS.map(async (tag) => String(await connection.send(`sa:{${tag}}:probe`, ["INFO", "server"], call))),
@@ -107,71 +177,4 @@ async function describe(connection: StoreConnection, call: CallDeadline): Promis
   const redis = /redis_version:(\S+)/.exec(String(info))?.[1];
   const version = valkey ? `Valkey ${valkey}` : redis ? `Redis ${redis}` : "of unknown version";
   return `${version} at ${connection.description}`;
-}
-
-/** Resolves to undefined if the store replies with an error. */
-async function unlessRefused(reply: Promise<StoreReply>): Promise<StoreReply | undefined> {
-  try {
-    return await reply;
-  } catch (error) {
-    if (refusalOf(error) !== undefined) return undefined;
-    throw error;
-  }
-}
-
-function createTools(
-  connection: StoreConnection,
-  call: CallDeadline,
-  prefix: string,
-  warnings: Set<string>,
-): ProbeTools {
-  function send(...args: StoreArguments): Promise<StoreReply> {
-    return connection.send(prefix, args, call);
-  }
-
-  return {
-    send,
-    key: (name) => prefix + name,
-    trySend: (...args) => unlessRefused(send(...args)),
-    warn: (warning) => void warnings.add(warning),
-    subscribe: (channel, publish) => receiveOnSecondConnection(connection, call, channel, publish),
-  };
-}
-
-/**
- * Subscribes a second connection to the channel and runs `publish`. Resolves to the first message that the second connection
- * receives, or to undefined if it receives none in time.
- * @throws SessionError if the store does not reply before that: then it is slow or gone, and not necessarily incompatible.
- */
-async function receiveOnSecondConnection(
-  connection: StoreConnection,
-  call: CallDeadline,
-  channel: string,
-  publish: () => Promise<unknown>,
-): Promise<string | undefined> {
-  const address = connection.nodeAddress();
-  if (address === undefined) throw storeUnavailable();
-  const client = openClient(address, connection.url);
-  client.on("error", () => undefined);
-  const leftMs = () => Math.max(0, call.deadlineMs - performance.now());
-  const received = Promise.withResolvers<string | undefined>();
-  let late = false;
-  // destroy() rejects what is still pending.
-  let timer = setTimeout(() => {
-    late = true;
-    client.destroy();
-  }, leftMs());
-  try {
-    await client.connect();
-    await client.subscribe(channel, received.resolve);
-    await publish();
-    clearTimeout(timer);
-    timer = setTimeout(received.resolve, Math.min(DELIVERY_TIMEOUT_MS, leftMs()), undefined);
-    return await received.promise;
-  } catch (error) {
-    throw late ? storeTimeout() : storeError(error);
-  } finally {
-    clearTimeout(timer);
-    client.destroy();
-  }
 }

@@ -1,43 +1,48 @@
 // The probes: each tests one behaviour of a store with the command through which sessions depend on it.
 
-import type { StoreArguments, StoreReply } from "../connection/connection.ts";
+import type { StoreReply } from "../connection/connection.ts";
 import { StoreReplyError } from "../connection/errors.ts";
-
-export type ProbeTools = {
-  send(...args: StoreArguments): Promise<StoreReply>;
-  /** Returns the name of a temporary key. The probe that creates the key gives it a TTL. */
-  key(name: string): string;
-  /** Resolves to undefined if the store replies to the command with an error. */
-  trySend(...args: StoreArguments): Promise<StoreReply | undefined>;
-  warn(warning: string): void;
-  /** Resolves to the first message that a second connection receives on the channel after `publish` has run. */
-  subscribe(channel: string, publish: () => Promise<unknown>): Promise<string | undefined>;
-};
-
-export type Probe = {
-  readonly command: string;
-  /** The consequence for sessions if the probe fails. */
-  readonly breaks: string;
-  /** True if all later probes would fail with this one, so that they are skipped. */
-  readonly decisive?: true;
-  /** Resolves to what is wrong, or to undefined. Rejects if the store replies with an error, which is a fault as well. */
-  run(tools: ProbeTools): Promise<string | undefined>;
-};
+import { SENT_COMMANDS } from "./commands.ts";
+import type { Probe, ProbeTools } from "./probe_tools.ts";
 
 const TTL_MS = "60000";
 /** How far the store's clock may move between two commands of one batch. */
 const SLACK_MS = 2;
 
 export const PROBES: readonly Probe[] = [
-  { command: "ROLE", breaks: "a replica accepts no writes", decisive: true, run: isMaster },
   {
     command: "EVAL",
     breaks: "every operation is one atomic script",
-    decisive: true,
     async run({ send, key }) {
-      const reply = await send("EVAL", "return {'ok', redis.call('TIME')[1]}", "1", key("eval"));
-      const [tag, seconds] = Array.isArray(reply) ? reply : [];
-      return String(tag) === "ok" && /^\d{9,}$/.test(String(seconds)) ? undefined : "TIME in a script returns no time";
+      const reply = await send("EVAL", "return {'ok', KEYS[1]}", "1", key("eval"));
+      return texts(reply) === `ok ${key("eval")}` ? undefined : "a script does not return what it should";
+    },
+  },
+  {
+    command: "EVAL (Lua 5.1)",
+    breaks: "the scripts are written in it, and take and return bytes",
+    needs: "EVAL",
+    async run({ send, key }) {
+      const bytes = Buffer.from([0, 0xff, 0x80, 0xc3, 0x0a]);
+      const reply = await send(
+        "EVAL",
+        "local KEY, bytes = unpack({KEYS[1], ARGV[1]}) return bytes",
+        "1",
+        key("lua"),
+        bytes,
+      );
+      return Buffer.isBuffer(reply) && reply.equals(bytes)
+        ? undefined
+        : "a script does not receive the bytes that were sent";
+    },
+  },
+  {
+    command: "TIME",
+    breaks: "sessions end by the store's clock",
+    needs: "EVAL",
+    async run({ send, key }) {
+      const seconds = await send("EVAL", "return redis.call('TIME')[1]", "1", key("time"));
+      return /^\d{9,}$/.test(String(seconds)) ? undefined : "it returns no time in a script";
     },
   },
   {
@@ -56,6 +61,7 @@ export const PROBES: readonly Probe[] = [
   {
     command: "EVAL (struct)",
     breaks: "the record of a session is encoded with struct.pack and struct.unpack",
+    needs: "EVAL",
     async run({ send, key }) {
       const script = `local packed = struct.pack('>Bd', 7, tonumber(ARGV[1]))
         local byte, number = struct.unpack('>Bd', packed)
@@ -73,6 +79,7 @@ export const PROBES: readonly Probe[] = [
   {
     command: "EVAL (INFO)",
     breaks: "a failover is detected by the master_replid of INFO replication in a script",
+    needs: "EVAL",
     async run({ send, key }) {
       const script = "return string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or ''";
       const reply = String(await send("EVAL", script, "1", key("info")));
@@ -115,7 +122,8 @@ export const PROBES: readonly Probe[] = [
     command: "HSET",
     breaks: "the fields of a session would outlive it",
     async run({ send, key }) {
-      await Promise.all([send("HSET", key("hset"), "a", "1"), send("PEXPIRE", key("hset"), TTL_MS)]);
+      const minute = await inOneMinute(send);
+      await Promise.all([send("HSET", key("hset"), "a", "1"), send("PEXPIREAT", key("hset"), minute)]);
       await send("HSET", key("hset"), "a", "2", "b", "3");
       return keptTtl(await send("PTTL", key("hset")));
     },
@@ -125,7 +133,8 @@ export const PROBES: readonly Probe[] = [
     breaks: "counters of a session would be wrong, or outlive it",
     async run({ send, key, trySend }) {
       const large = String(2n ** 62n);
-      await Promise.all([send("HSET", key("hincrby"), "n", "1"), send("PEXPIRE", key("hincrby"), TTL_MS)]);
+      const minute = await inOneMinute(send);
+      await Promise.all([send("HSET", key("hincrby"), "n", "1"), send("PEXPIREAT", key("hincrby"), minute)]);
       await send("HINCRBY", key("hincrby"), "n", large);
       const [value, ttl] = await Promise.all([send("HGET", key("hincrby"), "n"), send("PTTL", key("hincrby"))]);
       if (String(value) !== String(2n ** 62n + 1n)) return "it is not exact for 64-bit integers";
@@ -139,7 +148,8 @@ export const PROBES: readonly Probe[] = [
     breaks: "limits, lists and the sweep of ended sessions would be wrong",
     async run({ send, key }) {
       const members = ["1700000000001", "first", "1700000000002", "second", "1700000000003", "third"];
-      await Promise.all([send("ZADD", key("zset"), ...members), send("PEXPIRE", key("zset"), TTL_MS)]);
+      const minute = await inOneMinute(send);
+      await Promise.all([send("ZADD", key("zset"), ...members), send("PEXPIREAT", key("zset"), minute)]);
       const found = await send("ZRANGEBYSCORE", key("zset"), "(1700000000001", "+inf");
       if (texts(found) !== "second third") return "it does not return the members above a score";
       const count = Number(await send("ZCOUNT", key("zset"), "1700000000002", "+inf"));
@@ -150,9 +160,10 @@ export const PROBES: readonly Probe[] = [
     command: "XADD",
     breaks: "watchers would miss changes, or receive one twice",
     async run({ send, key, trySend }) {
+      const minute = await inOneMinute(send);
       const [id] = await Promise.all([
         send("XADD", key("stream"), "MAXLEN", "~", "100", "1700000000000-2", "c", "x"),
-        send("PEXPIRE", key("stream"), TTL_MS),
+        send("PEXPIREAT", key("stream"), minute),
       ]);
       if (String(id) !== "1700000000000-2") return "it does not use the id in the command";
       for (const taken of ["1700000000000-2", "1700000000000-1", "1600000000000-9"]) {
@@ -168,11 +179,26 @@ export const PROBES: readonly Probe[] = [
   {
     command: "SUBSCRIBE",
     breaks: "invalidations would not be pushed",
+    needs: "EVAL",
     async run({ send, key, subscribe }) {
       const channel = key("channel");
       const script = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
       const received = await subscribe(channel, () => send("EVAL", script, "1", key("publish"), channel, "ding"));
       return received === "ding" ? undefined : "a second connection does not receive what a script publishes";
+    },
+  },
+  {
+    command: "WAIT",
+    breaks: SENT_COMMANDS.WAIT,
+    async run({ send, warn }) {
+      try {
+        await send("WAIT", "0", "1");
+      } catch (error) {
+        // Other calls do without a command that the store does not know.
+        if (!(error instanceof StoreReplyError && /unknown command/i.test(error.reply))) throw error;
+        warn("the store does not know WAIT: calls that wait for replicas fail");
+      }
+      return undefined;
     },
   },
   {
@@ -186,18 +212,11 @@ export const PROBES: readonly Probe[] = [
   },
 ];
 
-async function isMaster(tools: ProbeTools): Promise<string | undefined> {
-  const reply = await tools.trySend("ROLE");
-  const role = Array.isArray(reply) ? String(reply[0]) : await infoField(tools, "replication", "role");
-  if (role === undefined) tools.warn("the store does not report whether it is a master");
-  return role === undefined || role === "master" ? undefined : `it is a ${role}`;
-}
-
 async function maxmemoryPolicy(tools: ProbeTools): Promise<string | undefined> {
-  // Hosted stores often refuse CONFIG.
+  const policy = await infoField(tools, "memory", "maxmemory_policy");
+  if (policy !== undefined) return policy;
   const reply = await tools.trySend("CONFIG", "GET", "maxmemory-policy");
-  if (Array.isArray(reply) && reply.length >= 2) return String(reply[1]);
-  return await infoField(tools, "memory", "maxmemory_policy");
+  return Array.isArray(reply) && reply.length >= 2 ? String(reply[1]) : undefined;
 }
 
 async function infoField({ trySend }: ProbeTools, section: string, field: string): Promise<string | undefined> {
@@ -208,8 +227,13 @@ function keptTtl(ttl: StoreReply): string | undefined {
   return typeof ttl === "number" && ttl > 0 ? undefined : "it erases the key's TTL";
 }
 
+/** Resolves to the time in a minute by the store's clock, as PEXPIREAT takes it. */
+async function inOneMinute(send: ProbeTools["send"]): Promise<string> {
+  return String(milliseconds(await send("TIME")) + Number(TTL_MS));
+}
+
 /** Converts the reply of TIME to whole milliseconds. */
-function milliseconds(time: StoreReply): number {
+export function milliseconds(time: StoreReply): number {
   const [seconds, microseconds] = Array.isArray(time) ? time : [];
   return Number(String(seconds)) * 1_000 + Math.floor(Number(String(microseconds)) / 1_000);
 }

@@ -7,6 +7,7 @@
 import { ErrorReply } from "redis";
 import { storeUnavailable } from "./errors.ts";
 import { NodeConnection } from "./node_connection.ts";
+import { faultOfReply } from "./faults.ts";
 import type { NodeFault } from "./node_health.ts";
 import { recoverNode, type RouterOptions, type StoreRouter } from "./router.ts";
 import { withClient, type StoreArguments, type StoreClient, type StoreReply } from "./store_client.ts";
@@ -31,6 +32,8 @@ export class ClusterRouter implements StoreRouter {
   /** The primary of each slot. */
   #owners: (Primary | undefined)[] = Array.from({ length: SLOT_COUNT });
   #ready = false;
+  /** The error for which no node returned the slots when they were read last. */
+  #slotsFailure: unknown;
   #closed = false;
   #refreshing: Promise<void> | undefined;
   #refreshes = 0;
@@ -73,7 +76,11 @@ export class ClusterRouter implements StoreRouter {
   fault(): NodeFault | undefined {
     if (this.#ready) return undefined;
     const faults = [...this.#primaries.values()].map(({ connection }) => connection.fault());
-    return faults.find((fault) => fault !== undefined) ?? { fault: "CLUSTERDOWN", node: undefined };
+    const found = faults.find((fault) => fault !== undefined);
+    if (found !== undefined) return found;
+    const failure = this.#slotsFailure;
+    if (failure === undefined || this.#primaries.size > 0) return { fault: "CLUSTERDOWN", node: undefined };
+    return { fault: faultOfReply(failure) ?? "unreachable", node: undefined, failure };
   }
 
   async prove(): Promise<void> {
@@ -116,8 +123,11 @@ export class ClusterRouter implements StoreRouter {
     for (const node of [...known.slice(first), ...known.slice(0, first)]) {
       if (this.#closed) return;
       try {
-        return this.#apply(await readSlots(node, this.#url));
+        this.#apply(await readSlots(node, this.#url));
+        this.#slotsFailure = undefined;
+        return;
       } catch (error) {
+        this.#slotsFailure = error;
         const fields = { err: error, store: hostPortText(node) };
         this.#options.log.debug(fields, "this node did not return the cluster's slots; trying the next one");
       }

@@ -9,6 +9,7 @@ import { storeUnavailable } from "./errors.ts";
 import { describeFault, type StoreFault } from "./faults.ts";
 import { fenceOf } from "./fence.ts";
 import { NodeConnection } from "./node_connection.ts";
+import type { NodeFault } from "./node_health.ts";
 import { recoverNode, type RouterOptions, type StoreRouter } from "./router.ts";
 import type { StoreArguments, StoreClient, StoreReply } from "./store_client.ts";
 import { createSentinelRouter } from "./sentinel.ts";
@@ -70,7 +71,10 @@ export function createStoreConnection(options: StoreConnectionOptions) {
     return () => listeners.delete(listener);
   }
 
-  /** Resolves once ready. @throws SessionError STORE_UNAVAILABLE if that is not so by the deadline, or after close(). */
+  /**
+   * Resolves once ready.
+   * @throws SessionError STORE_UNAVAILABLE if that is not so by the deadline, or after close(). Its message is for an operator.
+   */
   async function whenReady(call: CallDeadline): Promise<void> {
     if (router.isReady()) return;
     if (closed) throw storeUnavailable();
@@ -83,7 +87,8 @@ export function createStoreConnection(options: StoreConnectionOptions) {
       await withTimeout(call, promise);
     } catch (error) {
       if (!(error instanceof SessionError && error.reason === "STORE_TIMEOUT")) throw error;
-      throw storeUnavailable(error, causeOf(fault()));
+      const unready = router.fault();
+      throw storeUnavailable(unready?.failure ?? error, notReadyText(unready));
     } finally {
       removeListener();
     }
@@ -120,6 +125,20 @@ export function createStoreConnection(options: StoreConnectionOptions) {
 
 function causeOf(fault: StoreFault | undefined): string | undefined {
   return fault && `the store ${describeFault(fault).text}`;
+}
+
+/** Returns why the store is not ready, with the error for which it was not connected or refused the fence. */
+function notReadyText({ fault, failure }: Partial<NodeFault> = {}): string | undefined {
+  const isExplained = failure === undefined || (fault !== "unreachable" && fault !== "NOPERM");
+  return isExplained ? causeOf(fault) : `${causeOf(fault)}: ${reasonOf(failure)}`;
+}
+
+/** Returns the text of the error that explains the others. */
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof SessionError && error.cause !== undefined) return reasonOf(error.cause);
+  return error.cause === undefined ? error.message : `${error.message}: ${reasonOf(error.cause)}`;
 }
 
 function createRouter(url: StoreUrl, options: RouterOptions): StoreRouter {

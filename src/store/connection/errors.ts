@@ -6,9 +6,8 @@ import { SessionError } from "../../domain/errors.ts";
 /** The retry hint of failures that a reconnect cures. */
 const RETRY_AFTER_MS = 250;
 
-/** What a script gets for a command that the store's user has no right to: some stores give it no code of its own. */
-const NO_PERMISSION_IN_SCRIPT =
-  /The user executing the script can't (run this command|access at least one of the keys)/;
+/** What a script gets for a command that the store's user has no right to, from Redis 7, and from Redis 8 and Valkey 8. */
+const NO_PERMISSION_IN_SCRIPT = /The user executing the script can't |ACL failure in script: /;
 
 /** An error reply that no caller can act on: a defect, or a misconfigured store. `code` is its first word. */
 export class StoreReplyError extends Error {

@@ -87,8 +87,8 @@ export class NodeConnection {
 
   /** Returns what is wrong with the node; undefined if it is ready. */
   fault(): NodeFault | undefined {
-    const { fault } = this.#health;
-    return fault && { fault, node: this.#storeName() };
+    const { fault, failure } = this.#health;
+    return fault && { fault, node: this.#storeName(), failure };
   }
 
   /** Returns the address of the node if it is connected. */
@@ -123,10 +123,10 @@ export class NodeConnection {
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
-        failures++;
-        this.#health.failed(error instanceof NotPrimaryError ? "replica" : (faultOfReply(error) ?? "unreachable"));
+        const fault = error instanceof NotPrimaryError ? "replica" : (faultOfReply(error) ?? "unreachable");
+        this.#health.failed(fault, error);
         // An absent store is tried several times a second, so only some of the failures are warnings.
-        const level = failures === 1 || failures % 100 === 0 ? "warn" : "debug";
+        const level = ++failures === 1 || failures % 100 === 0 ? "warn" : "debug";
         const fields = { err: error, store: this.#storeName(), failures };
         this.#options.log[level](fields, "cannot connect to the store; trying again");
       }
@@ -218,7 +218,7 @@ export class NodeConnection {
     if (fault === undefined || !this.#connected) return;
     const { text, endsConnection } = describeFault(fault);
     if (endsConnection) this.drop(`it ${text}`, fault);
-    else this.#health.failed(fault);
+    else this.#health.failed(fault, error);
   }
 
   #disconnected(): void {

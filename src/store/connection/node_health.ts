@@ -3,8 +3,8 @@
 import type { Logger } from "pino";
 import { describeFault, type StoreFault } from "./faults.ts";
 
-/** What is wrong, and with which node. */
-export type NodeFault = { readonly fault: StoreFault; readonly node: string | undefined };
+/** What is wrong, and with which node. `failure` is the error that explains it, if there was one. */
+export type NodeFault = { readonly fault: StoreFault; readonly node: string | undefined; readonly failure?: unknown };
 
 export type NodeHealthOptions = {
   readonly log: Logger;
@@ -20,6 +20,8 @@ export class NodeHealth {
   readonly #options: NodeHealthOptions;
   #fault: StoreFault | undefined = "unreachable";
   #provenMs = -Infinity;
+  /** The error that showed the fault last; undefined if there is no fault, or it has no error. */
+  failure: unknown;
 
   constructor(options: NodeHealthOptions) {
     this.#options = options;
@@ -49,7 +51,8 @@ export class NodeHealth {
   }
 
   /** The node is connected and has this fault, or cannot be connected to because of it. */
-  failed(fault: StoreFault): void {
+  failed(fault: StoreFault, failure?: unknown): void {
+    this.failure = failure;
     this.#setFault(fault);
   }
 
@@ -64,6 +67,7 @@ export class NodeHealth {
   }
 
   #setFault(fault: StoreFault | undefined): void {
+    if (fault === undefined) this.failure = undefined;
     const before = this.#fault;
     if (before === fault) return;
     this.#fault = fault;

@@ -24,7 +24,9 @@ export function createSentinelRouter(url: SentinelStoreUrl, options: RouterOptio
       await sentinels.ask();
       await Promise.race([sentinels.whenNamed(), sleep(FIRST_NAME_TIMEOUT_MS, undefined, { signal, ref: false })]);
       if (sentinels.named === undefined) {
-        throw storeUnavailable(new Error(`no sentinel returned the address of ${url.masterName}`));
+        throw storeUnavailable(
+          new Error(`no sentinel named the master ${url.masterName}`, { cause: sentinels.failure }),
+        );
       }
       return sentinels.named.address;
     },

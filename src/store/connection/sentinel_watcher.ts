@@ -29,6 +29,8 @@ export class SentinelWatcher {
   #asking: Promise<void> | undefined;
   /** The master of the highest epoch that any sentinel has named. */
   named: NamedMaster | undefined;
+  /** The error for which the last connection to a sentinel failed. */
+  failure: unknown;
 
   /** Calls `onNamed` when the sentinels name another master than before. */
   constructor(url: SentinelStoreUrl, log: Logger, onNamed: (master: NamedMaster) => void) {
@@ -111,6 +113,7 @@ export class SentinelWatcher {
       try {
         await this.#serve(sentinel);
       } catch (error) {
+        this.failure = error;
         const fields = { err: error, sentinel: hostPortText(sentinel.address) };
         this.#log.debug(fields, "no connection to this sentinel; trying again");
       }
@@ -146,7 +149,8 @@ export class SentinelWatcher {
 
   /** Sentinels rarely have a password. One that requires a password gets the master's. */
   async #connect(address: HostPort): Promise<StoreClient> {
-    const anonymous = { ...this.#url, username: undefined, password: undefined, database: 0 };
+    const files = { ...this.#url.files, passwordFile: undefined };
+    const anonymous = { ...this.#url, username: undefined, password: undefined, database: 0, files };
     const client = await this.#open(address, anonymous);
     try {
       await client.sendCommand(["PING"]);

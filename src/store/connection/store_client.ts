@@ -2,6 +2,7 @@
 
 import { createClient, RESP_TYPES } from "redis";
 import { SILENCE_MS } from "./ping.ts";
+import { readPassword, readTlsOptions } from "./store_files.ts";
 import type { NodeAddress, StoreAccess } from "./store_url.ts";
 
 /** A reply of the store: bulk strings are Buffers, a simple status is a string, arrays nest. */
@@ -14,18 +15,20 @@ export const CONNECT_TIMEOUT_MS = 1_500;
 
 export type StoreClient = ReturnType<typeof openClient>;
 
-/** Makes a client of node-redis with the options of every connection to the store; it never reconnects. */
+/**
+ * Makes a client of node-redis with the options of every connection to the store; it never reconnects.
+ * @throws Error if one of access.files cannot be read.
+ */
 export function openClient(address: NodeAddress, access: StoreAccess, maxPending: number = MAX_PENDING) {
   const shared = { connectTimeout: CONNECT_TIMEOUT_MS, socketTimeout: SILENCE_MS, reconnectStrategy: false as const };
-  const tls = access.tls ? { tls: true as const } : undefined;
   return createClient({
     RESP: 2,
     socket:
       address.host === undefined
         ? { path: address.path, ...shared }
-        : { host: address.host, port: address.port, ...tls, ...shared },
+        : { host: address.host, port: address.port, ...readTlsOptions(address, access), ...shared },
     username: access.username,
-    password: access.password,
+    password: readPassword(access),
     database: access.database,
     disableOfflineQueue: true,
     disableClientInfo: true,

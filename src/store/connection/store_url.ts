@@ -13,6 +13,18 @@ export type StoreAccess = {
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly database: number;
+  readonly files?: StoreFiles;
+};
+
+/** The paths of files that each new connection reads, so that renewed ones are used without a restart. */
+export type StoreFiles = {
+  /** The certificates that may have signed the store's, PEM; undefined: those that Node trusts. */
+  readonly caFile?: string | undefined;
+  /** The certificate and the private key to present, PEM. */
+  readonly certFile?: string | undefined;
+  readonly keyFile?: string | undefined;
+  /** Holds the password, in place of `password`. */
+  readonly passwordFile?: string | undefined;
 };
 
 export type SingleStoreUrl = StoreAccess & { readonly kind: "single"; readonly address: NodeAddress };
@@ -28,10 +40,13 @@ export type StoreUrl = SingleStoreUrl | SentinelStoreUrl | ClusterStoreUrl;
 class UrlFault extends Error {}
 
 const FORMS =
-  "redis://[user:password@]host[:port][/db], rediss://…, unix:///path/to.sock, " +
+  "redis://[user:password@]host[:port][/db], rediss://…, unix://[user:password@]/path/to.sock, " +
   "redis+sentinel://[user:password@]host[:port],…/master-name[/db], redis+cluster://[user:password@]host[:port],…";
 
-/** Returns the `url`, or a `fault` that names what is wrong without repeating the text, which may contain a password. */
+/**
+ * Returns the `url`, or a `fault` that names what is wrong without repeating the text, which may contain a password. A URL
+ * with a user and no password is accepted: a file may hold the password.
+ */
 export function parseStoreUrl(text: string) {
   try {
     return { url: parse(text.trim()) };
@@ -63,10 +78,10 @@ export function hostPortText(address: NodeAddress): string {
 }
 
 function parse(text: string): StoreUrl {
-  const unixPath = /^unix:(?:\/\/)?(\/[^/].*)$/s.exec(text)?.[1];
-  if (unixPath !== undefined) {
-    const access = { tls: false, username: undefined, password: undefined, database: 0 };
-    return { kind: "single", address: { path: decode(unixPath, "the socket's path") }, ...access };
+  const socket = /^unix:(?:\/\/(?:([^/]*)@)?)?(\/[^/].*)$/s.exec(text);
+  if (socket !== null) {
+    const access = { tls: false, ...credentials(socket[1]), database: 0 };
+    return { kind: "single", address: { path: decode(socket[2]!, "the socket's path") }, ...access };
   }
   if (text.startsWith("unix:")) throw new UrlFault("a unix: URL needs an absolute path: unix:///path/to.sock");
 
@@ -100,10 +115,10 @@ function parse(text: string): StoreUrl {
 
 function credentials(text: string | undefined): { username: string | undefined; password: string | undefined } {
   if (text === undefined) return { username: undefined, password: undefined };
-  const colon = text.indexOf(":");
-  if (colon === -1) throw new UrlFault("credentials are user:password@ or :password@");
-  const username = decode(text.slice(0, colon), "the user name");
-  const password = decode(text.slice(colon + 1), "the password");
+  const [, name, rest] = /^([^:]*)(?::(.*))?$/s.exec(text)!;
+  const username = decode(name!, "the user name");
+  if (rest === undefined && username === "") throw new UrlFault("credentials are user:password@, :password@ or user@");
+  const password = rest === undefined ? undefined : decode(rest, "the password");
   if (password === "") throw new UrlFault("the password is empty");
   return { username: username === "" ? undefined : username, password };
 }
