@@ -1,12 +1,13 @@
-// The watch loop: keeps a stream of invalidations open, resumes it when it breaks, and renews the lease over both directions.
-// The cache may serve only while the lease lasts.
+// The watch loop: keeps a stream of invalidations open, resumes it when it breaks, and renews the lease on it. The cache may
+// serve only while the lease lasts.
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import { status, type ClientReadableStream, type ServiceError } from "@grpc/grpc-js";
-import type { Invalidation, WatchInvalidationsResponse, WatchOpened } from "../../gen/session/v1/watch_pb.ts";
+import { status, type ServiceError } from "@grpc/grpc-js";
+import type { Invalidation, WatchOpened, WatchWithLeaseResponse } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { nowMs } from "./clock.ts";
 import type { ServiceConnection } from "./connection.ts";
+import { toClientError } from "./errors.ts";
 
 export type WatchLoopEvents = {
   onInvalidation(invalidation: Invalidation): void;
@@ -18,6 +19,7 @@ export type WatchLoopEvents = {
   onBroken(reason: string): void;
 };
 
+const CLOCK_READ_MS = 100;
 const RENEWALS_PER_LEASE = 3;
 const OPEN_TIMEOUT_MS = 5000;
 const RECONNECT_MIN_MS = 50;
@@ -26,10 +28,15 @@ const RECONNECT_MAX_MS = 1000;
 /** Watches until the returned function is called. */
 export function startWatchLoop(connection: ServiceConnection, events: WatchLoopEvents): () => void {
   const loop = new WatchLoop(connection, events);
-  return () => loop.close();
+  return () => loop.stop();
 }
 
-type Stream = ClientReadableStream<WatchInvalidationsResponse>;
+const { watchWithLease } = SessionService.method;
+type Stream = ReturnType<typeof openStream>;
+
+function openStream(connection: ServiceConnection, resumePosition: string) {
+  return connection.bidiStream(watchWithLease, { request: { case: "open", value: { resumePosition } } });
+}
 
 /** Opens one stream after the other, each from the position that the one before reached. */
 class WatchLoop {
@@ -43,12 +50,15 @@ class WatchLoop {
   #resumePosition = "";
   // How many streams in a row broke before they had a lease.
   #failures = 0;
-  #watchId = "";
   #leaseMs = 0;
+  #lastNonce = 0;
   // When each renewal that has not come back yet was sent, by its nonce.
   readonly #renewals = new Map<string, number>();
   // When the last renewal that came back was sent, or else when the stream opened.
   #lastRenewedMs = 0;
+
+  // A change of the wall clock is seen when the clock is read, which must not wait for the next lookup.
+  readonly #clockTimer = setInterval(nowMs, CLOCK_READ_MS).unref();
 
   constructor(connection: ServiceConnection, events: WatchLoopEvents) {
     this.#connection = connection;
@@ -57,16 +67,20 @@ class WatchLoop {
   }
 
   #connect(): void {
-    const request = { resumePosition: this.#resumePosition };
-    const stream = this.#connection.serverStream(SessionService.method.watchInvalidations, request);
+    const stream = openStream(this.#connection, this.#resumePosition);
     this.#stream = stream;
-    stream.on("data", (response: WatchInvalidationsResponse) => this.#onResponse(stream, response));
-    stream.on("error", (error: ServiceError) => this.#onEnd(stream, error.message, error.code));
+    stream.on("data", (response: WatchWithLeaseResponse) => this.#onResponse(stream, response));
+    stream.on("error", (error: ServiceError) => this.#onEnd(stream, toClientError(error).message, error.code));
     stream.on("end", () => this.#onEnd(stream, "the service ended the stream"));
     this.#timer = setTimeout(() => this.#onEnd(stream, "the stream does not open"), OPEN_TIMEOUT_MS).unref();
   }
 
-  close(): void {
+  stop(): void {
+    clearInterval(this.#clockTimer);
+    this.#closeStream();
+  }
+
+  #closeStream(): void {
     clearTimeout(this.#timer);
     const stream = this.#stream;
     this.#stream = undefined;
@@ -75,7 +89,7 @@ class WatchLoop {
 
   #onEnd(stream: Stream, reason: string, code?: status): void {
     if (stream !== this.#stream) return;
-    this.close();
+    this.#closeStream();
     this.#renewals.clear();
     this.#failures++;
     const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(this.#failures, 10));
@@ -88,7 +102,7 @@ class WatchLoop {
     }
   }
 
-  #onResponse(stream: Stream, { event }: WatchInvalidationsResponse): void {
+  #onResponse(stream: Stream, { event }: WatchWithLeaseResponse): void {
     if (stream !== this.#stream) return;
     switch (event.case) {
       case "opened":
@@ -99,7 +113,7 @@ class WatchLoop {
         // Its position is not kept, because changes of other partitions before it may still follow.
         return this.#events.onReset(event.value.partition);
       case "checkpoint": {
-        this.#resumePosition = event.value.position;
+        if (event.value.position !== "") this.#resumePosition = event.value.position;
         const sentMs = this.#renewals.get(event.value.nonce);
         if (sentMs === undefined) return;
         this.#renewals.delete(event.value.nonce);
@@ -111,12 +125,11 @@ class WatchLoop {
     }
   }
 
-  #onOpened(stream: Stream, { watchId, position, lease, hasReferences }: WatchOpened): void {
+  #onOpened(stream: Stream, { position, lease, hasReferences }: WatchOpened): void {
     clearTimeout(this.#timer);
     // Such a stream does not name the sessions that end, so nothing may be served from memory under it.
     if (hasReferences)
       return this.#onEnd(stream, "the API key lacks the scope read, so the watch names no session ids");
-    this.#watchId = watchId;
     this.#leaseMs = lease === undefined ? 0 : durationMs(lease);
     if (this.#leaseMs <= 0) return this.#onEnd(stream, "the service grants no lease");
     this.#lastRenewedMs = nowMs();
@@ -133,12 +146,8 @@ class WatchLoop {
     const sentMs = nowMs();
     // The stream is dead if no renewal came back for two leases, even if TCP does not report it.
     if (sentMs - this.#lastRenewedMs > 2 * this.#leaseMs) return this.#onEnd(stream, "no renewal comes back");
-    const nonce = `${this.#watchId}-${sentMs}`;
+    const nonce = String(++this.#lastNonce);
     this.#renewals.set(nonce, sentMs);
-    const request = { watchId: this.#watchId, nonce };
-    this.#connection.unary(SessionService.method.renewWatch, request, this.#leaseMs).catch((error: ServiceError) => {
-      this.#renewals.delete(nonce);
-      if (error.code === status.NOT_FOUND) this.#onEnd(stream, error.message);
-    });
+    stream.write({ request: { case: "renewal", value: { nonce } } });
   }
 }

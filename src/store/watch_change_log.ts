@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import type { ChangeId } from "../domain/position.ts";
+import type { ChangeId, ChangePlace } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { storeUnavailable } from "./connection/errors.ts";
 import { NodeConnection } from "./connection/node_connection.ts";
@@ -11,19 +11,26 @@ import { parseDoneBy, parseOpener, type DoneBy, type Opener, type StoreDependenc
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 
 /** An entry of a change log, as src/store/lua/includes/change_log.lua writes it. */
-export type Change = DoneBy & {
-  readonly partition: number;
-  readonly id: ChangeId;
-  /** The reason in lower case: `created`, `changed`, `deleted` … */
-  readonly reason: string;
-  readonly sessionId: string;
-  readonly opener: Opener;
-  readonly owner: string;
-  readonly version: bigint;
-  readonly atMs: number;
-  /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
-  readonly revocationReason: string;
-};
+export type Change = DoneBy &
+  ChangePlace & {
+    readonly partition: number;
+    /** The reason in lower case: `created`, `changed`, `deleted` … */
+    readonly reason: string;
+    readonly sessionId: string;
+    readonly opener: Opener;
+    readonly owner: string;
+    readonly version: bigint;
+    readonly atMs: number;
+    /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
+    readonly revocationReason: string;
+  };
+
+/**
+ * The tails are read no more often than this, however many callers want to sync: many caches cost the store as much as a few. A
+ * renewal waits for so long at most, which is little of a lease. In a cluster a read is 256 commands.
+ */
+const TAIL_SPACING_MS = 250;
+const TAIL_SPACING_IN_CLUSTER_MS = 700;
 
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
@@ -92,7 +99,8 @@ export function createChangeLog(
     });
   }
 
-  return { readTails, readLog, subscribe };
+  const tailSpacingMs = connection.url.kind === "cluster" ? TAIL_SPACING_IN_CLUSTER_MS : TAIL_SPACING_MS;
+  return { readTails, readLog, subscribe, tailSpacingMs };
 }
 
 function parseChange(bytes: Buffer): Change {
@@ -109,6 +117,7 @@ function parseChange(bytes: Buffer): Change {
     atMs: Number(at),
     ...parseDoneBy(by),
     revocationReason: words[8] ?? "",
+    previous: words[9] === undefined ? undefined : parseChangeId(words[9]),
   };
 }
 

@@ -1,8 +1,10 @@
 // Calls every method of the service, so that each script runs, in its common ways.
 
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { createClient, type Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { OnExceed } from "../../gen/session/v1/session_pb.ts";
+import type { WatchWithLeaseRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 
 /** Calls every method at the gRPC address. Returns the names of the methods that responded. @throws ConnectError of a call that failed. */
@@ -19,7 +21,7 @@ export async function callEveryMethod(address: string): Promise<Set<string>> {
   const watch = client.watchInvalidations({}, { signal: watching.signal })[Symbol.asyncIterator]();
   const opened = (await watch.next()).value!.event;
   if (opened.case !== "opened") throw new Error("the watch did not open");
-  await client.renewWatch({ watchId: opened.value.watchId, nonce: "n" });
+  await renewLease(client);
   await callSessionMethods(client);
   await callTokenMethods(client);
   await callAdminMethods(client);
@@ -29,6 +31,18 @@ export async function callEveryMethod(address: string): Promise<Set<string>> {
 }
 
 type ServiceClient = Client<typeof SessionService>;
+
+async function renewLease(client: ServiceClient): Promise<void> {
+  type Request = MessageInitShape<typeof WatchWithLeaseRequestSchema>;
+  const requests = async function* (): AsyncGenerator<Request> {
+    yield { request: { case: "open", value: {} } };
+    yield { request: { case: "renewal", value: { nonce: "n" } } };
+    await new Promise(() => undefined);
+  };
+  for await (const { event } of client.watchWithLease(requests())) {
+    if (event.case === "checkpoint" && event.value.nonce === "n") return;
+  }
+}
 
 async function callSessionMethods(client: ServiceClient): Promise<void> {
   const device = { deviceId: "d", name: "laptop" };
