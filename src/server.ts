@@ -21,7 +21,6 @@ import { createRequestValidation } from "./rpc/request_validation.ts";
 import { sessionRoutes } from "./rpc/routes.ts";
 import type { SessionStores } from "./service/dependencies.ts";
 import { createSessionService } from "./service/session_service.ts";
-import type { RenewOnSibling } from "./service/watch.ts";
 import { createAdminEndStore } from "./store/admin_end.ts";
 import { createAdminSessionStore } from "./store/admin_sessions.ts";
 import { createAdminUserStore } from "./store/admin_users.ts";
@@ -47,20 +46,16 @@ import { createScripts } from "./store/scripts.ts";
 import { createSessionStore } from "./store/simple_sessions.ts";
 import { createSweepStore, startSweep } from "./store/sweep.ts";
 import { generateTokenKeysFile, parseTokenKeys } from "./auth/token_key_file.ts";
-import { LEASE_MS, startWatchBroadcaster, type WatchBroadcaster } from "./watch/broadcaster.ts";
+import { LEASE_MS, startWatchBroadcaster } from "./watch/broadcaster.ts";
 import { watchParsedFile } from "./lib/watched_file.ts";
 
 /** What a worker uses of the others of the same instance; see src/workers. */
 export type Siblings = {
   /** The text of /metrics for all workers. */
   metricsText(): Promise<string>;
-  /** Renews a watch that another worker holds. Resolves to false if none does. */
-  readonly renewWatch: RenewOnSibling;
-  /** Registers what handles the requests of the other workers. */
-  handle(handlers: SiblingHandlers): void;
+  /** Registers what reports this worker's own metrics. */
+  handleMetrics(report: () => Promise<MetricsReport>): void;
 };
-
-export type SiblingHandlers = { metrics(): Promise<MetricsReport>; renewWatch: WatchBroadcaster["renew"] };
 
 export type RunningServer = {
   /** What was bound, `host:port` or `unix:/path`; undefined for a listener that is off. */
@@ -148,7 +143,6 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     ...stores,
     clock,
     broadcaster,
-    renewOnSibling: siblings?.renewWatch,
     defaults: config,
     keyRing: tokenKeys.current,
     touchIntervalMs: config.touchIntervalMs,
@@ -163,7 +157,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
     storeFaults: { all: STORE_FAULTS, current: connection.fault },
     aggregatedText: siblings?.metricsText,
   });
-  siblings?.handle({ metrics: metrics.report, renewWatch: broadcaster.renew });
+  siblings?.handleMetrics(metrics.report);
   const pipeline = createPipeline({
     routes: [
       ...sessionRoutes(methods, encodedHandlers),

@@ -6,7 +6,7 @@ import {
   fromBinary,
   toBinary,
   type DescMethod,
-  type DescMethodServerStreaming,
+  type DescMethodBiDiStreaming,
   type DescMethodUnary,
   type MessageInitShape,
   type MessageShape,
@@ -68,8 +68,13 @@ export function openConnection(address: string, credentials: ClientCredentials) 
       });
     },
 
-    serverStream: <I extends DescMethodServerStreaming>(method: I, request: MessageInitShape<I["input"]>) =>
-      client.makeServerStreamRequest(...argumentsOf(method, request)),
+    /** Opens a stream and sends its first request. */
+    bidiStream<I extends DescMethodBiDiStreaming>(method: I, first: MessageInitShape<I["input"]>) {
+      const [path, serialize, deserialize, request] = argumentsOf(method, first);
+      const stream = client.makeBidiStreamRequest(path, serialize, deserialize, metadata);
+      stream.write(request);
+      return stream;
+    },
 
     close(): void {
       for (const call of pending) call.cancel();

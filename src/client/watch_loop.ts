@@ -1,9 +1,9 @@
-// The watch loop: keeps a stream of invalidations open, resumes it when it breaks, and renews the lease over both directions.
-// The cache may serve only while the lease lasts.
+// The watch loop: keeps a stream of invalidations open, resumes it when it breaks, and renews the lease on it. The cache may
+// serve only while the lease lasts.
 
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import { status, type ClientReadableStream, type ServiceError } from "@grpc/grpc-js";
-import type { Invalidation, WatchInvalidationsResponse, WatchOpened } from "../../gen/session/v1/watch_pb.ts";
+import { status, type ServiceError } from "@grpc/grpc-js";
+import type { Invalidation, WatchOpened, WatchWithLeaseResponse } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { nowMs } from "./clock.ts";
 import type { ServiceConnection } from "./connection.ts";
@@ -29,7 +29,12 @@ export function startWatchLoop(connection: ServiceConnection, events: WatchLoopE
   return () => loop.close();
 }
 
-type Stream = ClientReadableStream<WatchInvalidationsResponse>;
+const { watchWithLease } = SessionService.method;
+type Stream = ReturnType<typeof openStream>;
+
+function openStream(connection: ServiceConnection, resumePosition: string) {
+  return connection.bidiStream(watchWithLease, { request: { case: "open", value: { resumePosition } } });
+}
 
 /** Opens one stream after the other, each from the position that the one before reached. */
 class WatchLoop {
@@ -43,8 +48,8 @@ class WatchLoop {
   #resumePosition = "";
   // How many streams in a row broke before they had a lease.
   #failures = 0;
-  #watchId = "";
   #leaseMs = 0;
+  #lastNonce = 0;
   // When each renewal that has not come back yet was sent, by its nonce.
   readonly #renewals = new Map<string, number>();
   // When the last renewal that came back was sent, or else when the stream opened.
@@ -57,10 +62,9 @@ class WatchLoop {
   }
 
   #connect(): void {
-    const request = { resumePosition: this.#resumePosition };
-    const stream = this.#connection.serverStream(SessionService.method.watchInvalidations, request);
+    const stream = openStream(this.#connection, this.#resumePosition);
     this.#stream = stream;
-    stream.on("data", (response: WatchInvalidationsResponse) => this.#onResponse(stream, response));
+    stream.on("data", (response: WatchWithLeaseResponse) => this.#onResponse(stream, response));
     stream.on("error", (error: ServiceError) => this.#onEnd(stream, error.message, error.code));
     stream.on("end", () => this.#onEnd(stream, "the service ended the stream"));
     this.#timer = setTimeout(() => this.#onEnd(stream, "the stream does not open"), OPEN_TIMEOUT_MS).unref();
@@ -88,7 +92,7 @@ class WatchLoop {
     }
   }
 
-  #onResponse(stream: Stream, { event }: WatchInvalidationsResponse): void {
+  #onResponse(stream: Stream, { event }: WatchWithLeaseResponse): void {
     if (stream !== this.#stream) return;
     switch (event.case) {
       case "opened":
@@ -99,7 +103,7 @@ class WatchLoop {
         // Its position is not kept, because changes of other partitions before it may still follow.
         return this.#events.onReset(event.value.partition);
       case "checkpoint": {
-        this.#resumePosition = event.value.position;
+        if (event.value.position !== "") this.#resumePosition = event.value.position;
         const sentMs = this.#renewals.get(event.value.nonce);
         if (sentMs === undefined) return;
         this.#renewals.delete(event.value.nonce);
@@ -111,12 +115,11 @@ class WatchLoop {
     }
   }
 
-  #onOpened(stream: Stream, { watchId, position, lease, hasReferences }: WatchOpened): void {
+  #onOpened(stream: Stream, { position, lease, hasReferences }: WatchOpened): void {
     clearTimeout(this.#timer);
     // Such a stream does not name the sessions that end, so nothing may be served from memory under it.
     if (hasReferences)
       return this.#onEnd(stream, "the API key lacks the scope read, so the watch names no session ids");
-    this.#watchId = watchId;
     this.#leaseMs = lease === undefined ? 0 : durationMs(lease);
     if (this.#leaseMs <= 0) return this.#onEnd(stream, "the service grants no lease");
     this.#lastRenewedMs = nowMs();
@@ -133,12 +136,8 @@ class WatchLoop {
     const sentMs = nowMs();
     // The stream is dead if no renewal came back for two leases, even if TCP does not report it.
     if (sentMs - this.#lastRenewedMs > 2 * this.#leaseMs) return this.#onEnd(stream, "no renewal comes back");
-    const nonce = `${this.#watchId}-${sentMs}`;
+    const nonce = String(++this.#lastNonce);
     this.#renewals.set(nonce, sentMs);
-    const request = { watchId: this.#watchId, nonce };
-    this.#connection.unary(SessionService.method.renewWatch, request, this.#leaseMs).catch((error: ServiceError) => {
-      this.#renewals.delete(nonce);
-      if (error.code === status.NOT_FOUND) this.#onEnd(stream, error.message);
-    });
+    stream.write({ request: { case: "renewal", value: { nonce } } });
   }
 }

@@ -18,9 +18,13 @@ export function isAfter(a: ChangeId, b: ChangeId): boolean {
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }
 
-/** Returns true if no change lies between `last` and `next`. */
-export function follows(last: ChangeId, next: ChangeId): boolean {
-  return last.epoch === next.epoch && next.seq === last.seq + 1;
+/** The id of a change, and for the first change of an epoch the id of the last change of the epoch before, if it is known. */
+export type ChangePlace = { readonly id: ChangeId; readonly previous?: ChangeId | undefined };
+
+/** Returns true if no change lies between `last` and the change. */
+export function follows(last: ChangeId, { id, previous }: ChangePlace): boolean {
+  if (last.epoch === id.epoch) return id.seq === last.seq + 1;
+  return last.epoch === previous?.epoch && last.seq === previous.seq;
 }
 
 const VERSION = 1;

@@ -11,7 +11,6 @@ import { SessionError, type ErrorReason, type FieldViolation } from "../domain/e
 const CODE_OF_REASON: Readonly<Record<ErrorReason, Code>> = {
   INVALID_REQUEST: Code.InvalidArgument,
   SESSION_NOT_FOUND: Code.NotFound,
-  WATCH_NOT_FOUND: Code.NotFound,
   VERSION_MISMATCH: Code.Aborted,
   SESSION_LIMIT_REACHED: Code.ResourceExhausted,
   FIELD_LIMIT_REACHED: Code.ResourceExhausted,

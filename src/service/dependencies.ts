@@ -20,7 +20,6 @@ import type { WatchBroadcaster } from "../watch/broadcaster.ts";
 import type { SessionReferences } from "./session_references.ts";
 import type { IpBindingCheck } from "./validation/ip_binding.ts";
 import type { SessionValidator } from "./validation/validator.ts";
-import type { RenewOnSibling } from "./watch.ts";
 
 /** The operations of the store, one entry for each of its families. */
 export type SessionStores = {
@@ -57,8 +56,6 @@ export type ServiceDependencies = SessionStores & {
   readonly validator: SessionValidator;
   readonly checkIpBinding: IpBindingCheck;
   readonly broadcaster: WatchBroadcaster;
-  /** Renews a watcher of another worker. Undefined if this is the instance's only process. */
-  readonly renewOnSibling: RenewOnSibling | undefined;
   readonly defaults: SessionDefaults;
   readonly references: SessionReferences;
   /** The keys in force now; they change while the service runs. */

@@ -3,7 +3,7 @@
 import type { Logger } from "pino";
 import type { CallDeadline } from "../domain/call.ts";
 import { PARTITION_COUNT } from "../domain/owner.ts";
-import type { ChangeId } from "../domain/position.ts";
+import type { ChangeId, ChangePlace } from "../domain/position.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import { storeUnavailable } from "./connection/errors.ts";
 import { NodeConnection } from "./connection/node_connection.ts";
@@ -11,19 +11,19 @@ import { parseDoneBy, parseOpener, type DoneBy, type Opener, type StoreDependenc
 import { CHANGES_CHANNEL, partitionKeys } from "./keys.ts";
 
 /** An entry of a change log, as src/store/lua/includes/change_log.lua writes it. */
-export type Change = DoneBy & {
-  readonly partition: number;
-  readonly id: ChangeId;
-  /** The reason in lower case: `created`, `changed`, `deleted` … */
-  readonly reason: string;
-  readonly sessionId: string;
-  readonly opener: Opener;
-  readonly owner: string;
-  readonly version: bigint;
-  readonly atMs: number;
-  /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
-  readonly revocationReason: string;
-};
+export type Change = DoneBy &
+  ChangePlace & {
+    readonly partition: number;
+    /** The reason in lower case: `created`, `changed`, `deleted` … */
+    readonly reason: string;
+    readonly sessionId: string;
+    readonly opener: Opener;
+    readonly owner: string;
+    readonly version: bigint;
+    readonly atMs: number;
+    /** What the caller gave for a `revoked` session, in lower case; otherwise empty. */
+    readonly revocationReason: string;
+  };
 
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
@@ -109,6 +109,7 @@ function parseChange(bytes: Buffer): Change {
     atMs: Number(at),
     ...parseDoneBy(by),
     revocationReason: words[8] ?? "",
+    previous: words[9] === undefined ? undefined : parseChangeId(words[9]),
   };
 }
 

@@ -1,14 +1,13 @@
 // The watch broadcaster: sends changes, resets and checkpoints to the open subscriptions of this instance.
 
-import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import type { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import { encodePosition, type Position } from "../domain/position.ts";
 import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change, ChangeLog } from "../store/watch_change_log.ts";
 import { ChangeLogReader } from "./change_log_reader.ts";
-import { createFilterGroups, matches, type FilterGroup, type WatchFilter } from "./filters.ts";
-import { changeMessages, checkpointMessage, kindOf, resetMessage, type WatchMessage } from "./messages.ts";
+import { createFilterGroups, matches, partitionsIn, type FilterGroup, type WatchFilter } from "./filters.ts";
+import { changeMessages, checkpointMessage, kindOf, MAX_PARTITION_RESETS, resetMessage } from "./messages.ts";
 import { createSubscription, enqueueOrSend, type Subscription } from "./subscription.ts";
 
 /** How long a cache may serve after a renewal. */
@@ -16,102 +15,139 @@ export const LEASE_MS = 3000;
 /** Two checkpoints are less than 1 s apart although each waits for a sync of the change-log reader. */
 const CHECKPOINT_INTERVAL_MS = 700;
 
-export type WatchBroadcaster = Awaited<ReturnType<typeof startWatchBroadcaster>>;
-
 /** Rejects if the store does not respond. */
-export async function startWatchBroadcaster(changes: ChangeLog, keyRing: () => TokenKeyRing, log: Logger) {
-  const groups = createFilterGroups();
-  const subscriptions = new Map<string, { readonly subscription: Subscription; readonly group: FilterGroup }>();
-  const reader = new ChangeLogReader(changes, { onChange, onReset }, log);
-  const positionOf = (tenant: string) => encodePosition(keyRing(), tenant, reader.position());
-  await reader.start();
+export async function startWatchBroadcaster(
+  changes: ChangeLog,
+  keyRing: () => TokenKeyRing,
+  log: Logger,
+): Promise<WatchBroadcaster> {
+  const broadcaster = new WatchBroadcaster(changes, keyRing, log);
+  await broadcaster.start();
+  return broadcaster;
+}
 
-  function onChange(change: Change): void {
+export class WatchBroadcaster {
+  readonly #keyRing: () => TokenKeyRing;
+  readonly #log: Logger;
+  readonly #reader: ChangeLogReader;
+  readonly #groups = createFilterGroups();
+  readonly #subscriptions = new Map<Subscription, FilterGroup>();
+  // The encoded position of each tenant, made once for each revision of the reader's position.
+  #positions: { readonly revision: number; readonly ring: TokenKeyRing; readonly texts: Map<string, string> };
+  #timer: NodeJS.Timeout | undefined;
+  #runningCheckpoint: Promise<void> | undefined;
+
+  constructor(changes: ChangeLog, keyRing: () => TokenKeyRing, log: Logger) {
+    this.#keyRing = keyRing;
+    this.#log = log;
+    this.#positions = { revision: -1, ring: keyRing(), texts: new Map() };
+    this.#reader = new ChangeLogReader(
+      changes,
+      {
+        onChange: (change) => this.#broadcastChange(change),
+        onReset: (partitions, cause) => this.#broadcastReset(partitions, cause),
+      },
+      log,
+    );
+  }
+
+  async start(): Promise<void> {
+    await this.#reader.start();
+    this.#timer = setInterval(() => {
+      if (this.#runningCheckpoint !== undefined || this.#subscriptions.size === 0) return;
+      this.#runningCheckpoint = this.#broadcastCheckpoint()
+        .catch((error: unknown) => this.#log.debug({ err: error }, "store did not respond; no checkpoint sent"))
+        .finally(() => (this.#runningCheckpoint = undefined));
+    }, CHECKPOINT_INTERVAL_MS);
+  }
+
+  /** Opens a subscription that receives every change after `start`. Rejects if the store does not respond. */
+  async open(tenant: string, filter: WatchFilter): Promise<{ subscription: Subscription; start: Position }> {
+    await this.#reader.syncToTail();
+    const subscription = createSubscription();
+    this.#subscriptions.set(subscription, this.#groups.join(subscription, tenant, filter));
+    return { subscription, start: this.#reader.position() };
+  }
+
+  close(subscription: Subscription): void {
+    const group = this.#subscriptions.get(subscription);
+    if (group !== undefined) this.#groups.leave(subscription, group);
+    this.#subscriptions.delete(subscription);
+  }
+
+  /**
+   * Sends a checkpoint with this nonce after every change up to now. Sends none if the store does not respond: then the cache
+   * keeps its present lease, and serves nothing when that ends.
+   */
+  async renew(subscription: Subscription, nonce: string): Promise<void> {
+    try {
+      await this.#reader.syncToTail();
+    } catch {
+      return;
+    }
+    const group = this.#subscriptions.get(subscription);
+    if (group !== undefined) this.#sendCheckpoint([subscription], this.#positionOf(group.tenant), nonce);
+  }
+
+  /** The number of open subscriptions. */
+  get size(): number {
+    return this.#subscriptions.size;
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#reader.close();
+    await this.#runningCheckpoint;
+  }
+
+  #broadcastChange(change: Change): void {
     if (kindOf(change) === undefined) return;
-    const messageFor = changeMessages(change, keyRing);
-    for (const group of groups.all()) {
-      if (!matches(group.filter, change)) continue;
-      sendToGroup(group, messageFor(group.filter.hasReferences)!, positionOf);
+    const messageFor = changeMessages(change, this.#keyRing);
+    for (const { filter, subscriptions } of this.#groups.all()) {
+      if (!matches(filter, change)) continue;
+      const message = messageFor(filter.hasReferences)!;
+      for (const subscription of subscriptions) enqueueOrSend(subscription, message);
     }
   }
 
-  function onReset(partition: number, cause: WatchResetCause): void {
-    sendToAll(groups.all(), (tenant) => resetMessage(cause, positionOf(tenant), partition), positionOf);
+  /** Sends each watcher the resets of the partitions that its filter can match, or one of everything if there are many. */
+  #broadcastReset(partitions: readonly number[], cause: WatchResetCause): void {
+    for (const { tenant, filter, subscriptions } of this.#groups.all()) {
+      const touched = partitionsIn(filter, partitions);
+      const messages =
+        touched.length > MAX_PARTITION_RESETS
+          ? [resetMessage(cause, "")]
+          : touched.map((partition) => resetMessage(cause, this.#positionOf(tenant), partition));
+      for (const message of messages) for (const subscription of subscriptions) enqueueOrSend(subscription, message);
+    }
   }
 
-  async function broadcastCheckpoint(): Promise<void> {
-    await reader.syncToTail();
-    sendToAll(groups.all(), (tenant) => checkpointMessage(positionOf(tenant), ""), positionOf);
+  async #broadcastCheckpoint(): Promise<void> {
+    await this.#reader.syncToTail();
+    for (const { tenant, subscriptions } of this.#groups.all())
+      this.#sendCheckpoint(subscriptions, this.#positionOf(tenant), "");
   }
 
-  let runningCheckpoint: Promise<void> | undefined;
-  const checkpointTimer = setInterval(() => {
-    if (runningCheckpoint !== undefined || subscriptions.size === 0) return;
-    runningCheckpoint = broadcastCheckpoint()
-      .catch((error: unknown) => log.debug({ err: error }, "store did not respond; no checkpoint sent"))
-      .finally(() => (runningCheckpoint = undefined));
-  }, CHECKPOINT_INTERVAL_MS);
-
-  return {
-    /** Opens a subscription that receives every change after `start`. Rejects if the store does not respond. */
-    async open(tenant: string, filter: WatchFilter): Promise<{ subscription: Subscription; start: Position }> {
-      await reader.syncToTail();
-      const subscription = createSubscription(randomBytes(12).toString("base64url"));
-      subscriptions.set(subscription.id, { subscription, group: groups.join(subscription, tenant, filter) });
-      return { subscription, start: reader.position() };
-    },
-
-    close(subscription: Subscription): void {
-      const open = subscriptions.get(subscription.id);
-      if (open !== undefined) groups.leave(subscription, open.group);
-      subscriptions.delete(subscription.id);
-    },
-
-    /** Sends a checkpoint with this nonce after every change up to now. Returns false if the tenant has no such subscription. */
-    renew(tenant: string, watchId: string, nonce: string): boolean {
-      const open = subscriptions.get(watchId);
-      if (open?.group.tenant !== tenant) return false;
-      const positionNow = () => positionOf(tenant);
-      reader.syncToTail().then(
-        () => enqueueOrSend(open.subscription, checkpointMessage(positionNow(), nonce), positionNow),
-        // Without a checkpoint the cache keeps its present lease, and serves nothing when that ends.
-        () => undefined,
-      );
-      return true;
-    },
-
-    /** The number of open subscriptions. */
-    get size(): number {
-      return subscriptions.size;
-    },
-
-    async stop(): Promise<void> {
-      clearInterval(checkpointTimer);
-      await reader.close();
-      await runningCheckpoint;
-    },
-  };
-}
-
-/** Makes the message once for each tenant: a store that lost its data resets all partitions at once. */
-function sendToAll(
-  groups: Iterable<FilterGroup>,
-  messageOf: (tenant: string) => WatchMessage,
-  positionOf: (tenant: string) => string,
-): void {
-  const messages = new Map<string, WatchMessage>();
-  for (const group of groups) {
-    let message = messages.get(group.tenant);
-    if (message === undefined) messages.set(group.tenant, (message = messageOf(group.tenant)));
-    sendToGroup(group, message, positionOf);
+  /** The checkpoint has the position for the subscriptions that were not sent it yet. */
+  #sendCheckpoint(subscriptions: Iterable<Subscription>, position: string, nonce: string): void {
+    const moved = checkpointMessage(position, nonce);
+    const unmoved = checkpointMessage("", nonce);
+    for (const subscription of subscriptions) {
+      const hasPosition = subscription.position === position;
+      subscription.position = position;
+      enqueueOrSend(subscription, hasPosition ? unmoved : moved);
+    }
   }
-}
 
-function sendToGroup(
-  { tenant, subscriptions }: FilterGroup,
-  message: WatchMessage,
-  positionOf: (tenant: string) => string,
-): void {
-  const positionNow = () => positionOf(tenant);
-  for (const subscription of subscriptions) enqueueOrSend(subscription, message, positionNow);
+  #positionOf(tenant: string): string {
+    const ring = this.#keyRing();
+    const { revision } = this.#reader;
+    if (this.#positions.revision !== revision || this.#positions.ring !== ring) {
+      this.#positions = { revision, ring, texts: new Map() };
+    }
+    const { texts } = this.#positions;
+    let text = texts.get(tenant);
+    if (text === undefined) texts.set(tenant, (text = encodePosition(ring, tenant, this.#reader.position())));
+    return text;
+  }
 }

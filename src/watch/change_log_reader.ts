@@ -16,8 +16,8 @@ import { resetCause } from "./messages.ts";
 export type ChangeLogReaderEvents = {
   /** Receives the next change of its partition. */
   onChange(change: Change): void;
-  /** Reports that changes of this partition before the reader's present position may be missing. */
-  onReset(partition: number, cause: WatchResetCause): void;
+  /** Reports that changes of these partitions before the reader's present position may be missing. */
+  onReset(partitions: readonly number[], cause: WatchResetCause): void;
 };
 
 const SYNC_TIMEOUT_MS = 1000;
@@ -33,6 +33,7 @@ export class ChangeLogReader {
   readonly #events: ChangeLogReaderEvents;
   readonly #log: Logger;
   readonly #readTo: ChangeId[] = Array.from({ length: PARTITION_COUNT }, () => LOG_START);
+  #revision = 0;
   // At most one for each partition, so that its changes are applied in order.
   readonly #catchUps = new Map<number, Promise<void>>();
   readonly #publishedDuringCatchUp = new Map<number, ChangeId>();
@@ -62,6 +63,11 @@ export class ChangeLogReader {
     );
   }
 
+  /** Grows with each change of the position. */
+  get revision(): number {
+    return this.#revision;
+  }
+
   /** Returns a snapshot of the position up to which all changes have been applied. */
   position(): Position {
     return [...this.#readTo];
@@ -87,12 +93,13 @@ export class ChangeLogReader {
       return;
     }
     const readTo = this.#readTo[partition]!;
-    if (follows(readTo, change.id)) this.#apply(change);
+    if (follows(readTo, change)) this.#apply(change);
     else if (isAfter(change.id, readTo)) this.#catchUp(partition).catch(() => undefined);
   }
 
   #apply(change: Change): void {
     this.#readTo[change.partition] = change.id;
+    this.#revision++;
     this.#events.onChange(change);
   }
 
@@ -111,7 +118,7 @@ export class ChangeLogReader {
       for (const change of batch) {
         const { epoch, seq } = change.id;
         // A reset to the id before it makes the change the next one.
-        if (!follows(this.#readTo[partition]!, change.id)) this.#reset(partition, { epoch, seq: seq - 1 });
+        if (!follows(this.#readTo[partition]!, change)) this.#reset(new Map([[partition, { epoch, seq: seq - 1 }]]));
         this.#apply(change);
       }
       const published = this.#publishedDuringCatchUp.get(partition);
@@ -121,16 +128,20 @@ export class ChangeLogReader {
     }
   }
 
-  /** Moves to `id` before it reports the reset, so that a watcher that resumes from the reset continues after it. */
-  #reset(partition: number, id: ChangeId): void {
-    const cause = resetCause(this.#readTo[partition]!, id);
+  /** Moves to these ids before it reports the resets, so that a watcher that resumes from a reset continues after it. */
+  #reset(ends: ReadonlyMap<number, ChangeId>): void {
+    const partitions = [...ends.keys()];
+    const [first] = partitions;
+    if (first === undefined) return;
+    const cause = resetCause(this.#readTo[first]!, ends.get(first)!);
     const name = WatchResetCauseSchema.value[cause]!.localName.toLowerCase();
     this.#log.warn(
-      { partition, cause: name },
-      "changes of a partition are missing from its log; its watchers get a reset",
+      { partitions, cause: name },
+      "changes are missing from the logs of partitions; watchers get a reset",
     );
-    this.#readTo[partition] = id;
-    this.#events.onReset(partition, cause);
+    for (const [partition, id] of ends) this.#readTo[partition] = id;
+    this.#revision++;
+    this.#events.onReset(partitions, cause);
   }
 
   async #runNextSync(): Promise<void> {
@@ -143,17 +154,28 @@ export class ChangeLogReader {
 
   async #readToTails(): Promise<void> {
     const tails = await this.#changes.readTails(this.#deadline());
+    this.#reset(this.#begunAnew(tails));
     await Promise.all(tails.map((tail, partition) => this.#readToTail(partition, tail)));
     // The reader can be past a tail because a change came meanwhile, or because the store lost the end of its log. If it
     // still is on a second look at the tails, the end of the log was lost.
     const before = [...this.#readTo];
     if (!before.some((readTo, partition) => isAfter(readTo, tails[partition]!))) return;
     const secondTails = await this.#changes.readTails(this.#deadline());
+    const lost = new Map<number, ChangeId>();
     secondTails.forEach((tail, partition) => {
       // If a catch-up found the new epoch meanwhile, it has reported the reset already.
       const isSameEpoch = this.#readTo[partition]!.epoch === before[partition]!.epoch;
-      if (isAfter(before[partition]!, tail) && isSameEpoch) this.#reset(partition, tail);
+      if (isAfter(before[partition]!, tail) && isSameEpoch) lost.set(partition, tail);
     });
+    this.#reset(lost);
+  }
+
+  /** Returns the tails of the logs that the store had lost, and that have begun again and had no change since. */
+  #begunAnew(tails: readonly ChangeId[]): Map<number, ChangeId> {
+    const begun = [...tails.entries()].filter(
+      ([partition, tail]) => tail.seq === 0 && isAfter(tail, this.#readTo[partition]!),
+    );
+    return new Map(begun);
   }
 
   async #readToTail(partition: number, tail: ChangeId): Promise<void> {
@@ -161,7 +183,7 @@ export class ChangeLogReader {
     // That may have joined a catch-up which began before the tails were read, and so ended before the tail.
     if (isAfter(tail, this.#readTo[partition]!)) await this.#catchUp(partition);
     // The log ends before its own tail, because its end was trimmed away.
-    if (isAfter(tail, this.#readTo[partition]!)) this.#reset(partition, tail);
+    if (isAfter(tail, this.#readTo[partition]!)) this.#reset(new Map([[partition, tail]]));
   }
 
   #deadline(timeoutMs = SYNC_TIMEOUT_MS): CallDeadline {

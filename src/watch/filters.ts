@@ -2,6 +2,8 @@
 
 import { hash } from "node:crypto";
 import type { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
+import { partitionOfOwner } from "../domain/owner.ts";
+import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { Change } from "../store/watch_change_log.ts";
 import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
 import { kindOf } from "./messages.ts";
@@ -52,6 +54,17 @@ export function createFilterGroups() {
 function keyOf({ ownerPrefix, owners, sessionIds, kinds, reasons, hasReferences }: WatchFilter): string {
   const sets = [owners, sessionIds, kinds, reasons].map((set) => [...set].sort());
   return hash("sha256", JSON.stringify([ownerPrefix, hasReferences, ...sets]));
+}
+
+/** Returns those of the partitions in which the filter can match a change. */
+export function partitionsIn({ owners, sessionIds }: WatchFilter, partitions: readonly number[]): readonly number[] {
+  if (owners.size === 0 && sessionIds.size === 0) return partitions;
+  const ofOwners = new Set([...owners].map(partitionOfOwner));
+  const ofSessions = new Set([...sessionIds].map(partitionOfSessionId));
+  return partitions.filter(
+    (partition) =>
+      (owners.size === 0 || ofOwners.has(partition)) && (sessionIds.size === 0 || ofSessions.has(partition)),
+  );
 }
 
 export function matches(filter: WatchFilter, change: Change): boolean {

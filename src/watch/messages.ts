@@ -1,11 +1,13 @@
 // The messages of a watch. Each is made once and sent to any number of subscriptions.
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   InvalidationKind,
-  WatchInvalidationsResponseSchema,
+  InvalidationSchema,
+  WatchCheckpointSchema,
   WatchResetCause,
+  WatchResetSchema,
   type WatchInvalidationsResponse,
 } from "../../gen/session/v1/watch_pb.ts";
 import { tenantOfOwner, userIdOfOwner } from "../domain/owner.ts";
@@ -15,8 +17,14 @@ import type { TokenKeyRing } from "../domain/token.ts";
 import type { Change } from "../store/watch_change_log.ts";
 import { invalidationReasonOf, revocationReasonOf } from "./reasons.ts";
 
+/** A response of WatchInvalidations and of WatchWithLease, which are the same on the wire. */
+export type WatchResponse = { readonly event: WatchInvalidationsResponse["event"] };
+
 /** `bytes` is the approximate size, which limits what may be queued. */
-export type WatchMessage = { readonly message: WatchInvalidationsResponse; readonly bytes: number };
+export type WatchMessage = { readonly message: WatchResponse; readonly bytes: number };
+
+/** If more partitions must be reset at once, one reset of everything takes their place. */
+export const MAX_PARTITION_RESETS = 16;
 
 /** What a message takes besides its strings, roughly. */
 const MESSAGE_OVERHEAD_BYTES = 64;
@@ -35,12 +43,12 @@ export function changeMessage(change: Change, sessionId: string): WatchMessage |
   const kind = kindOf(change);
   if (kind === undefined) return undefined;
   const { partition, id, owner, version, atMs, principal, actor } = change;
-  const value = {
+  const value = create(InvalidationSchema, {
     ...{ sessionId, userId: userIdOfOwner(owner), kind, version, time: timestampFromMs(atMs), principal, actor },
     changeId: `${partition}-${id.epoch}-${id.seq}`,
     reason: invalidationReasonOf(change.reason),
     revocationReason: revocationReasonOf(change.revocationReason),
-  };
+  });
   return messageOf({ case: "invalidation", value });
 }
 
@@ -58,14 +66,15 @@ export function changeMessages(change: Change, keyRing: () => TokenKeyRing) {
   };
 }
 
-/** `nonce` is that of the renewal, or empty for a periodic checkpoint. */
+/** `position` is empty if the watcher has it already; `nonce` is that of the renewal, or empty for a periodic checkpoint. */
 export function checkpointMessage(position: string, nonce: string): WatchMessage {
-  return messageOf({ case: "checkpoint", value: { position, nonce } });
+  return messageOf({ case: "checkpoint", value: create(WatchCheckpointSchema, { position, nonce }) });
 }
 
-/** Without a partition, the reset concerns all of them. */
+/** Without a partition, the reset concerns all of them, and has no position. */
 export function resetMessage(cause: WatchResetCause, position: string, partition?: number): WatchMessage {
-  return messageOf({ case: "reset", value: { cause, position, partition } });
+  const value = create(WatchResetSchema, { cause, position, ...(partition !== undefined && { partition }) });
+  return messageOf({ case: "reset", value });
 }
 
 /** Returns why the changes between two places in a log cannot be read. */
@@ -74,8 +83,7 @@ export function resetCause(before: ChangeId, after: ChangeId): WatchResetCause {
   return isTrimmed ? WatchResetCause.TRIMMED : WatchResetCause.EPOCH_CHANGED;
 }
 
-function messageOf(event: MessageInitShape<typeof WatchInvalidationsResponseSchema>["event"]): WatchMessage {
-  const message = create(WatchInvalidationsResponseSchema, { event });
-  const strings = Object.values(message.event.value ?? {}).filter((member) => typeof member === "string");
-  return { message, bytes: strings.reduce((sum, { length }) => sum + length, MESSAGE_OVERHEAD_BYTES) };
+function messageOf(event: WatchResponse["event"]): WatchMessage {
+  const strings = Object.values(event.value ?? {}).filter((member) => typeof member === "string");
+  return { message: { event }, bytes: strings.reduce((sum, { length }) => sum + length, MESSAGE_OVERHEAD_BYTES) };
 }

@@ -1,8 +1,8 @@
 // A subscription: the state of one open watch on this instance, that is its stream and the messages queued for it.
 
-import { WatchResetCause, type WatchInvalidationsResponse } from "../../gen/session/v1/watch_pb.ts";
+import { WatchResetCause } from "../../gen/session/v1/watch_pb.ts";
 import type { PushStream } from "../lib/push_stream.ts";
-import { resetMessage, type WatchMessage } from "./messages.ts";
+import { resetMessage, type WatchMessage, type WatchResponse } from "./messages.ts";
 
 const MAX_QUEUED_MESSAGES = 1024;
 const MAX_QUEUED_BYTES = 256 * 1024;
@@ -14,31 +14,33 @@ const MAX_QUEUED_BYTES = 256 * 1024;
 export type Subscription = {
   /** True while messages may bypass the queue: the queue is empty and the stream accepts more. */
   isWritable: boolean;
-  write: (message: WatchInvalidationsResponse) => boolean;
+  write: (message: WatchResponse) => boolean;
   queue: WatchMessage[];
   queuedBytes: number;
-  readonly id: string;
+  /** The last position that was sent or queued; empty if none was, or if it may have been dropped. */
+  position: string;
 };
 
-export function createSubscription(id: string): Subscription {
-  return { isWritable: false, write: () => false, queue: [], queuedBytes: 0, id };
+export function createSubscription(): Subscription {
+  return { isWritable: false, write: () => false, queue: [], queuedBytes: 0, position: "" };
 }
 
 /**
  * Sends a message, or queues it while the stream applies backpressure. If the queue is full, drops all of it and queues a reset
- * with the position that `positionNow` returns.
+ * of everything.
  */
-export function enqueueOrSend(subscription: Subscription, message: WatchMessage, positionNow: () => string): void {
+export function enqueueOrSend(subscription: Subscription, message: WatchMessage): void {
   if (subscription.isWritable) subscription.isWritable = subscription.write(message.message);
-  else enqueue(subscription, message, positionNow);
+  else enqueue(subscription, message);
 }
 
-function enqueue(subscription: Subscription, message: WatchMessage, positionNow: () => string): void {
+function enqueue(subscription: Subscription, message: WatchMessage): void {
   const { queue, queuedBytes } = subscription;
   if (queue.length >= MAX_QUEUED_MESSAGES || queuedBytes + message.bytes > MAX_QUEUED_BYTES) {
-    const reset = resetMessage(WatchResetCause.OVERFLOW, positionNow());
+    const reset = resetMessage(WatchResetCause.OVERFLOW, "");
     subscription.queue = [reset];
     subscription.queuedBytes = reset.bytes;
+    subscription.position = "";
   } else {
     queue.push(message);
     subscription.queuedBytes += message.bytes;
@@ -46,7 +48,7 @@ function enqueue(subscription: Subscription, message: WatchMessage, positionNow:
 }
 
 /** Returns the queued messages and all later ones as a push stream, which can be started once. */
-export function toPushStream(subscription: Subscription): PushStream<WatchInvalidationsResponse> {
+export function toPushStream(subscription: Subscription): PushStream<WatchResponse> {
   return (write) => {
     subscription.write = write;
     const drain = () => {

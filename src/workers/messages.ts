@@ -4,14 +4,11 @@ import type { Worker } from "node:cluster";
 import type { Config } from "../config/config.ts";
 import type { RunningServer } from "../server.ts";
 
-/** What a worker requests of the other workers, by way of the primary. */
-export type WorkerRequest =
-  /** Each worker responds with a MetricsReport, the primary with the text of all of them. */
-  | { readonly kind: "metrics" }
-  /** Each worker responds whether it has renewed that watcher, the primary whether one of them has. */
-  | { readonly kind: "renew"; readonly tenant: string; readonly watchId: string; readonly nonce: string };
-
-type Request = { readonly type: "request"; readonly id: number; readonly request: WorkerRequest };
+/**
+ * A request for metrics. A worker requests those of all workers of the primary, which requests those of each worker: a worker
+ * responds with a MetricsReport, and the primary with the text of all of them.
+ */
+type Request = { readonly type: "request"; readonly id: number };
 type Response = { readonly type: "response"; readonly id: number; readonly response: unknown };
 
 export type ToWorker =

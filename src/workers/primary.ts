@@ -14,7 +14,7 @@ import { startEmbeddedStore } from "../store/embedded/embedded_store.ts";
 import { generateTokenKeysFile } from "../auth/token_key_file.ts";
 import { removeStaleSocket } from "../transport/host.ts";
 import { createWorkerRequests } from "./worker_requests.ts";
-import { sendToWorker, type ToPrimary, type WorkerRequest } from "./messages.ts";
+import { sendToWorker, type ToPrimary } from "./messages.ts";
 import { WorkerSupervisor, type WorkerEvents } from "./worker_supervisor.ts";
 import { createMetricsAggregator } from "./metrics_aggregator.ts";
 
@@ -88,30 +88,20 @@ function createWorkerEvents(): WorkerEvents {
   const aggregator = createMetricsAggregator();
 
   async function metricsText(): Promise<string> {
-    const sent = [...ready].map(async (worker) => [worker, await requests.send(worker, { kind: "metrics" })] as const);
+    const sent = [...ready].map(async (worker) => [worker, await requests.send(worker)] as const);
     const reports = (await Promise.all(sent)).filter(([worker]) => ready.has(worker));
     return await aggregator.textOf(new Map(reports as [Worker, MetricsReport | undefined][]));
   }
 
-  async function renewOnSiblingOf(worker: Worker, request: WorkerRequest): Promise<boolean> {
-    const siblings = [...ready].filter((other) => other !== worker);
-    const renewed = async (sibling: Worker) => {
-      if ((await requests.send(sibling, request)) !== true) throw new Error("it has no such watcher");
-      return true;
-    };
-    return await Promise.any(siblings.map(renewed)).catch(() => false);
-  }
-
-  async function respond(worker: Worker, id: number, request: WorkerRequest): Promise<void> {
-    const response = await (request.kind === "metrics" ? metricsText() : renewOnSiblingOf(worker, request));
-    sendToWorker(worker, { type: "response", id, response });
+  async function respond(worker: Worker, id: number): Promise<void> {
+    sendToWorker(worker, { type: "response", id, response: await metricsText() });
   }
 
   return {
     onReady: (worker) => void ready.add(worker),
     onMessage(worker: Worker, message: ToPrimary) {
       if (message.type === "response") requests.settle(message.id, message.response);
-      else if (message.type === "request") void respond(worker, message.id, message.request);
+      else if (message.type === "request") void respond(worker, message.id);
     },
     onExit(worker) {
       ready.delete(worker);

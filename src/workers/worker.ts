@@ -2,22 +2,22 @@
 
 import cluster from "node:cluster";
 import type { Config } from "../config/config.ts";
-import { startServer, type RunningServer, type SiblingHandlers, type Siblings } from "../server.ts";
+import type { MetricsReport } from "../ops/metrics.ts";
+import { startServer, type RunningServer, type Siblings } from "../server.ts";
 import { createLogger, endOnFaults, openLogOutput } from "../ops/logger.ts";
-import { sendToPrimary, type ToWorker, type WorkerRequest } from "./messages.ts";
+import { sendToPrimary, type ToWorker } from "./messages.ts";
 
 /** The share of the drain time that the server may use; the rest is for the exit of the process. */
 const STOP_SHARE = 0.95;
 
 const responses = new Map<number, (response: unknown) => void>();
 let lastId = 0;
-let handlers: SiblingHandlers;
+let reportMetrics: () => Promise<MetricsReport>;
 let stop: () => Promise<void>;
 
 const siblings: Siblings = {
-  metricsText: async () => (await request({ kind: "metrics" })) as string,
-  renewWatch: async (tenant, watchId, nonce) => (await request({ kind: "renew", tenant, watchId, nonce })) as boolean,
-  handle: (given) => void (handlers = given),
+  metricsText: async () => (await requestMetrics()) as string,
+  handleMetrics: (report) => void (reportMetrics = report),
 };
 
 // A terminal or a process manager may signal all processes of the group. Only the primary acts on that.
@@ -27,7 +27,7 @@ process.on("message", (message: ToWorker) => {
     case "start":
       return void start(message.config);
     case "request":
-      return void respond(message.id, message.request);
+      return void respond(message.id);
     case "response":
       responses.get(message.id)?.(message.response);
       responses.delete(message.id);
@@ -61,19 +61,15 @@ async function end(server: RunningServer, timeoutMs: number): Promise<void> {
   process.exit();
 }
 
-/** Sends a request to all workers, by way of the primary. */
-function request(workerRequest: WorkerRequest): Promise<unknown> {
+/** Requests the metrics of all workers from the primary. */
+function requestMetrics(): Promise<unknown> {
   return new Promise((resolve) => {
     responses.set(++lastId, resolve);
-    void sendToPrimary({ type: "request", id: lastId, request: workerRequest });
+    void sendToPrimary({ type: "request", id: lastId });
   });
 }
 
-/** Responds to the request of another worker. */
-async function respond(id: number, workerRequest: WorkerRequest): Promise<void> {
-  const response =
-    workerRequest.kind === "metrics"
-      ? await handlers.metrics()
-      : handlers.renewWatch(workerRequest.tenant, workerRequest.watchId, workerRequest.nonce);
-  void sendToPrimary({ type: "response", id, response });
+/** Responds to the primary with this worker's own metrics. */
+async function respond(id: number): Promise<void> {
+  void sendToPrimary({ type: "response", id, response: await reportMetrics() });
 }

@@ -1,7 +1,7 @@
-// Requests from the primary to single workers, each with the response that belongs to it.
+// Requests for metrics from the primary to single workers, each with the response that belongs to it.
 
 import type { Worker } from "node:cluster";
-import { sendToWorker, type WorkerRequest } from "./messages.ts";
+import { sendToWorker } from "./messages.ts";
 
 const RESPONSE_TIMEOUT_MS = 1_000;
 
@@ -10,7 +10,7 @@ export function createWorkerRequests() {
   let lastId = 0;
   return {
     /** Resolves to the worker's response; to undefined if the worker is busy for too long, or dies. */
-    send(worker: Worker, request: WorkerRequest): Promise<unknown> {
+    send(worker: Worker): Promise<unknown> {
       const id = ++lastId;
       return new Promise((resolve) => {
         const settle = (response: unknown): void => {
@@ -20,7 +20,7 @@ export function createWorkerRequests() {
         };
         const timer = setTimeout(settle, RESPONSE_TIMEOUT_MS);
         pending.set(id, { worker, settle });
-        sendToWorker(worker, { type: "request", id, request });
+        sendToWorker(worker, { type: "request", id });
       });
     },
     /** Resolves the request with that id. */

@@ -61,7 +61,6 @@ async function failureOf(wire: Wire, userId: string): Promise<WireError> {
 const CODE_NAMES: Record<ErrorReason, string> = {
   INVALID_REQUEST: "INVALID_ARGUMENT",
   SESSION_NOT_FOUND: "NOT_FOUND",
-  WATCH_NOT_FOUND: "NOT_FOUND",
   VERSION_MISMATCH: "ABORTED",
   SESSION_LIMIT_REACHED: "RESOURCE_EXHAUSTED",
   FIELD_LIMIT_REACHED: "RESOURCE_EXHAUSTED",

@@ -133,21 +133,6 @@ describe("two workers", { skip }, () => {
     }
   });
 
-  test("a watch is renewed over any connection, and an unknown watch is not found", async (t) => {
-    const [one, other] = await oneOfEach(t, service);
-    const watchClient = createWatchClient(service.grpc);
-    t.after(() => watchClient.close());
-    const stream = watchClient.watch();
-    const { watchId } = await stream.opened();
-    for (const [nonce, client] of [["n-one", one] as const, ["n-other", other] as const]) {
-      await client.renewWatch({ watchId, nonce });
-      await stream.until((event) => event.case === "checkpoint" && event.value.nonce === nonce);
-    }
-    for (const client of [one, other]) {
-      await assert.rejects(client.renewWatch({ watchId: "nobody's", nonce: "n" }), { reason: "WATCH_NOT_FOUND" });
-    }
-  });
-
   test("/metrics of any worker covers all of them, and no counter goes back when one dies", async (t) => {
     const own = await start(t);
     const clients = connect(t, own, 6);

@@ -196,8 +196,15 @@ const METHODS: Readonly<Record<MethodName, { refused?: true; call(user: User): P
   listSessions: { call: async () => assert.ok((await client.listSessions({})).sessions.length > 2) },
   countSessions: { call: async () => assert.ok((await client.countSessions({})).tenants[0]!.sessionCount > 2n) },
   listTopUsers: { call: async () => assert.ok((await client.listTopUsers({})).users.length > 2) },
-  watchInvalidations: { call: async () => void (await watcher.watch().opened()) },
-  renewWatch: { call: async () => void (await watcher.watch().checkpoint()) },
+  watchInvalidations: {
+    call: async () => {
+      const baseUrl = `http://${authorities.servers[0]!.addresses.grpc!}`;
+      const connect = createClient(SessionService, createGrpcTransport({ baseUrl }));
+      for await (const { event } of connect.watchInvalidations({})) return assert.equal(event.case, "opened");
+      return assert.fail("no response");
+    },
+  },
+  watchWithLease: { call: async () => void (await watcher.watch().checkpoint()) },
   deleteSession: {
     call: async (user) => {
       assert.equal((await client.deleteSession({ sessionId: user.sessionId })).deleted, true);

@@ -202,10 +202,6 @@ describe("the cached client of several workers", { skip }, () => {
       assert.equal(await client.getSession(ending!), undefined);
     }
     const { hits, misses, bypasses } = client.statistics();
-    const renewed = service.lines().filter(({ method }) => String(method).endsWith("RenewWatch"));
-    const changes = renewed.filter((line, i) => i > 0 && line["worker"] !== renewed[i - 1]!["worker"]).length;
-    t.diagnostic(`renewed ${renewed.length} times, ${changes} times by another worker than before`);
-    assert.ok(changes > 0);
     t.diagnostic(`${hits} hits, ${misses} misses, ${bypasses} bypasses; unsafe in ${unsafe} of ${looks} looks`);
     assert.ok(hits > 20 * (misses + bypasses), `${hits} hits, ${misses} misses, ${bypasses} bypasses`);
     assert.ok(unsafe <= looks / 20, `unsafe in ${unsafe} of ${looks} looks`);

@@ -1,18 +1,20 @@
 // A watch client over grpc-js for tests. It records every event of a stream with its time, and can stall, renew and cancel.
+// Its streams are those of WatchWithLease.
 
 import { create, fromBinary, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import {
-  RenewWatchRequestSchema,
-  WatchInvalidationsRequestSchema,
-  WatchInvalidationsResponseSchema,
-  type WatchInvalidationsResponse,
+  WatchWithLeaseRequestSchema,
+  WatchWithLeaseResponseSchema,
+  type WatchInvalidationsRequestSchema,
+  type WatchOpened,
+  type WatchWithLeaseResponse,
 } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { CallError } from "./grpc_client.ts";
 
 export type WatchRequest = MessageInitShape<typeof WatchInvalidationsRequestSchema>;
-export type WatchEvent = WatchInvalidationsResponse["event"];
+export type WatchEvent = WatchWithLeaseResponse["event"];
 
 /** What one stream received. All times are on the clock of performance.now(). */
 export type StreamRecord = {
@@ -31,10 +33,13 @@ export type WatchStream = {
   readonly ended: Promise<CallError | undefined>;
   /** Resolves with the first recorded or later event that matches. Rejects if the stream ends first, or after the timeout. */
   until(matches: (event: WatchEvent) => boolean, timeoutMs?: number): Promise<WatchEvent>;
-  opened(): Promise<{ watchId: string; position: string }>;
-  /** Sends a renewal on the connection of the stream; resolves when the service has accepted it. */
-  renew(nonce: string): Promise<void>;
-  /** Renews, and resolves with the position of the checkpoint that returns the nonce. */
+  opened(): Promise<WatchOpened>;
+  renew(nonce: string): void;
+  /** Sends a request as it is. */
+  send(request: MessageInitShape<typeof WatchWithLeaseRequestSchema>): void;
+  /** Closes the side of the caller. */
+  halfClose(): void;
+  /** Renews, and resolves with the position of the stream when the checkpoint has returned the nonce. */
   checkpoint(timeoutMs?: number): Promise<string>;
   /** Returns the position to resume from: that of the last opening, checkpoint or reset. */
   lastPosition(): string;
@@ -46,12 +51,11 @@ export type WatchStream = {
 
 export type WatchClient = {
   watch(request?: WatchRequest): WatchStream;
-  renew(watchId: string, nonce: string): Promise<void>;
   /** Closes the connection and every stream on it. */
   close(): void;
 };
 
-const { watchInvalidations, renewWatch } = SessionService.method;
+const { watchWithLease } = SessionService.method;
 const pathOf = (method: { name: string }) => `/${SessionService.typeName}/${method.name}`;
 const asBuffer = (bytes: Uint8Array) => Buffer.from(bytes);
 const asIs = (bytes: Buffer) => bytes;
@@ -69,18 +73,7 @@ export function createWatchClient(address: string, headers: Record<string, strin
   const metadata = new Metadata();
   for (const [key, value] of Object.entries(headers)) metadata.set(key, value);
 
-  function renew(watchId: string, nonce: string): Promise<void> {
-    const bytes = toBinary(RenewWatchRequestSchema, create(RenewWatchRequestSchema, { watchId, nonce }));
-    const options = { deadline: Date.now() + 5000 };
-    return new Promise((resolve, reject) => {
-      client.makeUnaryRequest(pathOf(renewWatch), asBuffer, asIs, bytes, metadata, options, (error) =>
-        error ? reject(new CallError(error)) : resolve(),
-      );
-    });
-  }
-
   function watch(request: WatchRequest = {}): WatchStream {
-    const bytes = toBinary(WatchInvalidationsRequestSchema, create(WatchInvalidationsRequestSchema, request));
     const record: StreamRecord = {
       resumedFrom: request.resumePosition ?? "",
       startedMs: performance.now(),
@@ -90,11 +83,14 @@ export function createWatchClient(address: string, headers: Record<string, strin
     };
     const waiting = new Set<() => void>();
     let failure: CallError | undefined;
-    const call = client.makeServerStreamRequest(pathOf(watchInvalidations), asBuffer, asIs, bytes, metadata);
+    const call = client.makeBidiStreamRequest<Uint8Array, Buffer>(pathOf(watchWithLease), asBuffer, asIs, metadata);
+    const send = (message: MessageInitShape<typeof WatchWithLeaseRequestSchema>) =>
+      void call.write(toBinary(WatchWithLeaseRequestSchema, create(WatchWithLeaseRequestSchema, message)));
+    send({ request: { case: "open", value: request } });
     call.on("data", (message: Buffer) => {
       record.events.push({
         atMs: performance.now(),
-        event: fromBinary(WatchInvalidationsResponseSchema, message).event,
+        event: fromBinary(WatchWithLeaseResponseSchema, message).event,
       });
       for (const check of waiting) check();
     });
@@ -130,45 +126,43 @@ export function createWatchClient(address: string, headers: Record<string, strin
       });
     }
 
-    async function opened() {
-      const event = await until((each) => each.case === "opened");
-      return event.value as { watchId: string; position: string };
+    function renew(nonce: string): void {
+      record.renewals.set(nonce, performance.now());
+      send({ request: { case: "renewal", value: { nonce } } });
     }
 
-    async function renewStream(nonce: string): Promise<void> {
-      const { watchId } = await opened();
-      record.renewals.set(nonce, performance.now());
-      await renew(watchId, nonce);
+    function lastPosition(): string {
+      const positions = record.events.map(({ event }) => positionOf(event));
+      return positions.findLast((position) => position !== undefined) ?? record.resumedFrom;
     }
 
     return {
       record,
       ended,
       until,
-      opened,
-      renew: renewStream,
+      opened: async () => (await until((event) => event.case === "opened")).value as WatchOpened,
+      renew,
+      send,
+      halfClose: () => void call.end(),
       async checkpoint(timeoutMs) {
         const nonce = `n${++lastNonce}`;
         const returned = until((event) => event.case === "checkpoint" && event.value.nonce === nonce, timeoutMs);
-        await Promise.all([renewStream(nonce), returned]);
-        return ((await returned).value as { position: string }).position;
+        renew(nonce);
+        await returned;
+        return lastPosition();
       },
-      lastPosition() {
-        const positions = record.events.map(({ event }) => positionOf(event));
-        return positions.findLast((position) => position !== undefined) ?? record.resumedFrom;
-      },
+      lastPosition,
       stall: () => void call.pause(),
       unstall: () => void call.resume(),
       cancel: () => call.cancel(),
     };
   }
 
-  return { watch, renew, close: () => client.close() };
+  return { watch, close: () => client.close() };
 }
 
 /** Returns the position that an event carries, or undefined. */
 export function positionOf(event: WatchEvent): string | undefined {
-  return event.case === "opened" || event.case === "checkpoint" || event.case === "reset"
-    ? event.value.position
-    : undefined;
+  const isPlace = event.case === "opened" || event.case === "checkpoint" || event.case === "reset";
+  return isPlace && event.value.position !== "" ? event.value.position : undefined;
 }

@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { InvalidationReason } from "../../gen/session/v1/session_pb.ts";
 import { InvalidationKind } from "../../gen/session/v1/watch_pb.ts";
-import { ownerOf, ownerPrefixOf } from "../../src/domain/owner.ts";
-import { createFilterGroups, type WatchFilter } from "../../src/watch/filters.ts";
+import { ownerOf, ownerPrefixOf, partitionOfOwner } from "../../src/domain/owner.ts";
+import { createFilterGroups, partitionsIn, type WatchFilter } from "../../src/watch/filters.ts";
 import { createSubscription } from "../../src/watch/subscription.ts";
 
 const { REVOKED, EXPIRED } = InvalidationReason;
@@ -33,8 +33,7 @@ function filterOf(tenant: string, init: FilterInit): WatchFilter {
 
 test("filters that differ only in order share a group; any other difference makes another group", () => {
   const groups = createFilterGroups();
-  const join = (tenant: string, init: FilterInit) =>
-    groups.join(createSubscription(""), tenant, filterOf(tenant, init));
+  const join = (tenant: string, init: FilterInit) => groups.join(createSubscription(), tenant, filterOf(tenant, init));
   const all = join("acme", {});
   assert.equal(join("acme", {}), all);
   assert.equal(all.subscriptions.size, 2);
@@ -60,7 +59,7 @@ test("filters that differ only in order share a group; any other difference make
 test("a group is removed with its last subscription", () => {
   const groups = createFilterGroups();
   const filter = filterOf("acme", { users: ["a"] });
-  const [first, second] = [createSubscription("1"), createSubscription("2")];
+  const [first, second] = [createSubscription(), createSubscription()];
   const group = groups.join(first, "acme", filter);
   groups.join(second, "acme", filter);
   groups.leave(first, group);
@@ -72,4 +71,16 @@ test("a group is removed with its last subscription", () => {
   const again = groups.join(first, "acme", filter);
   groups.leave(second, group);
   assert.deepEqual([...groups.all()], [again]);
+});
+
+test("a filter can match in the partitions of its users and sessions only", () => {
+  const every = Array.from({ length: 256 }, (_, partition) => partition);
+  const partitionOf = (user: string) => partitionOfOwner(ownerOf("acme", user));
+  const sessionIn = (partition: number) => Buffer.alloc(21, partition).toString("base64url");
+  const partitions = (init: FilterInit) => partitionsIn(filterOf("acme", init), every);
+  assert.deepEqual(partitions({ reasons: [REVOKED], kinds: [CHANGED] }), every);
+  assert.deepEqual(new Set(partitions({ users: ["a", "b"] })), new Set(["a", "b"].map(partitionOf)));
+  assert.deepEqual(partitions({ sessions: [sessionIn(7), "not an id"] }), [7]);
+  const own = partitionOf("a");
+  assert.deepEqual(partitions({ users: ["a"], sessions: [sessionIn(own), sessionIn((own + 1) % 256)] }), [own]);
 });

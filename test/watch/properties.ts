@@ -31,13 +31,20 @@ function indexStream(history: History, stream: StreamRecord): IndexedStream {
     checkpoints: [],
     resets: [],
   };
+  const decode = (position: string | undefined) => (position === undefined ? undefined : history.decode(position));
+  // A checkpoint without a position has the last one.
+  let last: Position | undefined;
   for (const [index, { atMs, event }] of stream.events.entries()) {
-    const position = positionOf(event);
-    const decoded = position === undefined ? undefined : history.decode(position);
+    const decoded = decode(positionOf(event));
     if (event.case === "opened") (result as { start: Position }).start = decoded!;
-    if (event.case === "checkpoint") result.checkpoints.push({ index, nonce: event.value.nonce, position: decoded! });
-    if (event.case === "reset")
-      result.resets.push({ index, atMs, partition: event.value.partition, position: decoded! });
+    if (event.case !== "reset") last = decoded ?? last;
+    if (event.case === "checkpoint") result.checkpoints.push({ index, nonce: event.value.nonce, position: last! });
+    if (event.case === "reset") {
+      // A reset of everything has that of the next checkpoint.
+      const next = stream.events.slice(index).map((each) => positionOf(each.event));
+      const position = decoded ?? decode(next.find((each) => each !== undefined)) ?? last!;
+      result.resets.push({ index, atMs, partition: event.value.partition, position });
+    }
     if (event.case !== "invalidation") continue;
     const key = writeKey({ ...event.value, reason: reasonOf(event.value) });
     if (!result.indexById.has(event.value.changeId)) result.indexById.set(event.value.changeId, index);

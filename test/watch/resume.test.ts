@@ -84,6 +84,18 @@ async function positionNow(): Promise<string> {
   return position;
 }
 
+/** Makes the store one that was promoted without the last change of a partition. */
+async function loseLastChange(partition: number): Promise<void> {
+  const [, log, tail, meta] = partitionKeys(partition);
+  const [epoch, seq] = (await authorities.control.get(tail))!.split("-").map(Number);
+  await authorities.control
+    .multi()
+    .set(tail, `${epoch}-${seq! - 1}`)
+    .xDel(log, `${epoch}-${seq}`)
+    .hSet(meta, "replid", "of another store")
+    .exec();
+}
+
 test("resuming on another instance sends exactly the missed changes, in order", { skip }, async () => {
   const [low, high] = usersApart("resume");
   await createAndDelete(low);
@@ -128,14 +140,12 @@ test("a position that is forged, cut, of another tenant or of another key is INV
   assert.equal(foreign?.code, status.INVALID_ARGUMENT, "a caller of another tenant");
 });
 
-test("a tenant receives no changes of another tenant's sessions, and cannot renew its streams", { skip }, async () => {
+test("a tenant receives no changes of another tenant's sessions", { skip }, async () => {
   const stream = start({}, 0, globex);
-  const { watchId } = await stream.opened();
+  await stream.opened();
   await createAndDelete("of-acme");
   await stream.checkpoint();
   assert.deepEqual(invalidationsOf(stream), []);
-  const renewal = authorities.clients[0]!.renewWatch({ watchId, nonce: "n" }, { metadata: acme });
-  await assert.rejects(renewal, { code: status.NOT_FOUND, reason: "WATCH_NOT_FOUND" });
 });
 
 test(
@@ -170,12 +180,12 @@ test(
   },
 );
 
-test("a new epoch causes a reset, and resuming from it causes no other", { skip }, async () => {
+test("a new epoch after a lost change causes a reset, and resuming from it causes no other", { skip }, async () => {
   const userId = "epoch";
   await createAndDelete(userId);
   const stream = start();
   await stream.opened();
-  await authorities.control.hSet(partitionKeys(partitionOf(userId))[3], "replid", "of another store");
+  await loseLastChange(partitionOf(userId));
   const sessionId = await createAndDelete(userId);
   await stream.checkpoint();
   const [reset, ...more] = resetsOf(stream);

@@ -79,6 +79,9 @@ func (w *watch) reset() {
 
 // save stores the position. Call it when every change before the position has been handled, and not earlier.
 func (w *watch) save(position string) {
+	if position == "" { // The last one is still right.
+		return
+	}
 	w.position = position
 	if err := os.WriteFile(w.positionFile+".new", []byte(position), 0o600); err != nil {
 		panic(err)

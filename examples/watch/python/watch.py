@@ -27,8 +27,8 @@ while True:
             elif event == "reset":
                 cache.clear()
                 print("reset", flush=True)
-            elif event is not None:
-                # Opened or checkpoint: every change before it has been handled, so its position may be saved now, and not earlier.
+            elif event is not None and getattr(message, event).position:
+                # Opened, or a checkpoint of a new position: every change before it has been handled, so its position may be saved now, and not earlier.
                 position = getattr(message, event).position
                 with open(position_file + ".new", "w") as file:
                     file.write(position)

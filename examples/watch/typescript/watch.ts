@@ -21,8 +21,8 @@ for (let delayMs = 100; ; delayMs = Math.min(delayMs * 2, 5000)) {
       } else if (event.case === "reset") {
         cache.clear();
         console.log("reset");
-      } else if (event.value !== undefined) {
-        // Opened or checkpoint: every change before it has been handled, so its position may be saved now, and not earlier.
+      } else if (event.value?.position) {
+        // Opened, or a checkpoint of a new position: every change before it has been handled, so its position may be saved now, and not earlier.
         position = event.value.position;
         writeFileSync(`${positionFile}.new`, position);
         renameSync(`${positionFile}.new`, positionFile);

@@ -51,7 +51,7 @@ export const Scope = {
   AUDIT: 3,
 
   /**
-   * The caller may receive the ends and changes of all sessions of its tenant: WatchInvalidations and RenewWatch.
+   * The caller may receive the ends and changes of all sessions of its tenant: WatchInvalidations and WatchWithLease.
    *
    * @generated from enum value: SCOPE_WATCH = 4;
    */

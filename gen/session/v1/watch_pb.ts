@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file session/v1/watch.proto.
  */
 export const file_session_v1_watch: GenFile = /*@__PURE__*/
-  fileDesc("ChZzZXNzaW9uL3YxL3dhdGNoLnByb3RvEgpzZXNzaW9uLnYxIvsBChhJbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhI2CgZyZWFzb24YAiABKA4yHC5zZXNzaW9uLnYxLlJldm9jYXRpb25SZWFzb25CCLpIBYIBAhABEhcKBWFjdG9yGAMgASgJQgi6SAVyAyiAAhIWCgRub3RlGAQgASgJQgi6SAVyAyiACBIPCgdiYXJyaWVyGAUgASgIEhkKB3VzZXJfaWQYBiABKAlCCLpIBXIDKIACEioKCmR1cmFiaWxpdHkYByABKAsyFi5zZXNzaW9uLnYxLkR1cmFiaWxpdHkiQwoZSW52YWxpZGF0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIEhUKDXJlcGxpY2FfY291bnQYAiABKAUijQIKGVdhdGNoSW52YWxpZGF0aW9uc1JlcXVlc3QSIQoPcmVzdW1lX3Bvc2l0aW9uGAEgASgJQgi6SAVyAyiAQBIkCgh1c2VyX2lkcxgCIAMoCUISukgPkgEMEOgHIgdyBRABKIACEicKC3Nlc3Npb25faWRzGAMgAygJQhK6SA+SAQwQ6AciB3IFEAEogAISQAoHcmVhc29ucxgEIAMoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQg+6SAySAQkQICIFggECEAESPAoFa2luZHMYBSADKA4yHC5zZXNzaW9uLnYxLkludmFsaWRhdGlvbktpbmRCD7pIDJIBCRAIIgWCAQIQASLeAQoaV2F0Y2hJbnZhbGlkYXRpb25zUmVzcG9uc2USKQoGb3BlbmVkGAEgASgLMhcuc2Vzc2lvbi52MS5XYXRjaE9wZW5lZEgAEjAKDGludmFsaWRhdGlvbhgCIAEoCzIYLnNlc3Npb24udjEuSW52YWxpZGF0aW9uSAASMQoKY2hlY2twb2ludBgDIAEoCzIbLnNlc3Npb24udjEuV2F0Y2hDaGVja3BvaW50SAASJwoFcmVzZXQYBCABKAsyFi5zZXNzaW9uLnYxLldhdGNoUmVzZXRIAEIHCgVldmVudCJzCgtXYXRjaE9wZW5lZBIQCgh3YXRjaF9pZBgBIAEoCRIQCghwb3NpdGlvbhgCIAEoCRIoCgVsZWFzZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5oYXNfcmVmZXJlbmNlcxgEIAEoCCK4AgoMSW52YWxpZGF0aW9uEhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIuCgZyZWFzb24YAyABKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbhIPCgd2ZXJzaW9uGAQgASgDEigKBHRpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAYgASgJEhEKCWNoYW5nZV9pZBgHIAEoCRIqCgRraW5kGAggASgOMhwuc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25LaW5kEhEKCXByaW5jaXBhbBgJIAEoCRI3ChFyZXZvY2F0aW9uX3JlYXNvbhgKIAEoDjIcLnNlc3Npb24udjEuUmV2b2NhdGlvblJlYXNvbiIyCg9XYXRjaENoZWNrcG9pbnQSEAoIcG9zaXRpb24YASABKAkSDQoFbm9uY2UYAiABKAkicAoKV2F0Y2hSZXNldBIqCgVjYXVzZRgBIAEoDjIbLnNlc3Npb24udjEuV2F0Y2hSZXNldENhdXNlEhAKCHBvc2l0aW9uGAIgASgJEhYKCXBhcnRpdGlvbhgDIAEoBUgAiAEBQgwKCl9wYXJ0aXRpb24iTAoRUmVuZXdXYXRjaFJlcXVlc3QSHAoId2F0Y2hfaWQYASABKAlCCrpIB3IFEAEogAISGQoFbm9uY2UYAiABKAlCCrpIB3IFEAEogAIiFAoSUmVuZXdXYXRjaFJlc3BvbnNlKnEKEEludmFsaWRhdGlvbktpbmQSIQodSU5WQUxJREFUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIbChdJTlZBTElEQVRJT05fS0lORF9FTkRFRBABEh0KGUlOVkFMSURBVElPTl9LSU5EX0NIQU5HRUQQAiqYAQoPV2F0Y2hSZXNldENhdXNlEiEKHVdBVENIX1JFU0VUX0NBVVNFX1VOU1BFQ0lGSUVEEAASHQoZV0FUQ0hfUkVTRVRfQ0FVU0VfVFJJTU1FRBABEiMKH1dBVENIX1JFU0VUX0NBVVNFX0VQT0NIX0NIQU5HRUQQAhIeChpXQVRDSF9SRVNFVF9DQVVTRV9PVkVSRkxPVxADQnwKE3Nlc3Npb25hdXRob3JpdHkudjFCCldhdGNoUHJvdG9QAVoUc2Vzc2lvbi92MTtzZXNzaW9udjGqAhNTZXNzaW9uQXV0aG9yaXR5LlYxygITU2Vzc2lvbkF1dGhvcml0eVxWMeoCFFNlc3Npb25BdXRob3JpdHk6OlYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
+  fileDesc("ChZzZXNzaW9uL3YxL3dhdGNoLnByb3RvEgpzZXNzaW9uLnYxIvsBChhJbnZhbGlkYXRlU2Vzc2lvblJlcXVlc3QSHgoKc2Vzc2lvbl9pZBgBIAEoCUIKukgHcgUQASiAAhI2CgZyZWFzb24YAiABKA4yHC5zZXNzaW9uLnYxLlJldm9jYXRpb25SZWFzb25CCLpIBYIBAhABEhcKBWFjdG9yGAMgASgJQgi6SAVyAyiAAhIWCgRub3RlGAQgASgJQgi6SAVyAyiACBIPCgdiYXJyaWVyGAUgASgIEhkKB3VzZXJfaWQYBiABKAlCCLpIBXIDKIACEioKCmR1cmFiaWxpdHkYByABKAsyFi5zZXNzaW9uLnYxLkR1cmFiaWxpdHkiQwoZSW52YWxpZGF0ZVNlc3Npb25SZXNwb25zZRIPCgdkZWxldGVkGAEgASgIEhUKDXJlcGxpY2FfY291bnQYAiABKAUijQIKGVdhdGNoSW52YWxpZGF0aW9uc1JlcXVlc3QSIQoPcmVzdW1lX3Bvc2l0aW9uGAEgASgJQgi6SAVyAyiAQBIkCgh1c2VyX2lkcxgCIAMoCUISukgPkgEMEOgHIgdyBRABKIACEicKC3Nlc3Npb25faWRzGAMgAygJQhK6SA+SAQwQ6AciB3IFEAEogAISQAoHcmVhc29ucxgEIAMoDjIeLnNlc3Npb24udjEuSW52YWxpZGF0aW9uUmVhc29uQg+6SAySAQkQICIFggECEAESPAoFa2luZHMYBSADKA4yHC5zZXNzaW9uLnYxLkludmFsaWRhdGlvbktpbmRCD7pIDJIBCRAIIgWCAQIQASLeAQoaV2F0Y2hJbnZhbGlkYXRpb25zUmVzcG9uc2USKQoGb3BlbmVkGAEgASgLMhcuc2Vzc2lvbi52MS5XYXRjaE9wZW5lZEgAEjAKDGludmFsaWRhdGlvbhgCIAEoCzIYLnNlc3Npb24udjEuSW52YWxpZGF0aW9uSAASMQoKY2hlY2twb2ludBgDIAEoCzIbLnNlc3Npb24udjEuV2F0Y2hDaGVja3BvaW50SAASJwoFcmVzZXQYBCABKAsyFi5zZXNzaW9uLnYxLldhdGNoUmVzZXRIAEIHCgVldmVudCKNAQoVV2F0Y2hXaXRoTGVhc2VSZXF1ZXN0EjUKBG9wZW4YASABKAsyJS5zZXNzaW9uLnYxLldhdGNoSW52YWxpZGF0aW9uc1JlcXVlc3RIABIrCgdyZW5ld2FsGAIgASgLMhguc2Vzc2lvbi52MS5XYXRjaFJlbmV3YWxIAEIQCgdyZXF1ZXN0EgW6SAIIASIpCgxXYXRjaFJlbmV3YWwSGQoFbm9uY2UYASABKAlCCrpIB3IFEAEogAIi2gEKFldhdGNoV2l0aExlYXNlUmVzcG9uc2USKQoGb3BlbmVkGAEgASgLMhcuc2Vzc2lvbi52MS5XYXRjaE9wZW5lZEgAEjAKDGludmFsaWRhdGlvbhgCIAEoCzIYLnNlc3Npb24udjEuSW52YWxpZGF0aW9uSAASMQoKY2hlY2twb2ludBgDIAEoCzIbLnNlc3Npb24udjEuV2F0Y2hDaGVja3BvaW50SAASJwoFcmVzZXQYBCABKAsyFi5zZXNzaW9uLnYxLldhdGNoUmVzZXRIAEIHCgVldmVudCJhCgtXYXRjaE9wZW5lZBIQCghwb3NpdGlvbhgBIAEoCRIoCgVsZWFzZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIWCg5oYXNfcmVmZXJlbmNlcxgDIAEoCCK4AgoMSW52YWxpZGF0aW9uEhIKCnNlc3Npb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIuCgZyZWFzb24YAyABKA4yHi5zZXNzaW9uLnYxLkludmFsaWRhdGlvblJlYXNvbhIPCgd2ZXJzaW9uGAQgASgDEigKBHRpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWFjdG9yGAYgASgJEhEKCWNoYW5nZV9pZBgHIAEoCRIqCgRraW5kGAggASgOMhwuc2Vzc2lvbi52MS5JbnZhbGlkYXRpb25LaW5kEhEKCXByaW5jaXBhbBgJIAEoCRI3ChFyZXZvY2F0aW9uX3JlYXNvbhgKIAEoDjIcLnNlc3Npb24udjEuUmV2b2NhdGlvblJlYXNvbiIyCg9XYXRjaENoZWNrcG9pbnQSEAoIcG9zaXRpb24YASABKAkSDQoFbm9uY2UYAiABKAkicAoKV2F0Y2hSZXNldBIqCgVjYXVzZRgBIAEoDjIbLnNlc3Npb24udjEuV2F0Y2hSZXNldENhdXNlEhAKCHBvc2l0aW9uGAIgASgJEhYKCXBhcnRpdGlvbhgDIAEoBUgAiAEBQgwKCl9wYXJ0aXRpb24qcQoQSW52YWxpZGF0aW9uS2luZBIhCh1JTlZBTElEQVRJT05fS0lORF9VTlNQRUNJRklFRBAAEhsKF0lOVkFMSURBVElPTl9LSU5EX0VOREVEEAESHQoZSU5WQUxJREFUSU9OX0tJTkRfQ0hBTkdFRBACKpgBCg9XYXRjaFJlc2V0Q2F1c2USIQodV0FUQ0hfUkVTRVRfQ0FVU0VfVU5TUEVDSUZJRUQQABIdChlXQVRDSF9SRVNFVF9DQVVTRV9UUklNTUVEEAESIwofV0FUQ0hfUkVTRVRfQ0FVU0VfRVBPQ0hfQ0hBTkdFRBACEh4KGldBVENIX1JFU0VUX0NBVVNFX09WRVJGTE9XEANCfAoTc2Vzc2lvbmF1dGhvcml0eS52MUIKV2F0Y2hQcm90b1ABWhRzZXNzaW9uL3YxO3Nlc3Npb252MaoCE1Nlc3Npb25BdXRob3JpdHkuVjHKAhNTZXNzaW9uQXV0aG9yaXR5XFYx6gIUU2Vzc2lvbkF1dGhvcml0eTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_session_v1_session]);
 
 /**
  * The request of InvalidateSession.
@@ -121,8 +121,8 @@ export const InvalidateSessionResponseSchema: GenMessage<InvalidateSessionRespon
  */
 export type WatchInvalidationsRequest = Message<"session.v1.WatchInvalidationsRequest"> & {
   /**
-   * The position after which the stream continues, at most 8 KiB: that of the last checkpoint, reset or opening
-   * received from any instance. Everything after it is sent again. If it is empty, the stream starts now.
+   * The position after which the stream continues, at most 8 KiB: the last one that a checkpoint, a reset or an opening
+   * from any instance had. Everything after it is sent again. If it is empty, the stream starts now.
    *
    * @generated from field: string resume_position = 1;
    */
@@ -219,29 +219,134 @@ export const WatchInvalidationsResponseSchema: GenMessage<WatchInvalidationsResp
   messageDesc(file_session_v1_watch, 3);
 
 /**
+ * One request of the stream of WatchWithLease.
+ *
+ * @generated from message session.v1.WatchWithLeaseRequest
+ */
+export type WatchWithLeaseRequest = Message<"session.v1.WatchWithLeaseRequest"> & {
+  /**
+   * The first request opens the watch, and every later one renews its lease. Any other order fails with INVALID_ARGUMENT.
+   *
+   * @generated from oneof session.v1.WatchWithLeaseRequest.request
+   */
+  request: {
+    /**
+     * Opens the watch. If the stream ends before it, nothing is sent.
+     *
+     * @generated from field: session.v1.WatchInvalidationsRequest open = 1;
+     */
+    value: WatchInvalidationsRequest;
+    case: "open";
+  } | {
+    /**
+     * Renews the lease.
+     *
+     * @generated from field: session.v1.WatchRenewal renewal = 2;
+     */
+    value: WatchRenewal;
+    case: "renewal";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message session.v1.WatchWithLeaseRequest.
+ * Use `create(WatchWithLeaseRequestSchema)` to create a new message.
+ */
+export const WatchWithLeaseRequestSchema: GenMessage<WatchWithLeaseRequest> = /*@__PURE__*/
+  messageDesc(file_session_v1_watch, 4);
+
+/**
+ * A renewal of a lease. Take the time before you send it: when a checkpoint returns its nonce, a cache may serve until the
+ * lease has passed since then.
+ *
+ * @generated from message session.v1.WatchRenewal
+ */
+export type WatchRenewal = Message<"session.v1.WatchRenewal"> & {
+  /**
+   * The nonce that a checkpoint returns, 1 to 256 bytes. Use a new one for each renewal of a stream.
+   *
+   * @generated from field: string nonce = 1;
+   */
+  nonce: string;
+};
+
+/**
+ * Describes the message session.v1.WatchRenewal.
+ * Use `create(WatchRenewalSchema)` to create a new message.
+ */
+export const WatchRenewalSchema: GenMessage<WatchRenewal> = /*@__PURE__*/
+  messageDesc(file_session_v1_watch, 5);
+
+/**
+ * One message of the stream of WatchWithLease: the same events as those of WatchInvalidations.
+ *
+ * @generated from message session.v1.WatchWithLeaseResponse
+ */
+export type WatchWithLeaseResponse = Message<"session.v1.WatchWithLeaseResponse"> & {
+  /**
+   * The event that this message reports.
+   *
+   * @generated from oneof session.v1.WatchWithLeaseResponse.event
+   */
+  event: {
+    /**
+     * The stream is open. This is the first message and is sent once.
+     *
+     * @generated from field: session.v1.WatchOpened opened = 1;
+     */
+    value: WatchOpened;
+    case: "opened";
+  } | {
+    /**
+     * A session ended or changed.
+     *
+     * @generated from field: session.v1.Invalidation invalidation = 2;
+     */
+    value: Invalidation;
+    case: "invalidation";
+  } | {
+    /**
+     * Everything that happened before this message was prepared has been sent; with a nonce, before that renewal arrived.
+     *
+     * @generated from field: session.v1.WatchCheckpoint checkpoint = 3;
+     */
+    value: WatchCheckpoint;
+    case: "checkpoint";
+  } | {
+    /**
+     * Events may have been missed, so the watcher must drop what it has cached.
+     *
+     * @generated from field: session.v1.WatchReset reset = 4;
+     */
+    value: WatchReset;
+    case: "reset";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message session.v1.WatchWithLeaseResponse.
+ * Use `create(WatchWithLeaseResponseSchema)` to create a new message.
+ */
+export const WatchWithLeaseResponseSchema: GenMessage<WatchWithLeaseResponse> = /*@__PURE__*/
+  messageDesc(file_session_v1_watch, 6);
+
+/**
  * The opening of a stream.
  *
  * @generated from message session.v1.WatchOpened
  */
 export type WatchOpened = Message<"session.v1.WatchOpened"> & {
   /**
-   * The id of this stream, for RenewWatch.
-   *
-   * @generated from field: string watch_id = 1;
-   */
-  watchId: string;
-
-  /**
    * The position at which the stream starts.
    *
-   * @generated from field: string position = 2;
+   * @generated from field: string position = 1;
    */
   position: string;
 
   /**
-   * The time for which a cache may serve after a renewal.
+   * The time for which a cache may serve after a renewal. It is unset on a stream of WatchInvalidations, which has no lease.
    *
-   * @generated from field: google.protobuf.Duration lease = 3;
+   * @generated from field: google.protobuf.Duration lease = 2;
    */
   lease?: Duration | undefined;
 
@@ -249,7 +354,7 @@ export type WatchOpened = Message<"session.v1.WatchOpened"> & {
    * True if invalidations of this stream name sessions that their id opens by a reference, because the caller's API key
    * lacks the scope read. A cache by session_id cannot use such a stream.
    *
-   * @generated from field: bool has_references = 4;
+   * @generated from field: bool has_references = 3;
    */
   hasReferences: boolean;
 };
@@ -259,7 +364,7 @@ export type WatchOpened = Message<"session.v1.WatchOpened"> & {
  * Use `create(WatchOpenedSchema)` to create a new message.
  */
 export const WatchOpenedSchema: GenMessage<WatchOpened> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 4);
+  messageDesc(file_session_v1_watch, 7);
 
 /**
  * The end or the change of one session.
@@ -347,7 +452,7 @@ export type Invalidation = Message<"session.v1.Invalidation"> & {
  * Use `create(InvalidationSchema)` to create a new message.
  */
 export const InvalidationSchema: GenMessage<Invalidation> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 5);
+  messageDesc(file_session_v1_watch, 8);
 
 /**
  * A position up to which everything has been sent.
@@ -356,14 +461,15 @@ export const InvalidationSchema: GenMessage<Invalidation> = /*@__PURE__*/
  */
 export type WatchCheckpoint = Message<"session.v1.WatchCheckpoint"> & {
   /**
-   * The position up to which every change has been sent or excluded by the filters.
+   * The position up to which every change has been sent or excluded by the filters. It is empty if it is still the last one
+   * that this stream has sent: keep that one.
    *
    * @generated from field: string position = 1;
    */
   position: string;
 
   /**
-   * The nonce of the RenewWatch request that caused this checkpoint; empty for a periodic one.
+   * The nonce of the renewal that this checkpoint confirms; empty for a periodic one.
    *
    * @generated from field: string nonce = 2;
    */
@@ -375,7 +481,7 @@ export type WatchCheckpoint = Message<"session.v1.WatchCheckpoint"> & {
  * Use `create(WatchCheckpointSchema)` to create a new message.
  */
 export const WatchCheckpointSchema: GenMessage<WatchCheckpoint> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 6);
+  messageDesc(file_session_v1_watch, 9);
 
 /**
  * A loss of continuity: the watcher must drop what it has cached.
@@ -391,7 +497,8 @@ export type WatchReset = Message<"session.v1.WatchReset"> & {
   cause: WatchResetCause;
 
   /**
-   * The position with which a resumption continues after the reset.
+   * The position with which a resumption continues after the reset. It is empty if all partitions are concerned: keep the
+   * last one, or take that of the next checkpoint.
    *
    * @generated from field: string position = 2;
    */
@@ -410,50 +517,7 @@ export type WatchReset = Message<"session.v1.WatchReset"> & {
  * Use `create(WatchResetSchema)` to create a new message.
  */
 export const WatchResetSchema: GenMessage<WatchReset> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 7);
-
-/**
- * The request of RenewWatch.
- *
- * @generated from message session.v1.RenewWatchRequest
- */
-export type RenewWatchRequest = Message<"session.v1.RenewWatchRequest"> & {
-  /**
-   * The stream to renew: the watch_id of its WatchOpened, 1 to 256 bytes.
-   *
-   * @generated from field: string watch_id = 1;
-   */
-  watchId: string;
-
-  /**
-   * The nonce that is returned in a checkpoint on the stream, 1 to 256 bytes.
-   *
-   * @generated from field: string nonce = 2;
-   */
-  nonce: string;
-};
-
-/**
- * Describes the message session.v1.RenewWatchRequest.
- * Use `create(RenewWatchRequestSchema)` to create a new message.
- */
-export const RenewWatchRequestSchema: GenMessage<RenewWatchRequest> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 8);
-
-/**
- * The response of RenewWatch. The renewal itself is confirmed by the checkpoint on the stream.
- *
- * @generated from message session.v1.RenewWatchResponse
- */
-export type RenewWatchResponse = Message<"session.v1.RenewWatchResponse"> & {
-};
-
-/**
- * Describes the message session.v1.RenewWatchResponse.
- * Use `create(RenewWatchResponseSchema)` to create a new message.
- */
-export const RenewWatchResponseSchema: GenMessage<RenewWatchResponse> = /*@__PURE__*/
-  messageDesc(file_session_v1_watch, 9);
+  messageDesc(file_session_v1_watch, 10);
 
 /**
  * What happened to a session, as far as a copy of it is concerned.

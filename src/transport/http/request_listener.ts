@@ -24,6 +24,10 @@ const UNSUPPORTED_GRPC_WEB_TEXT = jsonPage(415, {
   code: "unknown",
   message: `${GRPC_WEB_TEXT} is not supported; let the client send binary messages (application/grpc-web+proto)`,
 });
+const HTTP2_NEEDED = jsonPage(505, {
+  code: "unimplemented",
+  message: "this method streams in both directions, which HTTP/1.1 cannot do: call it over HTTP/2",
+});
 const METHODS_OF_CALLS = ["POST", "OPTIONS"];
 const METHODS_OF_PAGES = ["GET", "HEAD", "OPTIONS"];
 
@@ -94,6 +98,8 @@ async function runCall(
   const mediaType = mediaTypeOf(request.headers["content-type"]);
   if (mediaType === undefined) return sendPage(UNSUPPORTED_MEDIA_TYPE, response);
   if (mediaType.startsWith(GRPC_WEB_TEXT)) return sendPage(UNSUPPORTED_GRPC_WEB_TEXT, response);
+  const isBidi = route.method.methodKind === "bidi_streaming";
+  if (isBidi && request.httpVersionMajor === 1) return sendPage(HTTP2_NEEDED, response);
   request.headers["content-type"] = mediaType;
   // connect makes a URL of it, and fails if it is not the name of a host: of a Unix socket, clients send the path, or nothing.
   request.headers[request.httpVersionMajor === 2 ? ":authority" : "host"] = "localhost";

@@ -16,7 +16,7 @@ export const noFlushOnReconnect: ClientParts = {
     return startWatchLoop(
       {
         ...connection,
-        serverStream: (method, request) => connection.serverStream(method, { ...request, resumePosition: "" }),
+        bidiStream: (method) => connection.bidiStream(method, { request: { case: "open", value: {} } } as never),
       },
       { ...events, onReset: () => undefined },
     );
