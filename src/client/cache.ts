@@ -3,7 +3,7 @@
 // An entry is served only before the lease ends (which the watch extends) and before the entry's own deadline. It is stored
 // only if its session was not invalidated after the request that filled it was sent.
 
-import type { Session } from "../../gen/session/v1/session_pb.ts";
+import { IpBinding, type Session } from "../../gen/session/v1/session_pb.ts";
 import { nowMs } from "./clock.ts";
 
 /** All times are on the clock of nowMs(). */
@@ -17,7 +17,11 @@ type Entry = {
 /** Taken before a request is sent whose response may fill the cache; `sentMs` is on the clock of nowMs(). */
 export type FillTicket = { readonly sequence: number; readonly sentMs: number };
 
-export type FillResult = { readonly session: Session; readonly expiresInMs: number };
+/** What the service says of a session: that it is valid, and for how long it may be served from memory; or that it is not. */
+export type FillResult = { readonly session: Session; readonly expiresInMs: number | undefined } | typeof DEAD;
+
+/** No session is opened by the handle. */
+export const DEAD = "dead";
 
 export type Lookup =
   | {
@@ -27,6 +31,8 @@ export type Lookup =
       readonly needsRefresh: boolean;
     }
   | { readonly kind: "miss" }
+  /** The session has ended, or never was. */
+  | { readonly kind: "dead" }
   /** The lease has ended, so nothing may be served from memory. */
   | { readonly kind: "bypass" };
 
@@ -38,11 +44,21 @@ export type Lookup =
 const REFRESH_SHARE = 0.1;
 const REFRESH_MAX_MS = 60_000;
 
+/**
+ * An ended session never becomes valid again. A token of a key that one instance does not know yet, during a rotation of the token
+ * keys, does: so nothing counts as dead for long.
+ */
+const DEAD_MS = 5000;
+/** Few, because nobody but an attacker presents many dead handles again and again. */
+const MAX_DEAD = 1000;
+
 export class SessionCache {
   readonly #maxEntries: number;
   // In the order of use: the first is evicted first.
   readonly #entries = new Map<string, Entry>();
   readonly #keysOfSession = new Map<string, Set<string>>();
+  // Handles that opened no session, and until when to believe that; the oldest first.
+  readonly #dead = new Map<string, number>();
   // The fills under way whose results may be stored, the oldest first.
   readonly #fills = new Set<FillTicket>();
   // The sequence number of the last invalidation of each session id and partition, in ascending order. Only of invalidations
@@ -55,9 +71,12 @@ export class SessionCache {
     this.#maxEntries = maxEntries;
   }
 
-  lookup(key: string): Lookup {
+  /** Looks up the session that `handle` opens for a request from `address`. */
+  lookup(handle: string, address: string): Lookup {
     const atMs = nowMs();
+    if (this.#isDead(handle, atMs)) return { kind: "dead" };
     if (atMs >= this.#leaseEndMs) return { kind: "bypass" };
+    const key = this.#entries.has(handle) ? handle : boundKey(handle, address);
     const entry = this.#entries.get(key);
     if (entry === undefined || atMs >= entry.deadlineMs) {
       this.#remove(key);
@@ -78,23 +97,33 @@ export class SessionCache {
   }
 
   /**
-   * Replaces the entry by the result, unless the session was invalidated since the ticket was taken. Without a result, which
-   * means that the response must not be cached, only removes the entry.
+   * Replaces the entry by the result, unless the session was invalidated since the ticket was taken. Returns false if it was, or
+   * if any invalidation since then may be missing: then the result is older than what is known by now.
    */
-  endFill(key: string, ticket: FillTicket, result: FillResult | undefined): void {
-    this.#remove(key);
-    const isCurrent = (id: string | number) => (this.#invalidations.get(id) ?? 0) <= ticket.sequence;
-    if (result !== undefined && this.#fills.has(ticket)) {
-      const { sessionId } = result.session;
-      if (isCurrent(sessionId) && isCurrent(partitionOf(sessionId))) this.#store(key, result, ticket.sentMs);
+  endFill(handle: string, address: string, ticket: FillTicket, result: FillResult): boolean {
+    this.#remove(handle);
+    this.#remove(boundKey(handle, address));
+    let isCurrent = this.#fills.has(ticket);
+    if (result === DEAD) {
+      this.#rememberDead(handle);
+    } else {
+      const { sessionId, ipBinding } = result.session;
+      isCurrent &&= [sessionId, partitionOf(sessionId)].every(
+        (id) => (this.#invalidations.get(id) ?? 0) <= ticket.sequence,
+      );
+      // The service has to see each address of a session that compares them.
+      const key = ipBinding === IpBinding.UNSPECIFIED ? handle : boundKey(handle, address);
+      if (isCurrent && result.expiresInMs !== undefined)
+        this.#store(key, result.session, result.expiresInMs, ticket.sentMs);
     }
     this.#forgetFill(ticket);
+    return isCurrent;
   }
 
   /** Ends a fill that failed: the present entry stays valid, and a later hit requests the refresh again. */
-  abandonFill(key: string, ticket: FillTicket): void {
+  abandonFill(handle: string, address: string, ticket: FillTicket): void {
     this.#forgetFill(ticket);
-    const entry = this.#entries.get(key);
+    const entry = this.#entries.get(handle) ?? this.#entries.get(boundKey(handle, address));
     if (entry?.refreshAtMs === Infinity) entry.refreshAtMs = nowMs() + entry.refreshMs;
   }
 
@@ -116,6 +145,7 @@ export class SessionCache {
     this.#fills.clear();
     this.#invalidations.clear();
     this.#entries.clear();
+    this.#dead.clear();
     this.#keysOfSession.clear();
     this.#leaseEndMs = -Infinity;
   }
@@ -152,7 +182,21 @@ export class SessionCache {
     }
   }
 
-  #store(key: string, { session, expiresInMs }: FillResult, sentMs: number): void {
+  #isDead(handle: string, atMs: number): boolean {
+    const untilMs = this.#dead.get(handle);
+    if (untilMs === undefined) return false;
+    if (atMs < untilMs) return true;
+    this.#dead.delete(handle);
+    return false;
+  }
+
+  #rememberDead(handle: string): void {
+    this.#dead.delete(handle);
+    this.#dead.set(handle, nowMs() + DEAD_MS);
+    if (this.#dead.size > MAX_DEAD) this.#dead.delete(this.#dead.keys().next().value!);
+  }
+
+  #store(key: string, session: Session, expiresInMs: number, sentMs: number): void {
     const refreshMs = Math.min(REFRESH_MAX_MS, expiresInMs * REFRESH_SHARE);
     const deadlineMs = sentMs + expiresInMs;
     this.#entries.set(key, { session, deadlineMs, refreshMs, refreshAtMs: sentMs + refreshMs });
@@ -174,6 +218,11 @@ export class SessionCache {
   #removeSession(sessionId: string): void {
     for (const key of [...(this.#keysOfSession.get(sessionId) ?? [])]) this.#remove(key);
   }
+}
+
+/** Returns the key of a session that is valid for one address only. */
+function boundKey(handle: string, address: string): string {
+  return `${address.length}/${address}/${handle}`;
 }
 
 /** The partition is the first byte of the session id. */

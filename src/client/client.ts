@@ -7,9 +7,9 @@ import type { Session } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation } from "../../gen/session/v1/watch_pb.ts";
 import { createBatcher } from "./batcher.ts";
 import { SessionCache } from "./cache.ts";
-import { createClientWatch } from "./client_watch.ts";
+import { ClientWatch } from "./client_watch.ts";
 import { openConnection, type ClientCredentials } from "./connection.ts";
-import { createSessionLookup } from "./lookup.ts";
+import { SessionLookup } from "./lookup.ts";
 import { startWatchLoop } from "./watch_loop.ts";
 
 export type { ClientCredentials, Invalidation, Session };
@@ -43,7 +43,7 @@ export type SessionClient = {
   /**
    * Resolves with the session of a valid token, and with undefined for a token that is not valid. Slides the idle timeout. The
    * session is frozen, because callers share it.
-   * @throws the gRPC error if the service gives no verdict: the caller must fail closed.
+   * @throws SessionClientError if the service gives no verdict: the caller must fail closed.
    */
   validateToken(token: string, options?: { readonly ipAddress?: string }): Promise<Session | undefined>;
   /** Does the same for a simple, hash or device session by its id; `fields` of the session is empty. */
@@ -58,6 +58,11 @@ export type SessionClient = {
    * the handler.
    */
   onReset(handler: () => void): () => void;
+  /**
+   * Resolves when the client can serve from memory, or without a cache when it is connected.
+   * @throws Error with the cause if that takes longer than `timeoutMs` (default 10,000), and if the client is closed.
+   */
+  waitUntilReady(options?: { readonly timeoutMs?: number }): Promise<void>;
   statistics(): ClientStatistics;
   /** Ends the connection; lookups that wait for a response are rejected. */
   close(): void;
@@ -75,6 +80,7 @@ export type ClientParts = Readonly<typeof CLIENT_PARTS>;
 const DEFAULT_MAX_ENTRIES = 10_000;
 const DEFAULT_TIMEOUT_MS = 1000;
 const MAX_TIMEOUT_MS = 2500;
+const DEFAULT_READY_MS = 10_000;
 
 export function createSessionClient(options: SessionClientOptions): SessionClient {
   return assembleSessionClient(options, CLIENT_PARTS);
@@ -82,27 +88,31 @@ export function createSessionClient(options: SessionClientOptions): SessionClien
 
 export function assembleSessionClient(options: SessionClientOptions, parts: ClientParts): SessionClient {
   const { timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+  const maxEntries = options.cache === false ? 0 : (options.cache?.maxEntries ?? DEFAULT_MAX_ENTRIES);
+  if (options.cache !== false && !(Number.isSafeInteger(maxEntries) && maxEntries > 0)) {
+    throw new RangeError("cache.maxEntries is a whole number above 0");
+  }
   if (!(timeoutMs >= 1 && timeoutMs <= MAX_TIMEOUT_MS)) throw new RangeError(`timeoutMs is 1 to ${MAX_TIMEOUT_MS}`);
   const connection = parts.openConnection(options.address, options.credentials ?? {});
-  const cache =
-    options.cache === false ? undefined : parts.createCache(options.cache?.maxEntries ?? DEFAULT_MAX_ENTRIES);
-  const sessions = createSessionLookup(createBatcher(connection, timeoutMs), cache);
-  const watch = createClientWatch(connection, cache, parts.startWatchLoop);
+  const cache = options.cache === false ? undefined : parts.createCache(maxEntries);
+  const sessions = new SessionLookup(createBatcher(connection, timeoutMs), cache);
+  const watch = new ClientWatch(connection, cache, parts.startWatchLoop);
   return {
     validateToken: (token, { ipAddress = "" } = {}) => sessions.find("token", token, ipAddress),
     getSession: (sessionId, { ipAddress = "" } = {}) => sessions.find("sessionId", sessionId, ipAddress),
-    onInvalidated: watch.onInvalidated,
-    onReset: watch.onReset,
+    onInvalidated: (handler) => watch.onInvalidated(handler),
+    onReset: (handler) => watch.onReset(handler),
+    waitUntilReady: ({ timeoutMs: readyMs = DEFAULT_READY_MS } = {}) =>
+      cache === undefined ? connection.waitUntilConnected(readyMs) : watch.waitForLease(cache, readyMs),
     statistics: () => ({
       ...sessions.counts,
       entries: cache?.size ?? 0,
       safeForMs: cache?.safeForMs ?? 0,
-      watchError: watch.error(),
+      watchError: watch.error,
     }),
     close() {
       sessions.close();
       watch.close();
-      cache?.clear();
       connection.close();
     },
   };

@@ -13,6 +13,7 @@ import {
 } from "@bufbuild/protobuf";
 import { ChannelCredentials, Client, Metadata, status, type ClientUnaryCall } from "@grpc/grpc-js";
 import { nowMs } from "./clock.ts";
+import { SessionClientError, toClientError } from "./errors.ts";
 
 /** The credentials that the client presents to the service. */
 export type ClientCredentials = {
@@ -25,6 +26,8 @@ export type ClientCredentials = {
 export type ServiceConnection = ReturnType<typeof openConnection>;
 
 export function openConnection(address: string, credentials: ClientCredentials) {
+  const metadata = new Metadata();
+  if (credentials.apiKey !== undefined) metadata.set("authorization", authorizationOf(credentials.apiKey));
   const client = new Client(address, channelCredentials(credentials), {
     // The client reconnects soon after the service comes back.
     "grpc.initial_reconnect_backoff_ms": 100,
@@ -33,9 +36,6 @@ export function openConnection(address: string, credentials: ClientCredentials) 
     "grpc.keepalive_timeout_ms": 3000,
     "grpc.max_receive_message_length": -1,
   });
-
-  const metadata = new Metadata();
-  if (credentials.apiKey !== undefined) metadata.set("authorization", `Bearer ${credentials.apiKey}`);
   const pending = new Set<ClientUnaryCall>();
 
   function argumentsOf<I extends DescMethod>(method: I, request: MessageInitShape<I["input"]>) {
@@ -60,7 +60,7 @@ export function openConnection(address: string, credentials: ClientCredentials) 
         const options = { deadline: Date.now() + timeoutMs };
         const call = client.makeUnaryRequest(...argumentsOf(method, request), options, (error, response) => {
           pending.delete(call);
-          if (error) reject(error);
+          if (error) reject(toClientError(error));
           else if (nowMs() > deadlineMs) reject(deadlineExceeded());
           else resolve(response!);
         });
@@ -76,6 +76,15 @@ export function openConnection(address: string, credentials: ClientCredentials) 
       return stream;
     },
 
+    waitUntilConnected(timeoutMs: number): Promise<void> {
+      return new Promise((resolve, reject) => {
+        client.waitForReady(Date.now() + timeoutMs, (error) => {
+          if (error === undefined) resolve();
+          else reject(new SessionClientError(status.UNAVAILABLE, `no connection within ${timeoutMs} ms`));
+        });
+      });
+    },
+
     close(): void {
       for (const call of pending) call.cancel();
       client.close();
@@ -83,9 +92,16 @@ export function openConnection(address: string, credentials: ClientCredentials) 
   };
 }
 
-function deadlineExceeded(): Error {
-  const details = "the response came after the deadline";
-  return Object.assign(new Error(`DEADLINE_EXCEEDED: ${details}`), { code: status.DEADLINE_EXCEEDED, details });
+function deadlineExceeded(): SessionClientError {
+  return new SessionClientError(status.DEADLINE_EXCEEDED, "the response came after the deadline");
+}
+
+/** @throws TypeError for a key that no header can have; grpc-js would throw an error whose text holds the key. */
+function authorizationOf(apiKey: string): string {
+  if (!/^[!-~]+$/.test(apiKey)) {
+    throw new TypeError("credentials.apiKey has a character that no key has, for example a line break at its end");
+  }
+  return `Bearer ${apiKey}`;
 }
 
 function channelCredentials({ tls }: ClientCredentials): ChannelCredentials {

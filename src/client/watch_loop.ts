@@ -7,6 +7,7 @@ import type { Invalidation, WatchOpened, WatchWithLeaseResponse } from "../../ge
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 import { nowMs } from "./clock.ts";
 import type { ServiceConnection } from "./connection.ts";
+import { toClientError } from "./errors.ts";
 
 export type WatchLoopEvents = {
   onInvalidation(invalidation: Invalidation): void;
@@ -18,6 +19,7 @@ export type WatchLoopEvents = {
   onBroken(reason: string): void;
 };
 
+const CLOCK_READ_MS = 100;
 const RENEWALS_PER_LEASE = 3;
 const OPEN_TIMEOUT_MS = 5000;
 const RECONNECT_MIN_MS = 50;
@@ -26,7 +28,7 @@ const RECONNECT_MAX_MS = 1000;
 /** Watches until the returned function is called. */
 export function startWatchLoop(connection: ServiceConnection, events: WatchLoopEvents): () => void {
   const loop = new WatchLoop(connection, events);
-  return () => loop.close();
+  return () => loop.stop();
 }
 
 const { watchWithLease } = SessionService.method;
@@ -55,6 +57,9 @@ class WatchLoop {
   // When the last renewal that came back was sent, or else when the stream opened.
   #lastRenewedMs = 0;
 
+  // A change of the wall clock is seen when the clock is read, which must not wait for the next lookup.
+  readonly #clockTimer = setInterval(nowMs, CLOCK_READ_MS).unref();
+
   constructor(connection: ServiceConnection, events: WatchLoopEvents) {
     this.#connection = connection;
     this.#events = events;
@@ -65,12 +70,17 @@ class WatchLoop {
     const stream = openStream(this.#connection, this.#resumePosition);
     this.#stream = stream;
     stream.on("data", (response: WatchWithLeaseResponse) => this.#onResponse(stream, response));
-    stream.on("error", (error: ServiceError) => this.#onEnd(stream, error.message, error.code));
+    stream.on("error", (error: ServiceError) => this.#onEnd(stream, toClientError(error).message, error.code));
     stream.on("end", () => this.#onEnd(stream, "the service ended the stream"));
     this.#timer = setTimeout(() => this.#onEnd(stream, "the stream does not open"), OPEN_TIMEOUT_MS).unref();
   }
 
-  close(): void {
+  stop(): void {
+    clearInterval(this.#clockTimer);
+    this.#closeStream();
+  }
+
+  #closeStream(): void {
     clearTimeout(this.#timer);
     const stream = this.#stream;
     this.#stream = undefined;
@@ -79,7 +89,7 @@ class WatchLoop {
 
   #onEnd(stream: Stream, reason: string, code?: status): void {
     if (stream !== this.#stream) return;
-    this.close();
+    this.#closeStream();
     this.#renewals.clear();
     this.#failures++;
     const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(this.#failures, 10));

@@ -5,6 +5,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import {
   AuthenticationSchema,
   CredentialKind,
+  IpBinding,
   SessionSchema,
   type Authentication,
   type Device,
@@ -12,7 +13,7 @@ import {
 } from "../../gen/session/v1/session_pb.ts";
 import { invalidField } from "../domain/errors.ts";
 import { DATA_MAX_BYTES, dataFault } from "../domain/session_data.ts";
-import type { SessionRecord } from "../store/session_record.ts";
+import { IP_BINDING, type SessionRecord } from "../store/session_record.ts";
 import type { StoredSession } from "../store/stored_session.ts";
 
 /** The field tag and the length before the data, which has 16 KiB or more where this matters. */
@@ -33,9 +34,22 @@ export function sessionMessage({ record, fields }: Pick<StoredSession, "record">
   session.userId = record.userId;
   session.authentication = authenticationMessage(record);
   session.credentialKind = record.isOpenedByToken ? CredentialKind.TOKEN : CredentialKind.SESSION_ID;
+  session.ipBinding = ipBindingOf(record);
   // Object.fromEntries defines own properties, so a field named __proto__ stays a field.
   session.fields = Object.fromEntries(fields ?? []);
   return session;
+}
+
+/** Returns the reaction to another address; UNSPECIFIED, which is not encoded, if there is none. */
+export function ipBindingOf(record: SessionRecord): IpBinding {
+  switch (record.ipBinding) {
+    case IP_BINDING.warn:
+      return IpBinding.WARN;
+    case IP_BINDING.invalidate:
+      return IpBinding.INVALIDATE;
+    default:
+      return IpBinding.UNSPECIFIED;
+  }
 }
 
 /** Returns how the user proved who they are, or undefined if nothing is known about it. */

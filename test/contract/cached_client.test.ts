@@ -7,10 +7,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
+import { inspect, promisify } from "node:util";
 import { IpBinding } from "../../gen/session/v1/session_pb.ts";
 import type { Invalidation, SessionClient, SessionClientOptions } from "../../src/client/index.ts";
-import { createSessionClient } from "../../src/client/index.ts";
+import { createSessionClient, InvalidationReason, SessionClientError } from "../../src/client/index.ts";
+import { assembleSessionClient, CLIENT_PARTS } from "../../src/client/client.ts";
 import { startClientProxy } from "../helpers/client_proxy.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import { freePort, redisServerMissing } from "../helpers/redis_server.ts";
@@ -18,6 +19,8 @@ import { startServerProcess } from "../helpers/server_process.ts";
 
 const skip = redisServerMissing();
 const CLIENT = new URL("../../src/client/index.ts", import.meta.url).pathname;
+/** It has the form of a token, but no service has made it. */
+const NO_TOKEN = `sat1_${"x".repeat(116)}`;
 const unhandled: unknown[] = [];
 process.on("unhandledRejection", (error) => unhandled.push(error));
 
@@ -69,13 +72,117 @@ describe("the cached client", { skip, concurrency: true }, () => {
     assert.equal(await client.validateToken(token), undefined);
   });
 
-  test("it does not cache INVALID responses, and does not send tokens and ids that the service would reject", async (t) => {
+  test("it sends no text that cannot be a token or an id", async (t) => {
     const client = await open(t);
-    for (const token of ["nonsense", "", "x".repeat(257), "\ud800"]) {
-      assert.equal(await client.validateToken(token), undefined);
-      assert.equal(await client.getSession(token), undefined);
+    for (const text of ["nonsense", "", "x".repeat(257), "\ud800", `${NO_TOKEN}x`, `${NO_TOKEN.slice(0, -1)}=`]) {
+      assert.equal(await client.validateToken(text), undefined);
+      assert.equal(await client.getSession(text), undefined);
     }
+    assert.deepEqual(counts(client), { hits: 0, misses: 0, bypasses: 0, entries: 0 });
+  });
+
+  test("1,000 concurrent misses of a session are one request, and 1,000 of a dead one too (cases/watch.md 4)", async (t) => {
+    const { session, token } = await service().createSecureSession({ userId: "crowd" });
+    const late = withHeldResponses(address);
+    const client = await late.open(t);
+    const lookups: Promise<unknown>[] = [];
+    // In several turns of the event loop, so that they do not only share a batch.
+    for (let turn = 0; turn < 10; turn++) {
+      for (let n = 0; n < 100; n++) lookups.push(client.validateToken(token));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await until(() => late.held() > 0, "no request was sent");
+    late.release();
+    for (const found of await Promise.all(lookups)) {
+      assert.equal((found as { sessionId: string }).sessionId, session!.sessionId);
+    }
+    assert.deepEqual([late.held(), client.statistics().misses], [1, 1000]);
+    await service().revokeToken({ token });
+    await until(() => client.statistics().entries === 0, "the client received no invalidation");
+    for (let n = 0; n < 1000; n++) assert.equal(await client.validateToken(token), undefined);
+    assert.equal(late.held(), 2);
+  });
+
+  test("a lookup after an invalidation does not share the request that was sent before it", async (t) => {
+    const { session, token } = await service().createSecureSession({ userId: "shared" });
+    let invalidated = false;
+    const late = withHeldResponses(address);
+    const client = await late.open(t);
+    client.onInvalidated(({ sessionId }) => void (invalidated ||= sessionId === session!.sessionId));
+    const first = client.validateToken(token);
+    await until(() => late.held() === 1, "the request was not sent");
+    await service().revokeToken({ token });
+    await until(() => invalidated, "the client received no invalidation");
+    const second = client.validateToken(token);
+    late.release();
+    assert.equal((await first)?.sessionId, session!.sessionId);
+    assert.equal(await second, undefined);
     assert.equal(client.statistics().entries, 0);
+  });
+
+  test("one token from 5,000 addresses is one entry, unless its session compares addresses (cases/watch.md 5)", async (t) => {
+    const client = await open(t, { cache: { maxEntries: 10 } });
+    const kept = await Promise.all(
+      ["one", "two", "three"].map(async (user) => (await login(`kept-${user}`)).sessionId),
+    );
+    for (const id of kept) await client.getSession(id);
+    const { sessionId } = await login("everywhere", { ipAddress: "192.0.2.1" });
+    for (let n = 0; n < 5000; n++)
+      assert.ok(await client.getSession(sessionId, { ipAddress: `10.0.${n >> 8}.${n & 255}` }));
+    assert.deepEqual(counts(client), { hits: 4999, misses: 4, bypasses: 0, entries: 4 });
+    for (const id of kept) await client.getSession(id);
+    assert.equal(client.statistics().misses, 4);
+
+    const bound = await login("bound", { ipAddress: "192.0.2.1", ipBinding: IpBinding.INVALIDATE });
+    assert.equal(
+      (await client.getSession(bound.sessionId, { ipAddress: "192.0.2.1" }))?.ipBinding,
+      IpBinding.INVALIDATE,
+    );
+    assert.equal(await client.getSession(bound.sessionId, { ipAddress: "198.51.100.7" }), undefined);
+  });
+
+  test("waitUntilReady resolves with the lease, and rejects with the reason", async (t) => {
+    const client = createSessionClient({ address });
+    t.after(() => client.close());
+    await client.waitUntilReady();
+    assert.ok(client.statistics().safeForMs > 0);
+    const uncached = createSessionClient({ address, cache: false });
+    t.after(() => uncached.close());
+    await uncached.waitUntilReady();
+    for (const cache of [undefined, false] as const) {
+      const nowhere = createSessionClient({
+        address: `127.0.0.1:${await freePort()}`,
+        ...(cache === false && { cache }),
+      });
+      t.after(() => nowhere.close());
+      await assert.rejects(nowhere.waitUntilReady({ timeoutMs: 200 }), /UNAVAILABLE|no lease/);
+    }
+    const closed = createSessionClient({ address: `127.0.0.1:${await freePort()}` });
+    const waiting = closed.waitUntilReady();
+    closed.close();
+    await assert.rejects(waiting, /the client is closed/);
+    await assert.rejects(closed.waitUntilReady(), /the client is closed/);
+  });
+
+  test("options that cannot work are refused, and no error holds the API key", () => {
+    for (const maxEntries of [NaN, 0, -1, 1.5, Infinity]) {
+      assert.throws(() => createSessionClient({ address, cache: { maxEntries } }), RangeError);
+    }
+    for (const apiKey of ["secret-key\n", "secret-key\r\n", " secret-key", "", "secret-kéy"]) {
+      assert.throws(
+        () => createSessionClient({ address, credentials: { apiKey } }),
+        (error: Error) => error instanceof TypeError && !inspect(error).includes("secret"),
+      );
+    }
+  });
+
+  test("an error has the code and the reason", async (t) => {
+    const client = createSessionClient({ address: `127.0.0.1:${await freePort()}`, timeoutMs: 200 });
+    t.after(() => client.close());
+    const error = await client.validateToken(NO_TOKEN).catch((thrown: unknown) => thrown);
+    assert.ok(error instanceof SessionClientError);
+    assert.ok(error.code === 14 || error.code === 4);
+    assert.equal(InvalidationReason.DELETED, 1);
   });
 
   test("a malformed lookup does not affect others of the same tick", async (t) => {
@@ -119,7 +226,7 @@ describe("the cached client", { skip, concurrency: true }, () => {
 
   test("an invalidation removes both keys of a session", async (t) => {
     const client = await open(t);
-    const { sessionId } = await login("two");
+    const { sessionId } = await login("two", { ipAddress: "192.0.2.1", ipBinding: IpBinding.WARN });
     await client.getSession(sessionId);
     await client.getSession(sessionId, { ipAddress: "192.0.2.1" });
     assert.equal(client.statistics().entries, 2);
@@ -232,7 +339,7 @@ describe("the cached client while the service comes and goes", { skip, concurren
     const listen = `127.0.0.1:${await freePort()}`;
     const client = createSessionClient({ address: listen });
     t.after(() => client.close());
-    await assert.rejects(client.validateToken("any"), { code: 14 });
+    await assert.rejects(client.validateToken(NO_TOKEN), { code: 14 });
     const server = await startServerProcess(authorities.redis, { SA_GRPC_LISTEN: listen });
     await until(() => client.statistics().safeForMs > 0, "the client did not connect");
     const { sessionId } = await login("early");
@@ -276,9 +383,9 @@ describe("the cached client while the service comes and goes", { skip, concurren
     const { sessionId } = await login("closing");
     await client.getSession(sessionId);
     proxy.hold("toClient", true);
-    const sent = client.validateToken("sent");
+    const sent = client.validateToken(NO_TOKEN);
     await sleep(50);
-    const queued = client.validateToken("queued");
+    const queued = client.getSession("queued".padEnd(28, "x"));
     client.close();
     const startMs = performance.now();
     const outcomes = await Promise.allSettled([sent, queued, client.getSession(sessionId)]);
@@ -370,6 +477,36 @@ describe("the cached client while the service comes and goes", { skip, concurren
     }
   });
 });
+
+/** Opens clients whose lookups get their responses when the test releases them. */
+function withHeldResponses(address: string) {
+  let held = 0;
+  let release: () => void;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const parts = {
+    ...CLIENT_PARTS,
+    openConnection(...given: Parameters<typeof CLIENT_PARTS.openConnection>) {
+      const connection = CLIENT_PARTS.openConnection(...given);
+      const unary: typeof connection.unary = async (method, request, timeoutMs) => {
+        const response = await connection.unary(method, request, timeoutMs);
+        held++;
+        await released;
+        return response;
+      };
+      return { ...connection, unary };
+    },
+  };
+  return {
+    held: () => held,
+    release: () => release(),
+    async open(t: TestContext) {
+      const client = assembleSessionClient({ address }, parts);
+      t.after(() => client.close());
+      await client.waitUntilReady();
+      return client;
+    },
+  };
+}
 
 /** Returns the number of calls with these labels that the service has counted. */
 async function metric(labels: string): Promise<number> {

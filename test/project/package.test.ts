@@ -100,6 +100,6 @@ describe("the package", () => {
     const outputOf = async (...args: string[]) => (await run("node", ["quick.ts", ...args], { cwd: project })).stdout;
     assert.match(await outputOf(address, token), /^logged in as quinn\n/);
     assert.match(await outputOf(address, "nonsense"), /^not logged in\n/);
-    assert.match(await outputOf("localhost:1", token), /^try again later: Error: 14 UNAVAILABLE/);
+    assert.match(await outputOf("localhost:1", token), /^try again later: SessionClientError: UNAVAILABLE/);
   });
 });

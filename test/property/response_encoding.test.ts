@@ -16,7 +16,13 @@ import {
   toValidationResponse,
 } from "../../src/service/validation/response_encoding.ts";
 import type { ValidationResult } from "../../src/service/validation/validator.ts";
-import { RECORD_KIND, SessionRecord } from "../../src/store/session_record.ts";
+import {
+  IP_BINDING,
+  RECORD_KIND,
+  recordFlags,
+  SessionRecord,
+  type IpBindingFlag,
+} from "../../src/store/session_record.ts";
 import { rounds } from "../helpers/rounds.ts";
 
 const RUNS = { numRuns: rounds({ quick: 1_000, all: 2_000, variable: "PROPERTY_RUNS" }) };
@@ -43,6 +49,7 @@ const sessionRecord = fc
       .filter((id) => id !== "" && id.isWellFormed()),
     secure: fc.boolean(),
     retired: fc.integer({ min: 0, max: 3 }),
+    ipBinding: fc.constantFrom(...Object.values(IP_BINDING)),
     version: fc.oneof(fc.integer({ min: 1, max: 300 }), fc.constantFrom(2 ** 31, 2 ** 40, 2 ** 53)),
     times: fc.tuple(timeMs, timeMs, timeMs, timeMs, timeMs),
     ipAddress: text(20),
@@ -68,6 +75,7 @@ type SessionParts = {
   readonly secure: boolean;
   /** The number of secrets before the current one that the record holds. */
   readonly retired: number;
+  readonly ipBinding: IpBindingFlag;
   readonly version: number;
   readonly times: readonly number[];
   readonly ipAddress: string;
@@ -79,7 +87,15 @@ type SessionParts = {
 };
 
 const TYPICAL: SessionParts = {
-  ...{ id: Buffer.alloc(21, 3), tenant: "default", userId: "u", secure: true, retired: 0, version: 1 },
+  ...{
+    id: Buffer.alloc(21, 3),
+    tenant: "default",
+    userId: "u",
+    secure: true,
+    retired: 0,
+    ipBinding: IP_BINDING.off,
+    version: 1,
+  },
   ...{ times: [0, 1, 2, 3, 4], ipAddress: "", userAgent: "", device: undefined, data: undefined },
   ...{ labels: {}, authentication: undefined },
 };
@@ -96,6 +112,7 @@ function recordOf(parts: Partial<SessionParts>): SessionRecord {
   const header = Buffer.alloc(64);
   header[0] = 2;
   header[1] = session.secure ? RECORD_KIND.token : RECORD_KIND.id;
+  header.writeUInt16BE(recordFlags(session.ipBinding, 0, false), 2);
   header.writeUInt16BE(owner.length, 4);
   header.writeUInt16BE(identity.length, 8);
   header.writeUInt16BE(labels.length, 10);

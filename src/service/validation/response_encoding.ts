@@ -8,9 +8,9 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { ValidateResultSchema } from "../../../gen/session/v1/bulk_validation_pb.ts";
-import { CredentialKind, Verdict } from "../../../gen/session/v1/session_pb.ts";
+import { CredentialKind, IpBinding, Verdict } from "../../../gen/session/v1/session_pb.ts";
 import type { SessionRecord } from "../../store/session_record.ts";
-import { sessionMessage } from "../session_message.ts";
+import { ipBindingOf, sessionMessage } from "../session_message.ts";
 import type { ValidationResult } from "./validator.ts";
 
 // A field's tag: its number and its wire type, which is 0 for a varint and 2 for a length and so many bytes.
@@ -36,6 +36,8 @@ const ABSOLUTE_EXPIRES_AT = bytesField(6);
 const USER_ID = bytesField(7);
 const AUTHENTICATION = bytesField(14);
 const CREDENTIAL_KIND = numberField(15);
+/** As a varint, a tag above 127 takes two bytes. */
+const IP_BINDING = numberField(16);
 // Authentication
 const TIME = bytesField(1);
 // Timestamp and Duration
@@ -183,6 +185,11 @@ function writeTail(record: SessionRecord): number {
   }
   tail[at++] = CREDENTIAL_KIND;
   tail[at++] = record.isOpenedByToken ? CredentialKind.TOKEN : CredentialKind.SESSION_ID;
+  const ipBinding = ipBindingOf(record);
+  if (ipBinding !== IpBinding.UNSPECIFIED) {
+    at = writeVarint(tail, at, IP_BINDING);
+    tail[at++] = ipBinding;
+  }
   return at;
 }
 

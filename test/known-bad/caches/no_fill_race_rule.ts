@@ -4,9 +4,9 @@ import { SessionCache, type FillResult, type FillTicket } from "../../../src/cli
 import { CLIENT_PARTS, type ClientParts } from "../../../src/client/client.ts";
 
 class LateFillCache extends SessionCache {
-  override endFill(key: string, ticket: FillTicket, result: FillResult | undefined): void {
-    this.abandonFill(key, ticket);
-    super.endFill(key, this.beginFill(), result);
+  override endFill(handle: string, address: string, ticket: FillTicket, result: FillResult): boolean {
+    this.abandonFill(handle, address, ticket);
+    return super.endFill(handle, address, this.beginFill(), result);
   }
 }
 
