@@ -175,7 +175,7 @@ async function buildService(startup: Startup, store: Awaited<ReturnType<typeof o
   metrics.calls.initialize(pipeline.routes.map(({ name }) => name));
   undo.defer(followStore(connection, readiness));
   undo.defer(startRightsRecheck(connection));
-  undo.defer(startSweep(stores.sweep, log));
+  undo.defer(startSweep({ store: stores.sweep, connection, clock, changes: broadcaster, log }));
   return { pipeline, readiness, metrics };
 }
 

@@ -18,6 +18,9 @@ export function partitionKeys(partition: number) {
   return PARTITIONS[partition]!.shared;
 }
 
+/** The key of the lease of the instance that sweeps. */
+export const SWEEP_LEASE_KEY = `${PARTITIONS[0]!.base}sweep`;
+
 /** Returns the key that is written to wait for replicas of a partition. */
 export function replicationKey(partition: number): string {
   return `${PARTITIONS[partition]!.base}wait`;

@@ -33,6 +33,7 @@ export const SCRIPT_NAMES = [
   "simple_sessions_list",
   "simple_sessions_update_data",
   "sweep_expired",
+  "sweep_renew_lease",
   "watch_begin_change_log",
 ] as const;
 export type ScriptName = (typeof SCRIPT_NAMES)[number];

@@ -4,7 +4,7 @@ import type { CallDeadline } from "../domain/call.ts";
 import type { StoreConnection } from "./connection/connection.ts";
 import { partitionKeys } from "./keys.ts";
 
-const SAMPLE_INTERVAL_MS = 1000;
+const SAMPLE_INTERVAL_MS = 2000;
 const SAMPLE_TIMEOUT_MS = 1000;
 /** The store's clock is assumed to run faster than this process's by at most this factor. */
 const DRIFT = 1.001;

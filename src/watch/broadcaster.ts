@@ -34,6 +34,7 @@ export class WatchBroadcaster {
   readonly #subscriptions = new Map<Subscription, FilterGroup>();
   // The encoded position of each tenant, made once for each revision of the reader's position.
   #positions: { readonly revision: number; readonly ring: TokenKeyRing; readonly texts: Map<string, string> };
+  #onPartitionChanged: (partition: number) => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
   #runningCheckpoint: Promise<void> | undefined;
 
@@ -89,6 +90,16 @@ export class WatchBroadcaster {
     if (group !== undefined) this.#sendCheckpoint([subscription], this.#positionOf(group.tenant), nonce);
   }
 
+  /** Calls the listener for each partition that has a change, or whose changes may have been missed. */
+  onPartitionChanged(listener: (partition: number) => void): void {
+    this.#onPartitionChanged = listener;
+  }
+
+  /** Resolves when everything that had happened before this call has been sent. Rejects if the store does not respond. */
+  sync(): Promise<void> {
+    return this.#reader.syncToTail();
+  }
+
   /** The number of open subscriptions. */
   get size(): number {
     return this.#subscriptions.size;
@@ -101,6 +112,7 @@ export class WatchBroadcaster {
   }
 
   #broadcastChange(change: Change): void {
+    this.#onPartitionChanged(change.partition);
     if (kindOf(change) === undefined) return;
     const messageFor = changeMessages(change, this.#keyRing);
     for (const { filter, subscriptions } of this.#groups.all()) {
@@ -112,6 +124,7 @@ export class WatchBroadcaster {
 
   /** Sends each watcher the resets of the partitions that its filter can match, or one of everything if there are many. */
   #broadcastReset(partitions: readonly number[], cause: WatchResetCause): void {
+    for (const partition of partitions) this.#onPartitionChanged(partition);
     for (const { tenant, filter, subscriptions } of this.#groups.all()) {
       const touched = partitionsIn(filter, partitions);
       const messages =

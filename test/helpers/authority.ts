@@ -8,6 +8,7 @@ import { loadConfig } from "../../src/config/config.ts";
 import { startServer } from "../../src/server.ts";
 import { partitionOfOwner } from "../../src/domain/owner.ts";
 import { partitionOfSessionId } from "../../src/domain/session_id.ts";
+import { CHANGES_CHANNEL } from "../../src/store/keys.ts";
 import { PARTITION_TAGS } from "../../src/store/partition_tags.ts";
 import { createAuthorityClient, type AuthorityClient } from "./grpc_client.ts";
 import { startRedisServer, type RedisServer } from "./redis_server.ts";
@@ -89,7 +90,8 @@ async function startOn(redis: RedisServer, options: AuthorityOptions) {
     /** Expires a session now: its record and fields are gone, and its indexes say that its time has passed. */
     async expireNow(sessionId: string): Promise<void> {
       const base = baseOf(sessionId);
-      await control.eval(EXPIRE_NOW, { keys: [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}live`] });
+      const keys = [`${base}s:${sessionId}`, `${base}f:${sessionId}`, `${base}live`, `${base}log`, `${base}tail`];
+      await control.eval(EXPIRE_NOW, { keys, arguments: [CHANGES_CHANNEL] });
     },
 
     /** Ends the graces of a secure session's former secrets, or the grace of a former id. */
@@ -161,6 +163,13 @@ const EXPIRE_NOW = `#!lua flags=allow-oom
   -- The low bits say how the session was opened and which timeout comes first.
   redis.call('ZADD', base .. ':u:' .. owner, string.format('%.0f', 4 * past + score % 4), id)
   redis.call('DEL', KEYS[1], KEYS[2])
+  -- The change that comes with every deadline. No watcher receives a creation.
+  local epoch, seq = string.match(redis.call('GET', KEYS[5]), '^(%d+)%-(%d+)$')
+  local tail = epoch .. '-' .. string.format('%.0f', seq + 1)
+  redis.call('SET', KEYS[5], tail, 'KEEPTTL')
+  local change = table.concat({ tail, 'created', id, owner, '1', past, '/', 'i', '' }, ' ')
+  redis.call('XADD', KEYS[4], tail, 'c', change)
+  redis.call('PUBLISH', ARGV[1], change)
   return 1`;
 
 // The last rotation is `<ms> <digest>`. The graces of the record stay.

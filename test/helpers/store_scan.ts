@@ -15,7 +15,7 @@ type Live = { expiresMs: number; accessedMs: number; owner: string; device: stri
 const KINDS = [
   "mv",
   ...["s", "f", "u", "o", "d", "p", "a", "ac", "am", "x", "t", "r", "q", "g", "i", "c", "m", "n"],
-  ...["log", "live", "tail", "meta", "tenants", "probe", "wait"],
+  ...["log", "live", "tail", "meta", "tenants", "sweep", "probe", "wait"],
 ];
 /** Those of a tenant go away with its last session, which tenantFaults checks. */
 const WITHOUT_TTL = ["log", "live", "meta", "c", "m", "n", "tenants"];

@@ -14,6 +14,7 @@ import {
   regenerateScriptKeys,
   rotateScriptKeys,
   sessionScriptKeys,
+  SWEEP_LEASE_KEY,
   tenantKeys,
   userScriptKeys,
 } from "../../src/store/keys.ts";
@@ -57,6 +58,7 @@ const KEYS_OF_BUILDER: Readonly<Record<ScriptName, readonly string[]>> = {
   session_updates_update: ONE_SESSION,
   simple_sessions_update_data: ONE_SESSION,
   sweep_expired: partitionKeys(0),
+  sweep_renew_lease: [SWEEP_LEASE_KEY],
   watch_begin_change_log: partitionKeys(0),
 };
 
@@ -79,6 +81,7 @@ const NAME_OF_KEY: Readonly<Record<string, string>> = {
   [`x:${OWNER}:request`]: "REQUEST",
   "p:tenant:device": "DEVICE_HINT",
   "n:tenant": "TENANT_INDEX",
+  sweep: "LEASE",
   live: "LIVE",
   log: "LOG",
   tail: "TAIL",
@@ -140,11 +143,13 @@ test("the header's KEYS are those of the script's key builder", () => {
   }
 });
 
-test("the header names the RPCs that use the script", () => {
+test("the header names the RPCs that use the script, or the sweep", () => {
   const rpcs = new Set(SessionService.methods.map((method) => method.name));
   for (const name of SCRIPT_NAMES) {
-    const users = /^-- Used by (.*)$/m.exec(readLua(name)!)?.[1]?.match(/\b[A-Z][A-Za-z]{2,}\b/g) ?? [];
-    assert.notEqual(users.length, 0, `${name} has no line "-- Used by …" that names an RPC`);
+    const line = /^-- Used by (.*)$/m.exec(readLua(name)!)?.[1] ?? "";
+    const users = line.match(/\b[A-Z][A-Za-z]{2,}\b/g) ?? [];
+    const isUsed = users.length > 0 || line === "the sweep";
+    assert.ok(isUsed, `${name} has no line "-- Used by …" that names an RPC or the sweep`);
     for (const rpc of users) assert.ok(rpcs.has(rpc), `${name}: ${rpc} is not an RPC`);
   }
 });

@@ -3,7 +3,7 @@
 -- Used by the sweep, ExplainSession
 -- KEYS  LIVE, LOG, TAIL, META
 -- ARGV  limit (the most sessions), audit_retention_ms
--- Returns {'ok', how many were found}
+-- Returns {'ok', how many were found, the first deadline that is left in ms or nothing}
 local LIVE, LOG, TAIL, META = unpack(KEYS)
 local limit, audit_retention_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 -- @include includes/finish
@@ -16,4 +16,4 @@ for _, owner in ipairs(redis.call('ZRANGEBYSCORE', LIVE, '-inf', '(' .. int(now)
   index_settle(owner)
   found = found + #ids
 end
-return { 'ok', found }
+return { 'ok', found, redis.call('ZRANGE', LIVE, 0, 0, 'WITHSCORES')[2] }
