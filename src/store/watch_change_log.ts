@@ -25,6 +25,13 @@ export type Change = DoneBy &
     readonly revocationReason: string;
   };
 
+/**
+ * The tails are read no more often than this, however many callers want to sync: many caches cost the store as much as a few. A
+ * renewal waits for so long at most, which is little of a lease. In a cluster a read is 256 commands.
+ */
+const TAIL_SPACING_MS = 250;
+const TAIL_SPACING_IN_CLUSTER_MS = 700;
+
 const TAIL_KEYS = Array.from({ length: PARTITION_COUNT }, (_, partition) => partitionKeys(partition)[2]);
 
 export type ChangeLog = ReturnType<typeof createChangeLog>;
@@ -92,7 +99,8 @@ export function createChangeLog(
     });
   }
 
-  return { readTails, readLog, subscribe };
+  const tailSpacingMs = connection.url.kind === "cluster" ? TAIL_SPACING_IN_CLUSTER_MS : TAIL_SPACING_MS;
+  return { readTails, readLog, subscribe, tailSpacingMs };
 }
 
 function parseChange(bytes: Buffer): Change {

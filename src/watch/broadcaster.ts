@@ -14,6 +14,8 @@ import { createSubscription, enqueueOrSend, type Subscription } from "./subscrip
 export const LEASE_MS = 3000;
 /** Two checkpoints are less than 1 s apart although each waits for a sync of the change-log reader. */
 const CHECKPOINT_INTERVAL_MS = 700;
+/** A sync for a renewal also serves a checkpoint for all, unless the last one is more recent than this. */
+const CHECKPOINT_SPACING_MS = 500;
 
 /** Rejects if the store does not respond. */
 export async function startWatchBroadcaster(
@@ -37,6 +39,8 @@ export class WatchBroadcaster {
   #onPartitionChanged: (partition: number) => void = () => undefined;
   #timer: NodeJS.Timeout | undefined;
   #runningCheckpoint: Promise<void> | undefined;
+  // When the last checkpoint for all was sent, on the clock of performance.now().
+  #checkpointMs = -Infinity;
 
   constructor(changes: ChangeLog, keyRing: () => TokenKeyRing, log: Logger) {
     this.#keyRing = keyRing;
@@ -82,7 +86,7 @@ export class WatchBroadcaster {
    */
   async renew(subscription: Subscription, nonce: string): Promise<void> {
     try {
-      await this.#reader.syncToTail();
+      await this.#broadcastCheckpoint();
     } catch {
       return;
     }
@@ -137,6 +141,8 @@ export class WatchBroadcaster {
 
   async #broadcastCheckpoint(): Promise<void> {
     await this.#reader.syncToTail();
+    if (performance.now() - this.#checkpointMs < CHECKPOINT_SPACING_MS) return;
+    this.#checkpointMs = performance.now();
     for (const { tenant, subscriptions } of this.#groups.all())
       this.#sendCheckpoint(subscriptions, this.#positionOf(tenant), "");
   }

@@ -23,11 +23,6 @@ export type ChangeLogReaderEvents = {
 const SYNC_TIMEOUT_MS = 1000;
 /** Longer, because the first read also begins the logs of partitions that have none, while the process is still loading code. */
 const START_TIMEOUT_MS = 10_000;
-/**
- * The tails are read no more often than this, however many callers want to sync. A renewal waits for so long at most, which is
- * little of a lease; in return, many caches cost the store as much as a few.
- */
-const SYNC_SPACING_MS = 250;
 const CATCH_UP_BATCH = 500;
 const SYNC_FAILED = "could not read the change logs after a reconnect; the next sync will";
 
@@ -151,7 +146,7 @@ export class ChangeLogReader {
     await this.#syncSpacing;
     this.#nextSync = undefined;
     const sync = this.#readToTails();
-    this.#syncSpacing = Promise.allSettled([sync, sleep(SYNC_SPACING_MS, undefined, { ref: false })]);
+    this.#syncSpacing = Promise.allSettled([sync, sleep(this.#changes.tailSpacingMs, undefined, { ref: false })]);
     return sync;
   }
 

@@ -500,7 +500,7 @@ function withHeldResponses(address: string) {
     held: () => held,
     release: () => release(),
     async open(t: TestContext) {
-      const client = assembleSessionClient({ address }, parts);
+      const client = assembleSessionClient({ address, timeoutMs: 2500 }, parts);
       t.after(() => client.close());
       await client.waitUntilReady();
       return client;

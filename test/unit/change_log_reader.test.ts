@@ -12,6 +12,7 @@ test("a start that fails leaves no subscription open", async (t) => {
     readTails: () => Promise.reject(new Error("no store")),
     readLog: () => Promise.resolve([]),
     subscribe,
+    tailSpacingMs: 0,
   };
   const events = { onChange: () => undefined, onReset: () => undefined };
   const reader = new ChangeLogReader(changes, events, pino({ level: "silent" }));
