@@ -88,7 +88,8 @@ describe("the sweep of several instances", { skip, concurrency: true }, () => {
     );
     assert.ok(ofOne <= 10, `${ofOne} commands/s of one instance`);
     assert.ok((ofThree - ofOne) / 2 <= 5.5, `${(ofThree - ofOne) / 2} commands/s of a further instance`);
-    assert.ok(withCaches - ofThree <= 5, `${withCaches - ofThree} commands/s of 20 caches`);
+    // Four reads of the tails a second at most, each with the proof that they are those of a primary.
+    assert.ok(withCaches - ofThree <= 9, `${withCaches - ofThree} commands/s of 20 caches`);
   });
 });
 
