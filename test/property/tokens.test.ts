@@ -215,9 +215,10 @@ describe("through the service", { skip: redisServerMissing() }, () => {
 
 type Traffic = { during(run: () => Promise<unknown>): Promise<string[]>; close(): void };
 
-// The commands that are not those of calls: the service's own (pings, the clock, the tails of the change logs, the sweep, which is
-// a script on 4 keys) and the commands inside scripts.
-const BACKGROUND = / lua\] |\] "(PING|TIME|MGET|XRANGE)"|\] "EVAL(SHA)?" "(\\.|[^"\\])*" "4" /;
+// The commands that are not those of calls: the service's own (pings, fences, the clock, the tails of the change logs; the lease of the
+// sweep, its reads, and its script on 4 keys) and the commands inside scripts.
+const BACKGROUND =
+  / lua\] |\] "(PING|TIME|MGET|XRANGE)"|\] "(SET|DEL)" "sa:\{\w+\}:(sweep|fence)"|\] "ZRANGE" "sa:\{\w+\}:live"|\] "EVAL(SHA)?" "(\\.|[^"\\])*" ("4"|"1" "sa:\{\w+\}:sweep") /;
 
 /** Records the commands that calls send to the store, by its MONITOR. */
 async function watchTraffic({ redis, control }: Authorities): Promise<Traffic> {
