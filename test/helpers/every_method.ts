@@ -1,5 +1,7 @@
 // Calls every method of the service, so that each script runs, in its common ways.
 
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { WatchWithLeaseRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { createClient, type Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { OnExceed } from "../../gen/session/v1/session_pb.ts";
@@ -19,7 +21,7 @@ export async function callEveryMethod(address: string): Promise<Set<string>> {
   const watch = client.watchInvalidations({}, { signal: watching.signal })[Symbol.asyncIterator]();
   const opened = (await watch.next()).value!.event;
   if (opened.case !== "opened") throw new Error("the watch did not open");
-  await client.renewWatch({ watchId: opened.value.watchId, nonce: "n" });
+  await renewLease(client);
   await callSessionMethods(client);
   await callTokenMethods(client);
   await callAdminMethods(client);
@@ -29,6 +31,19 @@ export async function callEveryMethod(address: string): Promise<Set<string>> {
 }
 
 type ServiceClient = Client<typeof SessionService>;
+
+/** Opens a watch with a lease, and renews it once. */
+async function renewLease(client: ServiceClient): Promise<void> {
+  const renewed = new AbortController();
+  async function* requests(): AsyncGenerator<MessageInitShape<typeof WatchWithLeaseRequestSchema>> {
+    yield { request: { case: "open", value: {} } };
+    yield { request: { case: "renewal", value: { nonce: "n" } } };
+  }
+  for await (const { event } of client.watchWithLease(requests(), { signal: renewed.signal })) {
+    if (event.case === "checkpoint" && event.value.nonce === "n") break;
+  }
+  renewed.abort();
+}
 
 async function callSessionMethods(client: ServiceClient): Promise<void> {
   const device = { deviceId: "d", name: "laptop" };
