@@ -1,10 +1,10 @@
 // Calls every method of the service, so that each script runs, in its common ways.
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { WatchWithLeaseRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { createClient, type Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { OnExceed } from "../../gen/session/v1/session_pb.ts";
-import type { WatchWithLeaseRequestSchema } from "../../gen/session/v1/watch_pb.ts";
 import { SessionService } from "../../gen/session/v1/session_service_pb.ts";
 
 /** Calls every method at the gRPC address. Returns the names of the methods that responded. @throws ConnectError of a call that failed. */
@@ -32,16 +32,17 @@ export async function callEveryMethod(address: string): Promise<Set<string>> {
 
 type ServiceClient = Client<typeof SessionService>;
 
+/** Opens a watch with a lease, and renews it once. */
 async function renewLease(client: ServiceClient): Promise<void> {
-  type Request = MessageInitShape<typeof WatchWithLeaseRequestSchema>;
-  const requests = async function* (): AsyncGenerator<Request> {
+  const renewed = new AbortController();
+  async function* requests(): AsyncGenerator<MessageInitShape<typeof WatchWithLeaseRequestSchema>> {
     yield { request: { case: "open", value: {} } };
     yield { request: { case: "renewal", value: { nonce: "n" } } };
-    await new Promise(() => undefined);
-  };
-  for await (const { event } of client.watchWithLease(requests())) {
-    if (event.case === "checkpoint" && event.value.nonce === "n") return;
   }
+  for await (const { event } of client.watchWithLease(requests(), { signal: renewed.signal })) {
+    if (event.case === "checkpoint" && event.value.nonce === "n") break;
+  }
+  renewed.abort();
 }
 
 async function callSessionMethods(client: ServiceClient): Promise<void> {

@@ -47,11 +47,11 @@ test("every call of a command in a script names it by a literal", () => {
   }
 });
 
-test("every script names the methods that use it, or the sweep", () => {
+test("every script names the methods that use it", () => {
   const methods = new Set(SessionService.methods.map(({ name }) => name));
   for (const name of SCRIPT_NAMES) {
     const users = parseUsers(readLua(name)!);
-    assert.ok(users.length > 0 || /^-- Used by the sweep$/m.test(readLua(name)!), name);
+    assert.ok(users.length > 0, name);
     for (const user of users) assert.ok(methods.has(user), `${name}: ${user}`);
   }
 });

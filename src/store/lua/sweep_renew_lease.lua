@@ -1,6 +1,6 @@
 #!lua
 -- Renews the lease of the instance that sweeps, or gives it up.
--- Used by the sweep
+-- Used by the sweep, whose changes WatchInvalidations, WatchWithLease send
 -- KEYS  LEASE
 -- ARGV  holder, lease_ms (0: the holder gives the lease up)
 -- Returns {'ok', 1 if the holder had the lease, otherwise 0}
@@ -10,6 +10,6 @@ if redis.call('GET', LEASE) ~= holder then return { 'ok', 0 } end
 if lease_ms == '0' then
   redis.call('DEL', LEASE)
 else
-  redis.call('PEXPIRE', LEASE, lease_ms)
+  redis.call('SET', LEASE, holder, 'PX', lease_ms)
 end
 return { 'ok', 1 }
