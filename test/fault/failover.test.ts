@@ -16,6 +16,8 @@ const HOST = "127.0.0.1";
 const LANES = 8;
 /** By turns a planned failover and a kill of the primary. */
 const ROUNDS = rounds({ quick: 2, all: 6, variable: "FAILOVER_ROUNDS" });
+/** Sentinels take their time to repair what is not urgent. */
+const REPAIR_MS = 120_000;
 const SPLIT = [
   [0, 5460],
   [5461, 10922],
@@ -177,10 +179,14 @@ describe("Sentinel", { skip }, () => {
       await load.more("logouts work on the new master");
       if (!isPlanned) await old.restart();
       await until("the old master is demoted", () => isReplica(old));
-      await until("all replicas are in sync", async () => {
-        const synced = await Promise.all(stores.filter((store) => store !== master).map(isInSync));
-        return synced.every(Boolean) && areComplete();
-      });
+      await until(
+        "all replicas are in sync",
+        async () => {
+          const synced = await Promise.all(stores.filter((store) => store !== master).map(isInSync));
+          return synced.every(Boolean) && areComplete();
+        },
+        REPAIR_MS,
+      );
     }
     await load.stop();
     await assertNoneIsAlive(instance, load.loggedOut);
