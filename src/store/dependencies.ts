@@ -34,13 +34,18 @@ export const REQUEST_ID_TTL_MS = 10 * 60_000;
  * percent-encoded, so that they are one word of a change.
  */
 export function auditArgs(settings: StoreSettings, call: CallContext, actor = ""): [string, string] {
-  return [String(settings.auditRetentionMs), `${encodeURIComponent(call.principal.name)}/${encodeURIComponent(actor)}`];
+  return [String(settings.auditRetentionMs), doneByArg({ principal: call.principal.name, actor })];
 }
 
 /** Who did something: the authenticated caller, and on whose behalf. Both are empty for a timeout. */
 export type DoneBy = { readonly principal: string; readonly actor: string };
 
-/** Parses what `auditArgs` has written. */
+/** Returns the ARGV by of these two. */
+export function doneByArg({ principal, actor }: DoneBy): string {
+  return `${encodeURIComponent(principal)}/${encodeURIComponent(actor)}`;
+}
+
+/** Parses what `doneByArg` has written. */
 export function parseDoneBy(word: string): DoneBy {
   const [principal = "", actor = ""] = word.split("/").map(decodeURIComponent);
   return { principal, actor };

@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { PARTITION_COUNT } from "../domain/owner.ts";
 import { partitionOfSessionId } from "../domain/session_id.ts";
 import type { NewNode } from "./connection/router.ts";
+import { doneByArg } from "./dependencies.ts";
 import { partitionKeys, sessionScriptKeys } from "./keys.ts";
 import { createScripts } from "./scripts.ts";
 import type { Change } from "./watch_change_log.ts";
@@ -60,7 +61,8 @@ export function createRecovery({ auditRetentionMs, shebang, log }: RecoveryOptio
       const partition = partitionOfSessionId(sessionId)!;
       return seenMs > fromMs && partitions.has(partition) && isChanged(partition);
     });
-    const reapplied = await reapplyAll(node, lost);
+    // Most connections have nothing to apply, and need no scripts.
+    const reapplied = lost.length === 0 ? 0 : await reapplyAll(node, lost);
     for (const partition of partitions) runIds[partition] = runId;
     if (reapplied > 0) log.warn({ sessions: reapplied }, "ended sessions again whose ends the new primary had lost");
   }
@@ -72,13 +74,11 @@ export function createRecovery({ auditRetentionMs, shebang, log }: RecoveryOptio
     for (let i = 0; i < lost.length; i += CONCURRENT_SCRIPTS) {
       const call = { deadlineMs: performance.now() + SCRIPT_TIMEOUT_MS, signal };
       const outcomes = await Promise.all(
-        lost
-          .slice(i, i + CONCURRENT_SCRIPTS)
-          .map(({ sessionId, owner, reason, revocationReason, principal, actor }) => {
-            const by = `${encodeURIComponent(principal)}/${encodeURIComponent(actor)}`;
-            const args = [sessionId, owner, reason, revocationReason, String(auditRetentionMs), by];
-            return scripts.run("recovery_reapply_end", sessionScriptKeys(sessionId)!, args, call, ["not_found"]);
-          }),
+        lost.slice(i, i + CONCURRENT_SCRIPTS).map((end) => {
+          const { sessionId, owner, reason, revocationReason } = end;
+          const args = [sessionId, owner, reason, revocationReason, String(auditRetentionMs), doneByArg(end)];
+          return scripts.run("recovery_reapply_end", sessionScriptKeys(sessionId)!, args, call, ["not_found"]);
+        }),
       );
       reapplied += outcomes.filter(({ outcome }) => outcome === "ok").length;
     }

@@ -1,7 +1,7 @@
 // The command of the fence, on a key of this service that a node serves.
 
 import { PARTITION_TAGS } from "../partition_tags.ts";
-import { SLOT_COUNT, slotOf } from "./slots.ts";
+import { slotOf } from "./slots.ts";
 import type { StoreArguments } from "./store_client.ts";
 
 /**
@@ -22,8 +22,10 @@ export type Fence = {
   readonly onRefused?: (reply: Error) => void;
 };
 
-/** By slot. Each of these keys is in another slot, so that every primary of a cluster has some. No such key ever exists. */
-const FENCE_KEYS: readonly (string | undefined)[] = fenceKeys();
+/** In the order of their slots, each in another one, so that every primary of a cluster has some. No such key ever exists. */
+const FENCE_KEYS = PARTITION_TAGS.map((tag) => ({ slot: slotOf(`{${tag}}`), key: `sa:{${tag}}:fence` })).toSorted(
+  (one, other) => one.slot - other.slot,
+);
 
 /**
  * Returns the fence of a node that serves the slots for which `owns` returns true. It deletes a key that does not exist: a write
@@ -31,29 +33,22 @@ const FENCE_KEYS: readonly (string | undefined)[] = fenceKeys();
  */
 export function fenceOf(owns: (slot: number) => boolean, timeoutMs: number): Fence {
   let last = 0;
-  /** Returns the first slot from this one on that has a key and is the node's; -1 if there is none. */
-  const slotFrom = (from: number) =>
-    FENCE_KEYS.findIndex((key, slot) => slot >= from && key !== undefined && owns(slot));
+  /** Returns the index of the first key from this one on whose slot is the node's; -1 if there is none. */
+  const indexFrom = (from: number) => FENCE_KEYS.findIndex(({ slot }, index) => index >= from && owns(slot));
 
   return {
     command() {
-      last = slotFrom(last);
-      if (last === -1) last = slotFrom(0);
-      return last === -1 ? undefined : ["DEL", FENCE_KEYS[last]!];
+      last = indexFrom(last);
+      if (last === -1) last = indexFrom(0);
+      return last === -1 ? undefined : ["DEL", FENCE_KEYS[last]!.key];
     },
     skipsKey(reply) {
       if (!reply.message.startsWith("ASK ")) return false;
-      const next = slotFrom(last + 1);
+      const next = indexFrom(last + 1);
       // After the last key, the next fence begins with the first.
       last = Math.max(0, next);
       return next !== -1;
     },
     timeoutMs,
   };
-}
-
-function fenceKeys(): (string | undefined)[] {
-  const keys: (string | undefined)[] = Array.from({ length: SLOT_COUNT });
-  for (const tag of PARTITION_TAGS) keys[slotOf(`{${tag}}`)] = `sa:{${tag}}:fence`;
-  return keys;
 }
