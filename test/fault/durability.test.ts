@@ -8,6 +8,7 @@ import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startAuthorities, type Authorities } from "../helpers/authority.ts";
 import type { AuthorityClient } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { isInSync } from "../helpers/replication.ts";
 import { until } from "../helpers/until.ts";
 
 const skip = redisServerMissing();
@@ -22,9 +23,7 @@ before(async () => {
   if (skip) return;
   primary = await startRedisServer({ args: ["--repl-diskless-sync-delay", "0"] });
   replica = await startRedisServer({ args: ["--replicaof", "127.0.0.1", String(primary.port)] });
-  await until("the replica is in sync", async () =>
-    (await replica.command("INFO", "replication")).includes("master_link_status:up"),
-  );
+  await until("the replica is in sync", () => isInSync(replica));
   authorities = await startAuthorities({ env: { SA_STORE_URL: primary.url } });
   client = authorities.clients[0]!;
 });

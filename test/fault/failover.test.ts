@@ -6,7 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AuditEventType } from "../../gen/session/v1/audit_pb.ts";
 import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startClientProxy } from "../helpers/client_proxy.ts";
+import { SLOT_RANGES } from "../helpers/redis_cluster.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { isInSync, isMaster, isReplica } from "../helpers/replication.ts";
 import { rounds } from "../helpers/rounds.ts";
 import { startInstance, type StoreInstance } from "../helpers/store_instance.ts";
 import { until } from "../helpers/until.ts";
@@ -18,23 +20,12 @@ const LANES = 8;
 const ROUNDS = rounds({ quick: 2, all: 6, variable: "FAILOVER_ROUNDS" });
 /** Sentinels take their time to repair what is not urgent. */
 const REPAIR_MS = 120_000;
-const SPLIT = [
-  [0, 5460],
-  [5461, 10922],
-  [10923, 16383],
-] as const;
 
 async function startStore(t: TestContext, ...args: string[]): Promise<RedisServer> {
   const store = await startRedisServer({ args });
   t.after(() => store.stop());
   return store;
 }
-
-/** A node that is being demoted closes all its connections. */
-const replicationOf = (store: RedisServer) => store.command("INFO", "replication").catch(() => "");
-const isInSync = async (replica: RedisServer) => (await replicationOf(replica)).includes("master_link_status:up");
-const isMaster = async (store: RedisServer) => (await replicationOf(store)).includes("role:master");
-const isReplica = async (store: RedisServer) => (await replicationOf(store)).includes("role:slave");
 
 const isValid = async ({ client }: StoreInstance, sessionId: string) =>
   (await client.validateSession({ sessionId, touch: false })).verdict === Verdict.VALID;
@@ -198,7 +189,7 @@ describe("Cluster", { skip }, () => {
     const args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"];
     const nodes = await Promise.all(Array.from({ length: 6 }, () => startStore(t, ...args)));
     const idOf = async (node: RedisServer) => (await node.command("CLUSTER", "MYID")).split("\r\n")[1]!;
-    for (const [index, [from, to]] of SPLIT.entries()) {
+    for (const [index, [from, to]] of SLOT_RANGES.entries()) {
       await nodes[index]!.command("CLUSTER", "ADDSLOTSRANGE", String(from), String(to));
     }
     for (const [index, node] of nodes.entries()) await node.command("CLUSTER", "SET-CONFIG-EPOCH", String(index + 1));

@@ -9,6 +9,7 @@ import { Verdict } from "../../gen/session/v1/session_pb.ts";
 import { startClientProxy } from "../helpers/client_proxy.ts";
 import type { CallError } from "../helpers/grpc_client.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { isInSync } from "../helpers/replication.ts";
 import { startInstance, type StoreInstance } from "../helpers/store_instance.ts";
 import { until } from "../helpers/until.ts";
 
@@ -24,9 +25,7 @@ async function startStore(t: TestContext, ...args: string[]): Promise<RedisServe
 /** Starts a replica of `primary`; resolves when it is in sync. */
 async function startReplica(t: TestContext, primary: RedisServer, ...args: string[]): Promise<RedisServer> {
   const replica = await startStore(t, "--replicaof", HOST, String(primary.port), ...args);
-  await until("the replica is in sync", async () =>
-    (await replica.command("INFO", "replication")).includes("master_link_status:up"),
-  );
+  await until("the replica is in sync", () => isInSync(replica));
   return replica;
 }
 

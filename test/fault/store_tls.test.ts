@@ -5,13 +5,13 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import pino from "pino";
 import { loadConfig } from "../../src/config/config.ts";
 import { probeStore } from "../../src/store/compatibility/compatibility_check.ts";
 import { createStoreConnection } from "../../src/store/connection/connection.ts";
 import { makeCertificates, opensslMissing, type Certificates } from "../helpers/certificates.ts";
 import { freePort, redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
+import { until } from "../helpers/until.ts";
 
 let directory: string;
 let known: Certificates;
@@ -60,14 +60,6 @@ async function startTlsServer(args: readonly string[] = [], sentinel?: (port: nu
   const conf = sentinel === undefined ? {} : { sentinel: sentinel(tlsPort) };
   const server = await startRedisServer({ args: [...tls, "--tls-replication", "yes", ...args], ...conf });
   return { server, tlsPort };
-}
-
-async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 20_000;
-  while (!(await condition())) {
-    if (performance.now() > deadlineMs) assert.fail(`${what}: not in time`);
-    await sleep(20);
-  }
 }
 
 describe("TLS to the store", { skip: redisServerMissing() || opensslMissing() }, () => {
@@ -157,12 +149,13 @@ describe("TLS to the store", { skip: redisServerMissing() || opensslMissing() },
       await other.command("CLUSTER", "SET-CONFIG-EPOCH", "2");
       const busPort = /@(\d+)/.exec(await other.command("CLUSTER", "NODES"))![1]!;
       await one.command("CLUSTER", "MEET", "127.0.0.1", String(ports[1]), busPort);
-      await until("the cluster is whole", async () => {
+      const isWhole = async () => {
         const infos = await Promise.all([one, other].map((node) => node.command("CLUSTER", "INFO")));
         return infos.every(
           (info) => info.includes("cluster_state:ok") && info.includes("cluster_slots_assigned:16384"),
         );
-      });
+      };
+      await until("the cluster is whole", isWhole, 20_000);
       assert.equal(await connect({ SA_STORE_URL: storeUrl, ...tlsEnv(known) }), "ok");
       assert.notEqual(await connect({ SA_STORE_URL: storeUrl, ...tlsEnv({ ...known, ca: foreign.ca }) }, 1_000), "ok");
       assert.notEqual(await connect({ SA_STORE_URL: storeUrl, SA_STORE_TLS_CA_FILE: known.ca }, 1_000), "ok");

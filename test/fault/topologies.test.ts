@@ -11,7 +11,8 @@ import { probeStore } from "../../src/store/compatibility/compatibility_check.ts
 import { createScripts } from "../../src/store/scripts.ts";
 import { parseStoreUrl } from "../../src/store/connection/store_url.ts";
 import { countLostTime } from "../helpers/lost_time.ts";
-import { SLOT_RANGES, startRedisCluster, until } from "../helpers/redis_cluster.ts";
+import { SLOT_RANGES, startRedisCluster } from "../helpers/redis_cluster.ts";
+import { until } from "../helpers/until.ts";
 import { redisServerMissing, startRedisServer, type RedisServer } from "../helpers/redis_server.ts";
 
 const log = pino({ level: "silent" });
@@ -148,18 +149,19 @@ describe("sentinel", { skip: redisServerMissing() }, () => {
       const set = (value: string): Promise<unknown> => connection.send("k", ["SET", "k", value], callOf(500));
       assert.equal(await set("before"), "OK");
       assert.equal((await probeStore(connection, callOf(5_000))).shebang, true);
-      await until("the replica is known and in sync", async () => {
+      const isKnownAndInSync = async () => {
         const known = await sentinel.command("SENTINEL", "REPLICAS", "main");
         const synced = await replica.command("INFO", "replication");
         return known.includes(String(replica.port)) && synced.includes("master_link_status:up");
-      });
+      };
+      await until("the replica is known and in sync", isKnownAndInSync, 15_000);
       await master.kill();
-      await until("writes resume", () =>
+      const isWritable = () =>
         set("after").then(
           (reply) => reply === "OK",
           () => false,
-        ),
-      );
+        );
+      await until("writes resume", isWritable, 15_000);
       assert.deepEqual(connection.nodeAddress(), { host: "127.0.0.1", port: replica.port });
       assert.match(await replica.command("GET", "k"), /after$/);
     } finally {

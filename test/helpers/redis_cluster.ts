@@ -1,9 +1,9 @@
 // A Redis Cluster of three primaries for a test, and the move of a slot from one of them to another, held at any point.
 
 import assert from "node:assert/strict";
-import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "redis";
 import { startRedisServer, type RedisServer } from "./redis_server.ts";
+import { until } from "./until.ts";
 
 /** The slots of each primary. */
 export const SLOT_RANGES = [
@@ -29,23 +29,16 @@ export async function startRedisCluster(): Promise<RedisCluster> {
       await nodes[index]!.command("CLUSTER", "SET-CONFIG-EPOCH", String(index + 1));
     }
     for (const node of nodes.slice(1)) await nodes[0]!.command("CLUSTER", "MEET", "127.0.0.1", String(node.port));
-    await until("the cluster is whole", async () => {
+    const isWhole = async () => {
       const infos = await Promise.all(nodes.map((node) => node.command("CLUSTER", "INFO")));
       return infos.every((info) => info.includes("cluster_state:ok") && info.includes("cluster_slots_assigned:16384"));
-    });
+    };
+    await until("the cluster is whole", isWhole, 15_000);
   } catch (error) {
     await stop();
     throw error;
   }
   return { nodes, url: `redis+cluster://127.0.0.1:${nodes[0]!.port},127.0.0.1:${nodes[1]!.port}`, stop };
-}
-
-export async function until(what: string, condition: () => Promise<boolean>, withinMs = 15_000): Promise<void> {
-  const deadlineMs = performance.now() + withinMs;
-  while (!(await condition())) {
-    if (performance.now() > deadlineMs) assert.fail(`${what}: not within ${withinMs} ms`);
-    await sleep(20);
-  }
 }
 
 /** A slot that two nodes have between them: `source` is MIGRATING it, `target` IMPORTING. */

@@ -192,3 +192,7 @@ export const which = fc.nat(11);
 export const two = fc.nat(1);
 /** Picks a user, or none. */
 export const userOrNone = fc.constantFrom(0, 0, 1, 1, 2);
+/** Picks the user to whom the session must belong: mostly any. */
+export const anyUser = sometimes(3, two);
+/** Returns the picked user of a run; empty for any. */
+export const userOf = (run: Run, n: number | undefined) => (n === undefined ? "" : run.user(n));

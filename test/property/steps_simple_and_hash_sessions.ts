@@ -6,22 +6,20 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { ListOrder, Verdict } from "../../gen/session/v1/session_pb.ts";
 import {
   ACTOR,
+  anyUser,
   allPages,
   outcomeOf,
   sessionOf,
   sometimes,
   stepOf,
   two,
+  userOf,
   which,
-  type Run,
   type Step,
 } from "./steps_run.ts";
 import { data, delta, fields, name, version } from "./steps_values.ts";
 
 const touch = fc.boolean();
-/** The user to whom the session must belong: mostly any. */
-const anyUser = sometimes(3, two);
-const userOf = (run: Run, n: number | undefined) => (n === undefined ? "" : run.user(n));
 
 const getSession = stepOf("getSession", fc.record({ n: which, touch }), async (run, s) => {
   const sessionId = run.id(s.n);

@@ -7,22 +7,19 @@ import { DAY_MS, LIMIT_LABEL } from "./sessions_model_values.ts";
 import { app, labels } from "./steps_create.ts";
 import {
   ACTOR,
+  anyUser,
   allPages,
   attempt,
   outcomeOf,
   sessionOf,
   sometimes,
   stepOf,
-  two,
+  userOf,
   which,
   type Run,
   type Step,
 } from "./steps_run.ts";
 import { version } from "./steps_values.ts";
-
-/** The user to whom the session must belong: mostly any. */
-const anyUser = sometimes(3, two);
-const userOf = (run: Run, n: number | undefined) => (n === undefined ? "" : run.user(n));
 
 const update = fc.record({
   idleMs: sometimes(2, fc.constantFrom(DAY_MS, DAY_MS / 24)),
