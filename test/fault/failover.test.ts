@@ -12,6 +12,7 @@ import { isInSync, isMaster, isReplica } from "../helpers/replication.ts";
 import { rounds } from "../helpers/rounds.ts";
 import { startInstance, type StoreInstance } from "../helpers/store_instance.ts";
 import { until } from "../helpers/until.ts";
+import { createWatchClient } from "../helpers/watch_client.ts";
 
 const skip = redisServerMissing();
 const HOST = "127.0.0.1";
@@ -63,6 +64,10 @@ test("ends that the new primary has lost are applied again before the instance i
   await client.endSessions({ filter: { userIds: ["admin"] } });
   await client.revokeToken({ token });
   await client.regenerateSession({ sessionId: regenerated });
+  // A watch opens once the instance has read all changes. One that no instance has read yet dies with the store.
+  const watcher = createWatchClient(instance.grpc);
+  await watcher.watch().opened();
+  watcher.close();
   await old.kill();
   front.retarget(`${HOST}:${successor.port}`);
   await until("it was recovered", () => instance.lines.some(({ sessions }) => sessions === 7));

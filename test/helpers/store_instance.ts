@@ -35,10 +35,11 @@ export async function startInstance(t: TestContext, storeUrl: string, dataDir: s
     client.close();
     await server.close();
   });
-  const http = server.addresses.http!;
+  const { grpc, http } = server.addresses as { grpc: string; http: string };
   return {
     client,
     lines,
+    grpc,
     http,
     /** Returns the reasons of /readyz, none if the instance is ready. */
     async readiness(): Promise<string[]> {
